@@ -1,0 +1,1 @@
+"""The background process: sockets, journal, scheduler, blob store. It never loads a model."""

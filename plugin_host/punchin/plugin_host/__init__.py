@@ -1,0 +1,1 @@
+"""Effects and plug-ins in a process of their own, because plug-ins crash."""

@@ -1,0 +1,5 @@
+"""What client, daemon, engine worker and plugin host say to each other, and the limits of it.
+
+Modules: `errors` (the tree), `limits` (each bound once), `order` (what is asked for and what comes back),
+`models` (the table of models), `messages` (client and daemon), `link` (daemon and worker), `codec` (bytes).
+"""

@@ -1,0 +1,50 @@
+"""Each bound once: checked, sent in `welcome`, quoted by errors and by the docs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from punchin.protocol.errors import OverLimit
+
+MODEL_HZ = 48_000  # the one rate the engine takes
+LATENT_HZ = 25  # latent frames a second
+HOP = MODEL_HZ // LATENT_HZ  # 1920 samples a latent frame
+
+MAX_MESSAGE_BYTES = 64 * 1024  # a control message, before decoding
+CHUNK_BYTES = 1024 * 1024  # a piece of a blob on the data socket
+CREDIT_CHUNKS = 8  # pieces a peer may have under way
+PROMPT_CHARS = 4_000
+LYRICS_CHARS = 20_000
+MAX_SEEDS = 16  # variations in one job
+MAX_REFERENCES = 4
+MAX_QUEUE = 512  # jobs waiting; one more is refused as busy
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """An inclusive range with its unit: one value that is checked, sent, and spoken."""
+
+    name: str
+    low: float
+    high: float
+    unit: str
+
+    def check(self, value: float, hint: str = "") -> None:
+        """Raise OverLimit unless low <= value <= high. NaN is outside."""
+        if not self.low <= value <= self.high:
+            raise OverLimit(self, value, hint)
+
+
+REGION = Limit("region length", 0.25, 600, "s")  # 600 s: the silence latent ends there
+WINDOW = Limit("window length", 128, 15_000, "latent frames")  # 5.12 to 600 s
+TEMPO = Limit("tempo", 30, 300, "bpm")  # what ACE-Step accepts as metadata
+STRENGTH = Limit("strength", 0, 1, "")
+STEPS = Limit("steps", 1, 200, "")
+SHIFT = Limit("shift", 0.1, 20, "")
+GUIDANCE = Limit("guidance", 0, 30, "")
+VARIATIONS = Limit("variations", 1, MAX_SEEDS, "")
+SEED = Limit("seed", 0, 2**32 - 1, "")
+REFERENCE = Limit("reference length", 1, 600, "s")
+CHANNELS = Limit("channels", 1, 2, "")
+SESSION_RATE = Limit("sample rate", 8_000, 192_000, "Hz")
+LORA_STRENGTH = Limit("LoRA strength", -4, 4, "")

@@ -1,0 +1,128 @@
+"""What daemon and engine worker say on their pipe: msgpack of these Structs, each after its length (u32, big-endian).
+
+The worker is `python -m punchin.engine.worker`: it reads commands on stdin, writes replies on stdout, logs on stderr,
+and ends when stdin ends. Audio passes as files of raw float32 in the daemon's store: the daemon names the input files,
+the worker writes each take into `out_dir` (fsynced) and the daemon adopts it.
+"""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+import msgspec
+from msgspec import Struct
+
+from punchin.protocol.order import JobId, Order, Provenance
+
+MAX_FRAME_BYTES = 4 * 1024 * 1024
+
+
+class Run(Struct, tag="run", frozen=True, kw_only=True):
+    """Make the takes of one order. One at a time; the next one may come after done, failed or cancelled."""
+
+    job: JobId
+    attempt: int
+    order: Order  # `model` is filled in
+    files: dict[str, str]  # sha256 of each blob in the order -> absolute path of its bytes
+    out_dir: str
+    rung: int = 0  # how many rungs lower on the memory plan than the best
+
+
+class Cancel(Struct, tag="cancel", frozen=True, kw_only=True):
+    """Stop this job at the next step or tile. A job that is not running is ignored."""
+
+    job: JobId
+
+
+class Unload(Struct, tag="unload", frozen=True, kw_only=True):
+    """End the process: the only way that surely returns the memory."""
+
+
+class Ready(Struct, tag="ready", frozen=True, kw_only=True):
+    """Said once, when commands are read. Memory in bytes; `device` like `cpu` or `cuda:0 RTX 4070`."""
+
+    pid: int
+    device: str
+    total_bytes: int = 0
+    free_bytes: int = 0
+    plan: str = ""  # the memory plan in words
+
+
+class Progress(Struct, tag="progress", frozen=True, kw_only=True):
+    """How far a phase is. Also the heartbeat: a worker that works says so at least each step."""
+
+    job: JobId
+    phase: str
+    done: int
+    total: int
+
+
+class MadeTake(Struct, frozen=True, kw_only=True):
+    """A take in a file: interleaved little-endian float32 at 48 kHz."""
+
+    seed: int
+    path: str
+    channels: int
+    frames: int
+
+
+class Made(Struct, tag="made", frozen=True, kw_only=True):
+    """The job is finished; all files are complete and fsynced."""
+
+    job: JobId
+    takes: tuple[MadeTake, ...]
+    provenance: Provenance
+
+
+class Stopped(Struct, tag="stopped", frozen=True, kw_only=True):
+    """The job was cancelled in time; nothing of it remains."""
+
+    job: JobId
+
+
+class Failed(Struct, tag="failed", frozen=True, kw_only=True):
+    """The job cannot be made. `code`: refused, oom, not_finite, model_missing, bug. After `oom` the worker ends."""
+
+    job: JobId
+    code: str
+    text: str
+    hint: str = ""
+    next_rung: int | None = None  # oom: what to try
+
+
+Command = Run | Cancel | Unload
+Reply = Ready | Progress | Made | Stopped | Failed
+
+_encoder = msgspec.msgpack.Encoder()
+_commands = msgspec.msgpack.Decoder(Command)
+_replies = msgspec.msgpack.Decoder(Reply)
+
+
+def write(pipe: BinaryIO, message: Command | Reply) -> None:
+    """Send one message, whole. Raises OSError when the other side is gone."""
+    body = _encoder.encode(message)
+    pipe.write(len(body).to_bytes(4, "big") + body)
+    pipe.flush()
+
+
+def read_command(pipe: BinaryIO) -> Command | None:
+    """The next command, or None when the daemon is gone. Raises ValueError on bytes that are none."""
+    body = _read_frame(pipe)
+    return None if body is None else _commands.decode(body)
+
+
+def read_reply(pipe: BinaryIO) -> Reply | None:
+    """The next reply, or None when the worker is gone. Raises ValueError on bytes that are none."""
+    body = _read_frame(pipe)
+    return None if body is None else _replies.decode(body)
+
+
+def _read_frame(pipe: BinaryIO) -> bytes | None:
+    head = pipe.read(4)
+    if len(head) < 4:
+        return None
+    size = int.from_bytes(head, "big")
+    if size > MAX_FRAME_BYTES:
+        raise ValueError(f"a frame of {size} bytes on the worker's pipe, allowed is {MAX_FRAME_BYTES}")
+    body = pipe.read(size)
+    return body if len(body) == size else None

@@ -1,0 +1,123 @@
+"""The table of models that Punchin knows by name: hub repositories, sizes, licences and right defaults.
+
+Sizes are of the DiT file alone (bf16); the shared parts (VAE, text encoder) come with `turbo`'s repository.
+Defaults follow the original model registry: turbo 8 steps at shift 3 without guidance, base and sft 50 steps at
+shift 1 with APG at 7.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+Family = Literal["2b", "xl", "tiny", "identity"]
+
+
+class Model(Struct, frozen=True, kw_only=True):
+    """One model: where it comes from, what it weighs, and what it is asked with by default."""
+
+    name: str
+    folder: str  # below the models folder; the name by which the released layout calls the DiT
+    family: Family
+    repository: str = ""  # on Hugging Face and ModelScope alike
+    size_bytes: int = 0
+    licence: str = "MIT"
+    steps: int = 8
+    shift: float = 3.0
+    guidance: float = 1.0
+    turbo: bool = True  # distilled: no guidance
+    stems: bool = False  # knows lego, extract and complete
+
+
+_2B, _XL = 4_787_800_000, 9_974_700_000
+_SHARED = 1_192_000_000 + 338_000_000  # text encoder and VAE
+
+MODELS: tuple[Model, ...] = (
+    Model(
+        name="turbo",
+        folder="acestep-v15-turbo",
+        family="2b",
+        repository="ACE-Step/Ace-Step1.5",
+        size_bytes=_2B + _SHARED,
+    ),
+    Model(
+        name="turbo-shift1",
+        folder="acestep-v15-turbo-shift1",
+        family="2b",
+        repository="ACE-Step/acestep-v15-turbo-shift1",
+        size_bytes=_2B,
+        shift=1.0,
+    ),
+    Model(
+        name="turbo-shift3",
+        folder="acestep-v15-turbo-shift3",
+        family="2b",
+        repository="ACE-Step/acestep-v15-turbo-shift3",
+        size_bytes=_2B,
+    ),
+    Model(
+        name="turbo-continuous",
+        folder="acestep-v15-turbo-continuous",
+        family="2b",
+        repository="ACE-Step/acestep-v15-turbo-continuous",
+        size_bytes=_2B,
+    ),
+    Model(
+        name="base",
+        folder="acestep-v15-base",
+        family="2b",
+        repository="ACE-Step/acestep-v15-base",
+        size_bytes=_2B,
+        steps=50,
+        shift=1.0,
+        guidance=7.0,
+        turbo=False,
+        stems=True,
+    ),
+    Model(
+        name="sft",
+        folder="acestep-v15-sft",
+        family="2b",
+        repository="ACE-Step/acestep-v15-sft",
+        size_bytes=_2B,
+        steps=50,
+        shift=1.0,
+        guidance=7.0,
+        turbo=False,
+    ),
+    Model(
+        name="xl-base",
+        folder="acestep-v15-xl-base",
+        family="xl",
+        repository="ACE-Step/acestep-v15-xl-base",
+        size_bytes=_XL,
+        steps=50,
+        shift=1.0,
+        guidance=7.0,
+        turbo=False,
+        stems=True,
+    ),
+    Model(
+        name="xl-sft",
+        folder="acestep-v15-xl-sft",
+        family="xl",
+        repository="ACE-Step/acestep-v15-xl-sft",
+        size_bytes=_XL,
+        steps=50,
+        shift=1.0,
+        guidance=7.0,
+        turbo=False,
+    ),
+    Model(
+        name="xl-turbo",
+        folder="acestep-v15-xl-turbo",
+        family="xl",
+        repository="ACE-Step/acestep-v15-xl-turbo",
+        size_bytes=_XL,
+    ),
+    Model(name="punchin-tiny", folder="punchin-tiny", family="tiny", licence="GPL-3.0-or-later", stems=True),
+    Model(name="identity", folder="", family="identity", licence="GPL-3.0-or-later", stems=True),
+)
+
+BY_NAME: dict[str, Model] = {model.name: model for model in MODELS}

@@ -1,0 +1,165 @@
+"""What is asked for, and what comes back. The same Structs travel to the daemon, into its journal and to the worker.
+
+Audio is never inside: a `Blob` names raw little-endian float32 samples, interleaved, by sha256.
+Times are 48 kHz sample frames or latent frames (40 ms), as the field's name says, counted from the source's start.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from punchin.protocol import limits
+from punchin.protocol.errors import Refused
+
+Task = Literal["text2music", "repaint", "cover", "lego", "extract", "complete"]
+State = Literal["queued", "leased", "running", "storing", "done", "failed", "cancelled"]
+JobId = Annotated[str, Meta(pattern="^[0-9A-Za-z-]{8,64}$")]
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+TERMINAL: frozenset[State] = frozenset({"done", "failed", "cancelled"})
+
+
+class Blob(Struct, frozen=True, kw_only=True):
+    """Audio in the store: `frames` x `channels` float32, interleaved, little-endian, at `rate_hz`."""
+
+    sha256: Sha256
+    channels: Annotated[int, Meta(ge=1, le=2)]
+    frames: Annotated[int, Meta(ge=1, le=600 * limits.MODEL_HZ)]
+    rate_hz: Annotated[int, Meta(ge=1, le=384_000)] = limits.MODEL_HZ
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the raw samples."""
+        return self.frames * self.channels * 4
+
+
+class Lora(Struct, frozen=True, kw_only=True):
+    """A LoRA file in the store (safetensors, any known naming) and how strongly it is applied."""
+
+    sha256: Sha256
+    size_bytes: Annotated[int, Meta(ge=1, le=2**31)]
+    name: Annotated[str, Meta(max_length=200)]
+    strength: float = 1.0
+
+
+class Order(Struct, frozen=True, kw_only=True):
+    """Ask for takes of one window of music, one take a seed. Refuses what could never be made (OverLimit, Refused).
+
+    source: the window that the model hears (context and region), 48 kHz. None for text2music alone.
+    mask: latent frames [start, stop) to make anew (repaint, lego). Empty: all of it.
+    wanted: 48 kHz frames [start, stop) of the window that come back. None: all of it.
+    frames: the window's length in 48 kHz frames; equal to the source's where there is one.
+    bpm, key, signature: what the prompt says; None is N/A. bpm may be fractional: the prompt rounds it.
+    strength: 1 is all new; see `--strength` in the docs for what 0 means in each task.
+    steps, shift, guidance: None is the model's own default.
+    raw: engine parameters by their Python names (`--raw`), checked by the engine.
+    """
+
+    task: Task
+    frames: Annotated[int, Meta(ge=1, le=600 * limits.MODEL_HZ)]
+    model: Annotated[str, Meta(max_length=100)] = ""  # "" is the daemon's default
+    prompt: Annotated[str, Meta(max_length=limits.PROMPT_CHARS)] = ""
+    lyrics: Annotated[str, Meta(max_length=limits.LYRICS_CHARS)] = ""  # "" is instrumental
+    language: Annotated[str, Meta(max_length=20)] = "unknown"
+    instrument: Annotated[str, Meta(max_length=200)] = ""  # lego, extract, complete
+    bpm: float | None = None
+    key: Annotated[str, Meta(max_length=40)] | None = None
+    signature: Literal[2, 3, 4, 6] | None = None
+    source: Blob | None = None
+    references: Annotated[tuple[Blob, ...], Meta(max_length=limits.MAX_REFERENCES)] = ()
+    mask: Annotated[tuple[tuple[int, int], ...], Meta(max_length=64)] = ()
+    wanted: tuple[int, int] | None = None
+    seeds: Annotated[tuple[int, ...], Meta(min_length=1, max_length=limits.MAX_SEEDS)] = (0,)
+    strength: float = 1.0
+    steps: int | None = None
+    shift: float | None = None
+    guidance: float | None = None
+    loras: Annotated[tuple[Lora, ...], Meta(max_length=8)] = ()
+    raw: dict[str, bool | int | float | str] = {}
+    interactive: bool = True  # someone waits: goes before a batch
+
+    def __post_init__(self) -> None:
+        limits.STRENGTH.check(self.strength)
+        for seed in self.seeds:
+            limits.SEED.check(seed)
+        for limit, value in (
+            (limits.TEMPO, self.bpm),
+            (limits.STEPS, self.steps),
+            (limits.SHIFT, self.shift),
+            (limits.GUIDANCE, self.guidance),
+        ):
+            if value is not None:
+                limit.check(value)
+        for lora in self.loras:
+            limits.LORA_STRENGTH.check(lora.strength)
+        if self.source is not None and self.source.frames != self.frames:
+            raise Refused(f"the order is {self.frames} frames long, its source {self.source.frames}")
+        if self.source is None and self.task != "text2music":
+            raise Refused(f"{self.task} needs a source, none was sent")
+        latents = -(-self.frames // limits.HOP)
+        last = 0
+        for start, stop in self.mask:
+            if not last <= start < stop <= latents:
+                raise Refused(
+                    f"mask {start} to {stop} must rise, not overlap, and lie within 0 to {latents} latent frames"
+                )
+            last = stop
+        if self.wanted is not None and not 0 <= self.wanted[0] < self.wanted[1] <= self.frames:
+            raise Refused(f"wanted frames {self.wanted[0]} to {self.wanted[1]} do not lie within 0 to {self.frames}")
+
+
+class Take(Struct, frozen=True, kw_only=True):
+    """One take in the store: its audio (the `wanted` frames, 48 kHz, stereo unless the engine returned its input)."""
+
+    seed: int
+    audio: Blob
+
+
+class Provenance(Struct, frozen=True, kw_only=True):
+    """What made a take, so that `redo` needs nothing else."""
+
+    model: str
+    model_sha256: str = ""
+    trained: bool = True  # False: random weights, the take is noise
+    device: str = "cpu"
+    dtype: str = "float32"
+    steps: int = 0
+    shift: float = 0.0
+    guidance: float = 0.0
+    notes: tuple[str, ...] = ()  # in words: a lower memory rung, a clamped value, ...
+
+
+class JobRecord(Struct, frozen=True, kw_only=True):
+    """A job as the journal has it. `plan` is the landing plan: opaque bytes, returned as they came."""
+
+    id: JobId
+    state: State
+    order: Order
+    created_ns: int
+    attempts: int = 0
+    seq: int = 0  # of the job's newest event
+    takes: tuple[Take, ...] = ()
+    provenance: Provenance | None = None
+    error_code: str = ""
+    error_text: str = ""
+    error_hint: str = ""
+    landed: str = ""  # where the takes were landed; "" is nowhere yet
+    plan: bytes = b""
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """Something that happened to a job. `seq` counts from 1 within the job, without gaps, across restarts.
+
+    Progress has seq 0: it is coalesced, not journaled, and may be missed.
+    """
+
+    job: JobId
+    seq: int
+    at_ns: int
+    state: State
+    phase: str = ""  # "loading model", "encoding", "diffusing", "decoding", ...
+    done: int = 0  # steps of this phase
+    total: int = 0
+    text: str = ""

@@ -1,0 +1,1 @@
+"""Sessions, their time and their audio: documents, tempo, render, splice, measure. No model, no socket."""
