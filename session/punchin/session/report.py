@@ -1,0 +1,40 @@
+"""What was measured on a take: the keys that `--json` prints, and nothing assumed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The measured facts of one landed take. None is what does not apply, and never fails.
+
+    The names are fixed: other people's scripts read them.
+    """
+
+    length_error_samples: int  # frames of the result minus frames wanted
+    outside_max_abs_diff: float  # over every sample before start - fade_ms and from the region's end on
+    fade_ms: float  # from the first fade's start to the region's start
+    seam_db: tuple[float | None, float | None]  # flux at the edge over the 95th percentile at the context's bar lines
+    onset_p95_ms: float | None = None  # 95 % of the onsets lie this near to the grid (reported only)
+    tempo_ratio: float | None = None  # measured tempo over the grid's: 1 is in time
+    lufs_delta: float | None = None  # the region's loudness after minus before, dB
+    true_peak_dbfs: float | None = None  # of the region after
+    resampled: bool
+    warped: bool
+    window_s: float  # what the model heard, region and context
+    ok: bool  # every measured value is within its limit
+    fade_out_ms: float = 0.0  # from the second fade's start to the region's end
+    seam_before_db: tuple[float | None, float | None] = (None, None)  # the same edges before the splice
+    phase_ms: float | None = None  # how late the take plays against the source's own groove
+    gain_db: float = 0.0  # what the level match did
+    clipped_samples: int = 0  # of the region after, at or over full scale
+    silent: bool = False  # the region is silent after, though it was not before
+    ungain_held_frames: int = 0  # too quiet to un-gain; the source's samples stayed
+    grid_error_ms: float | None = None  # the tempo map's own approximation
+    failed: tuple[str, ...] = ()  # the limits it broke, in words with numbers
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `json.dumps`: tuples as lists, None as null, no NaN anywhere."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
