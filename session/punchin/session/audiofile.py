@@ -1,0 +1,181 @@
+"""Audio on disk: read as arrays, and written whole or not at all. Formats are what libsndfile knows.
+
+Samples travel as `[channels, frames]`, full scale 1.0. Integer files keep every bit: libsndfile scales floats by
+2^(b-1) - 1 when it writes and by 2^-(b-1) when it reads, so integers are made here and handed over as integers.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from punchin.protocol.errors import PunchinError, Refused
+
+EXTENSIONS: Final = {"WAV": ".wav", "WAVEX": ".wav", "RF64": ".wav", "FLAC": ".flac", "AIFF": ".aiff"}
+FORMATS: Final = {".wav": "WAV", ".flac": "FLAC", ".aif": "AIFF", ".aiff": "AIFF"}
+WAV_BYTES: Final = 2**32 - 2**20  # a WAV counts its bytes in 32 bits; above it is written as RF64, which REAPER reads
+INTEGER_BITS: Final = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
+WIDE: Final = frozenset({"PCM_32", "DOUBLE"})  # more bits than a float32 holds
+
+
+@dataclass(frozen=True, slots=True)
+class AudioInfo:
+    """What a file says about itself. `format` and `subtype` are libsndfile's names (`WAV`, `PCM_24`)."""
+
+    rate_hz: int
+    channels: int
+    frames: int
+    format: str
+    subtype: str
+
+    @property
+    def length_s(self) -> float:
+        """Frames over rate."""
+        return self.frames / self.rate_hz
+
+
+def info(path: Path | str) -> AudioInfo:
+    """Rate, channels, length and format of a file. Raises Refused with the path where it is missing or unreadable."""
+    with _open(Path(path)) as file:
+        return AudioInfo(file.samplerate, file.channels, file.frames, file.format, file.subtype)
+
+
+def read(path: Path | str, start_frame: int = 0, frames: int | None = None) -> tuple[NDArray[np.float32], int]:
+    """Samples `[channels, frames]` as float32, and their rate in Hz. `frames` None reads to the end.
+
+    What lies past the end is not there: the array is shorter. Raises Refused (missing, unreadable, cut short).
+    """
+    audio, rate_hz = _read(Path(path), start_frame, frames, "float32")
+    return audio.astype(np.float32, copy=False), rate_hz
+
+
+def read_exact(path: Path | str, start_frame: int = 0, frames: int | None = None) -> tuple[NDArray[Any], int]:
+    """As `read`, in float64 where float32 would lose bits (PCM_32, DOUBLE): what is written back is the same file."""
+    wide = info(path).subtype in WIDE
+    return _read(Path(path), start_frame, frames, "float64" if wide else "float32")
+
+
+def write(path: Path | str, audio: NDArray[Any], rate_hz: int, subtype: str = "FLOAT") -> Path:
+    """Write `[channels, frames]` to a `.wav`, `.flac` or `.aiff` file, atomically: all of it, or the old one stays.
+
+    Integer subtypes are rounded to the nearest step and clipped at full scale, without dither. Returns the path.
+    Raises Refused (a format that cannot be written), PunchinError (no room, no permission; with the system's reason).
+    """
+    path = Path(path)
+    kind = FORMATS.get(path.suffix.lower())
+    if kind is None:
+        raise Refused(
+            f"{path.name}: cannot write {path.suffix or 'a file without extension'}", "use .wav, .flac or .aiff"
+        )
+    if not soundfile.check_format(kind, subtype):
+        raise Refused(f"{path.name}: {kind} cannot hold {subtype}", "use a .wav file")
+    samples = np.ascontiguousarray(audio.T)
+    if kind == "WAV" and samples.shape[0] * samples.shape[1] * 8 > WAV_BYTES:
+        kind = "RF64"
+    try:
+        _replace(path, _as_stored(samples, subtype), rate_hz, kind, subtype)
+    except OSError as error:
+        raise disk_error(path, error) from error
+    except soundfile.LibsndfileError as error:
+        raise PunchinError(f"cannot write {path}: {error.error_string}", _room_hint(path)) from error
+    return path
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace a file with `data`, atomically and on disk when it returns. Raises PunchinError with the reason."""
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            _publish(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise disk_error(path, error) from error
+
+
+def disk_error(path: Path, error: OSError) -> PunchinError:
+    """The error that a failed write becomes: what, where, why, and what to do."""
+    return PunchinError(f"cannot write {path}: {error.strerror or error}", _room_hint(path, error.errno))
+
+
+def _room_hint(path: Path, number: int | None = errno.ENOSPC) -> str:
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"choose a folder that can be written, with -o; {path.parent} cannot"
+    return f"make room on the disk of {path.parent}, then: punchin land ID"
+
+
+def _open(path: Path) -> soundfile.SoundFile:
+    if not path.is_file():
+        raise Refused(f"media file is missing: {path}", "put the file back, or relink it in the DAW and save")
+    try:
+        return soundfile.SoundFile(path)
+    except (soundfile.LibsndfileError, OSError) as error:
+        reason = getattr(error, "error_string", None) or str(error)
+        raise Refused(
+            f"media file is not readable: {path}: {reason}", "open it in the DAW and export it again"
+        ) from error
+
+
+def _read(path: Path, start_frame: int, frames: int | None, dtype: str) -> tuple[NDArray[Any], int]:
+    with _open(path) as file:
+        start = min(max(start_frame, 0), file.frames)
+        wanted = file.frames - start if frames is None else min(max(frames, 0), file.frames - start)
+        try:
+            file.seek(start)
+            samples = file.read(wanted, dtype=dtype, always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise Refused(f"media file is not readable: {path}: {error.error_string}") from error
+        if len(samples) != wanted:
+            raise Refused(f"media file is cut short: {path} promises {wanted} frames from {start}, has {len(samples)}")
+        return np.ascontiguousarray(samples.T), file.samplerate
+
+
+def _as_stored(samples: NDArray[Any], subtype: str) -> NDArray[Any]:
+    bits = INTEGER_BITS.get(subtype)
+    if bits is None:
+        return samples.astype(np.float64 if subtype == "DOUBLE" else np.float32, copy=False)
+    full = 2.0 ** (bits - 1)
+    steps = np.clip(np.rint(samples.astype(np.float64) * full), -full, full - 1).astype(np.int64)
+    if bits == 16:
+        return steps.astype(np.int16)
+    return (steps << (32 - bits)).astype(np.int32)  # libsndfile takes the upper bits
+
+
+def _replace(path: Path, stored: NDArray[Any], rate_hz: int, kind: str, subtype: str) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    try:
+        with soundfile.SoundFile(name, "w", rate_hz, stored.shape[1], subtype, format=kind) as file:
+            file.write(stored)
+        with open(name, "rb+") as file:
+            os.fsync(file.fileno())
+        _publish(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _publish(name: str, path: Path) -> None:
+    mask = os.umask(0)
+    os.umask(mask)
+    os.chmod(name, 0o666 & ~mask)  # mkstemp's 0600 would hide the file from a DAW of another user
+    os.replace(name, path)
+    if hasattr(os, "O_DIRECTORY"):  # the rename itself reaches the disk
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
