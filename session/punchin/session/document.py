@@ -31,7 +31,7 @@ class Placed:
     """One take spliced into the original, not on disk yet: exactly the samples its file will hold.
 
     before, after: [channels, frames] at `rate_hz`, the same span without and with the take.
-    start_frame, end_frame: the region within them; fades lie in [start - fade_frames, start] and [end - fade_frames, end].
+    start_frame, end_frame: the region within them; each fade ends at its edge and is `fade_frames` long.
     held_frames: frames where the item's gain was too low to divide by, so that the original stays (design: un-gain).
     """
 
@@ -55,7 +55,7 @@ class LandingTake:
 
 @dataclass(frozen=True, slots=True)
 class Landing:
-    """What was written. output: the new document (for a bare file, the first take). take_files: one a take, in order."""
+    """What was written: the new document (for a bare file, its first take), and one file a take, in order."""
 
     output: Path
     take_files: tuple[Path, ...]
