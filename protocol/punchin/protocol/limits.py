@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from punchin.protocol.errors import OverLimit
 
@@ -49,3 +50,13 @@ REFERENCE = Limit("reference length", 1, 600, "s")
 CHANNELS = Limit("channels", 1, 2, "")
 SESSION_RATE = Limit("sample rate", 8_000, 192_000, "Hz")
 LORA_STRENGTH = Limit("LoRA strength", -4, 4, "")
+
+# What a landed take may measure; one over any of these is rolled again.
+TAKE_LENGTH = Limit("length error", 0, 0, "samples")
+TAKE_OUTSIDE = Limit("change outside the region", 0, 0, "of full scale")
+TAKE_SEAM = Limit("seam", -inf, 3, "dB over the context's bar lines")
+TAKE_TEMPO = Limit("tempo error", -0.1, 0.1, "%")
+TAKE_PHASE = Limit("phase", -10, 10, "ms")
+TAKE_LOUDNESS = Limit("loudness difference", -1, 1, "dB")
+TAKE_PEAK = Limit("true peak over the ceiling", -inf, 0.5, "dB")  # the ceiling: -1 dBTP or the source's own
+TAKE_CLIPPED = Limit("newly clipped samples", 0, 0, "")
