@@ -12,9 +12,8 @@ from typing import BinaryIO
 import msgspec
 from msgspec import Struct
 
+from punchin.protocol import frames
 from punchin.protocol.order import JobId, Order, Provenance
-
-MAX_FRAME_BYTES = 4 * 1024 * 1024
 
 
 class Run(Struct, tag="run", frozen=True, kw_only=True):
@@ -100,29 +99,16 @@ _replies = msgspec.msgpack.Decoder(Reply)
 
 def write(pipe: BinaryIO, message: Command | Reply) -> None:
     """Send one message, whole. Raises OSError when the other side is gone."""
-    body = _encoder.encode(message)
-    pipe.write(len(body).to_bytes(4, "big") + body)
-    pipe.flush()
+    frames.write(pipe, _encoder.encode(message))
 
 
 def read_command(pipe: BinaryIO) -> Command | None:
     """The next command, or None when the daemon is gone. Raises ValueError on bytes that are none."""
-    body = _read_frame(pipe)
+    body = frames.read(pipe)
     return None if body is None else _commands.decode(body)
 
 
 def read_reply(pipe: BinaryIO) -> Reply | None:
     """The next reply, or None when the worker is gone. Raises ValueError on bytes that are none."""
-    body = _read_frame(pipe)
+    body = frames.read(pipe)
     return None if body is None else _replies.decode(body)
-
-
-def _read_frame(pipe: BinaryIO) -> bytes | None:
-    head = pipe.read(4)
-    if len(head) < 4:
-        return None
-    size = int.from_bytes(head, "big")
-    if size > MAX_FRAME_BYTES:
-        raise ValueError(f"a frame of {size} bytes on the worker's pipe, allowed is {MAX_FRAME_BYTES}")
-    body = pipe.read(size)
-    return body if len(body) == size else None
