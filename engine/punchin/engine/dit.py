@@ -7,7 +7,8 @@ What looks like an omission is intended: cross-attention has no gate, no rotary 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -101,7 +102,7 @@ class Dit(nn.Module):
     def prepare(self, condition: Tensor) -> Prepared:
         """What all steps of one request share: condition [B, L, condition width] to each layer's keys and values."""
         e = self.condition_embedder(condition.to(self.scale_shift_table.dtype))
-        return Prepared(tuple(layer.cross_attn.keys_values(e) for layer in self.layers))
+        return Prepared(tuple(layer.cross_attn.keys_values(e) for layer in cast(Iterable[Layer], self.layers)))
 
     def modulation(self, t: Tensor) -> Modulation:
         """What times t [B] do to the layers. r = t always, so the second embedding is of 0; its weights count."""
