@@ -1,8 +1,9 @@
 """Changing the sample rate: the only place where it happens, by soxr at its very high quality.
 
 soxr's filter is linear in phase and its delay is taken out, so frame 0 stays frame 0 and time t stays time t.
-Within 10 ms of the array's ends the filter leans on silence; callers who need those frames give more sound around
-them (`MARGIN_S`). Content up to 0.91 of the lower rate's half comes back within -120 dB.
+Near the array's ends the filter leans on silence; callers who need those frames give `MARGIN_S` more sound around them.
+Measured, there and back through 48 kHz: 44.1 kHz -107 dB for content up to 16 kHz, 96 kHz -144 dB, 22.05 kHz -91 dB
+up to 8.8 kHz (near a rate's half soxr interpolates its filter).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 Audio = NDArray[np.float32]
 
-MARGIN_S = 0.01  # from an array's end to where the filter no longer hears that the sound stops there
+MARGIN_S = 0.02  # from an array's end to where the filter no longer hears that the sound stops there
 
 
 def frames_at(frames: int, from_hz: int, to_hz: int) -> int:

@@ -1,0 +1,111 @@
+"""Loudness, true peak and the level match, against tones whose values are known."""
+
+import numpy as np
+import pytest
+
+from punchin.session.level import match
+from punchin.session.loudness import loudness_db, rms_db, true_peak_db
+
+RATE = 48_000
+NONE = np.zeros((2, 0), np.float32)
+
+
+def tone(hz=997.0, db=-20.0, seconds=3.0, rate=RATE, phase=0.0):
+    t = np.arange(round(seconds * rate)) / rate
+    return np.tile((10 ** (db / 20) * np.sin(2 * np.pi * hz * t + phase)).astype(np.float32), (2, 1))
+
+
+def test_a_stereo_tone_of_minus_23_dbfs_is_minus_23_lufs():
+    """EBU Tech 3341, case 1: 1 kHz stereo at -23 dBFS peak reads -23 LUFS, within 0.1."""
+    assert loudness_db(tone(1000.0, -23.0, 20.0), RATE) == pytest.approx(-23.0, abs=0.1)
+
+
+def test_short_sounds_are_measured_by_rms():
+    assert loudness_db(tone(1000.0, -20.0, 0.3), RATE) == pytest.approx(-23.01, abs=0.01)
+    assert loudness_db(tone(100.0, -20.0, 3.0), RATE, frames=1000) == pytest.approx(-23.01, abs=0.01)
+
+
+def test_silence_has_no_loudness():
+    quiet = np.full((2, RATE), 1e-5, np.float32)
+    for audio in (NONE, np.zeros((2, RATE), np.float32), np.zeros((2, 100), np.float32), quiet):
+        assert loudness_db(audio, RATE) is None
+        assert rms_db(audio) is None
+    assert true_peak_db(NONE, RATE) is None
+    assert true_peak_db(np.zeros((1, 10), np.float32), RATE) is None
+
+
+@pytest.mark.parametrize("rate", [44_100, 48_000, 96_000])
+def test_true_peak_sees_between_the_samples(rate):
+    """A quarter of the rate at 45 degrees: every sample is 3 dB under the wave's top (EBU Tech 3341, cases 15-19)."""
+    audio = tone(rate / 4, -6.0, 0.5, rate, phase=np.pi / 4)
+    ramp = np.minimum(1, np.minimum(np.arange(audio.shape[1]), np.arange(audio.shape[1])[::-1]) / 2000)
+    audio *= ramp.astype(np.float32)
+    assert 20 * np.log10(np.abs(audio).max()) == pytest.approx(-9.0, abs=0.05)
+    assert true_peak_db(audio, rate) == pytest.approx(-6.0, abs=0.2)
+
+
+def test_a_take_gets_the_sources_loudness():
+    out, level = match(tone(db=-32.0), tone(db=-20.0), NONE, RATE)
+    assert level.gain_db == pytest.approx(12.0, abs=0.05)
+    assert loudness_db(out, RATE) == pytest.approx(loudness_db(tone(db=-20.0), RATE), abs=0.05)
+    assert out.dtype == np.float32
+
+
+def test_what_came_back_as_it_went_keeps_its_bits():
+    rng = np.random.default_rng(0)
+    for peak in (0.3, 1.0, 1.7):  # also over full scale
+        source = (peak * rng.uniform(-1, 1, (2, RATE))).astype(np.float32)
+        out, level = match(source.copy(), source, NONE, RATE)
+        assert level.gain_db == 0.0
+        assert out.tobytes() == source.tobytes()
+
+
+def test_the_lead_is_turned_up_but_not_measured():
+    take = np.concatenate([tone(db=0.0, seconds=1.0), tone(db=-32.0)], axis=1)
+    out, level = match(take, tone(db=-20.0), NONE, RATE, lead_frames=RATE)
+    assert level.gain_db == pytest.approx(12.0, abs=0.05)
+    np.testing.assert_allclose(out[:, :RATE], take[:, :RATE] * 10 ** (level.gain_db / 20), rtol=1e-6)
+
+
+def test_a_silent_source_takes_the_contexts_loudness():
+    silent = np.zeros((2, 3 * RATE), np.float32)
+    _, level = match(tone(db=-10.0), silent, tone(db=-25.0), RATE)
+    assert level.gain_db == pytest.approx(-15.0, abs=0.05)
+    for context in (NONE, silent):
+        assert match(tone(db=-10.0), silent, context, RATE)[1].gain_db == 0.0
+
+
+def test_a_silent_take_stays():
+    silent = np.zeros((2, 3 * RATE), np.float32)
+    out, level = match(silent, tone(), NONE, RATE)
+    assert level.gain_db == 0.0
+    assert not out.any()
+
+
+def test_the_ceiling_wins_over_the_level():
+    rng = np.random.default_rng(1)
+    take = tone(db=-30.0)
+    take[:, 5000:5040] = 0.2 * rng.uniform(-1, 1, 40).astype(np.float32)  # one peak far over the body
+    out, level = match(take, tone(db=-6.0), NONE, RATE)
+    assert level.held_by_ceiling
+    assert level.gain_db < 20
+    assert true_peak_db(out, RATE) == pytest.approx(-1.0, abs=0.1)
+
+
+def test_the_ceiling_is_the_sources_own_peak_where_that_is_higher():
+    out, _ = match(tone(db=-20.0), tone(db=2.0), NONE, RATE)
+    assert true_peak_db(out, RATE) == pytest.approx(2.0, abs=0.1)
+
+
+def test_without_level_match_only_the_ceiling_acts():
+    out, level = match(tone(db=-32.0), tone(db=-20.0), NONE, RATE, level=False)
+    assert level.gain_db == 0.0
+    out, level = match(tone(db=6.0), tone(db=-20.0), NONE, RATE, level=False)
+    assert level.held_by_ceiling
+    assert true_peak_db(out, RATE) == pytest.approx(-1.0, abs=0.1)
+
+
+def test_noise_is_not_lifted_without_end():
+    _, level = match(tone(db=-62.0), tone(db=-20.0), NONE, RATE)
+    assert level.gain_db == 24.0
+    assert level.held_by_limit
