@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CAPTION_TOKENS: Final = 256
 LYRIC_TOKENS: Final = 2048
+END_OF_TEXT: Final = "<|endoftext|>"
 
 
 class TextEncoder(nn.Module):
@@ -28,7 +29,15 @@ class TextEncoder(nn.Module):
     def __init__(self, model: Qwen3Model, tokenizer: Tokenizer) -> None:
         super().__init__()
         self.model, self.tokenizer = model, tokenizer
-        self._end = tokenizer.token_to_id("<|endoftext|>")
+        end = tokenizer.token_to_id(END_OF_TEXT)
+        if end is None:
+            raise Refused(f"the tokenizer has no {END_OF_TEXT}, the text encoder needs it", code="weights")
+        self._end = end
+
+    @property
+    def width(self) -> int:
+        """D, the width of states and embeddings."""
+        return self.model.config.hidden_size
 
     def ids(self, text: str, limit: int) -> list[int]:
         """Token ids of `text` with its closing end-of-text, cut to `limit` (the closing one stays)."""
@@ -52,7 +61,8 @@ def empty_encoder(folder: Path) -> TextEncoder:
     from transformers.models.qwen3.configuration_qwen3 import Qwen3Config
     from transformers.models.qwen3.modeling_qwen3 import Qwen3Model, Qwen3RotaryEmbedding
 
-    config = Qwen3Config(**_config(folder), attn_implementation="sdpa")
+    config = Qwen3Config(**_config(folder))
+    config._attn_implementation = "sdpa"
     with torch.device("meta"):
         model = Qwen3Model(config)
     model.rotary_emb = Qwen3RotaryEmbedding(config)  # a table that no file holds: made outside the meta device

@@ -1,0 +1,372 @@
+"""`AceStepPipeline`: from words, and from audio where there is some, to music.
+
+pipe = AceStepPipeline.from_pretrained("models/acestep-v15-turbo")
+music = pipe("dusty rhodes, brushed drums", duration=20, bpm=92, seed=7)
+music.audio  # [1, 2, 960000] float32 at music.rate_hz = 48000
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from punchin.engine import prompts, tasks
+from punchin.engine import request as asked
+from punchin.engine.conditioner import Conditioner, Stage
+from punchin.engine.dit import Prepared
+from punchin.engine.guidance import Apg, PlainCfg, guided
+from punchin.engine.released import Loaded, Report, load
+from punchin.engine.request import CoverMode, GuidanceMode, MaskMode, Request
+from punchin.engine.sampler import Velocity, sample
+from punchin.engine.schedule import noised, times, times_after_cover_noise, times_from_strength
+from punchin.engine.vae import DECODE_TILE
+from punchin.protocol.errors import JobFailed, Refused
+from punchin.protocol.limits import HOP, MODEL_HZ
+from punchin.protocol.models import Model
+from punchin.protocol.order import Task
+
+DEFAULT_DURATION_S: Final = 30.0
+PEAK: Final = 10 ** (-1 / 20)  # -1 dBFS: DiffSynth's peak normalisation
+
+Stages = Generator[Stage, None, "Music"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Music:
+    """What came of a request, one entry a seed.
+
+    audio: [seeds, 2, n] float32 on the CPU, not limited to [-1, 1]. latents: [seeds, T, C] float32 of the whole
+    window, padding included. notes: what was not done as asked, in words.
+    """
+
+    audio: Tensor
+    latents: Tensor
+    rate_hz: int
+    seeds: tuple[int, ...]
+    steps: int
+    shift: float
+    guidance: float
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Branch:
+    """One way to steer: what the DiT sees and reads from a step on."""
+
+    first: int  # the step it begins with
+    context: Tensor
+    condition: Prepared
+
+
+class AceStepPipeline:
+    """ACE-Step 1.5, loaded. Call it for music; `stages` is the same with a pause after each step and tile."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.loaded = loaded
+        self.conditioner = Conditioner(loaded)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        shared: str | Path | None = None,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        report: Report = lambda phase, done, total: None,
+    ) -> AceStepPipeline:
+        """The pipeline of a released folder, e.g. `acestep-v15-turbo`.
+
+        shared: where VAE and text encoder are, if neither in nor beside the folder. device: the GPU if there is one.
+        dtype: bfloat16 on a GPU, else float32. Raises Refused with what is missing or does not fit.
+        """
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        dtype = dtype or (torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16)
+        return cls(load(folder, shared, device, dtype, report))
+
+    @property
+    def variant(self) -> Model:
+        """The model's row in the table: its name and defaults."""
+        return self.loaded.variant
+
+    def __call__(
+        self,
+        prompt: str = "",
+        cfg_scale: float | None = None,
+        lyrics: str = "",
+        task_type: Task = "text2music",
+        reference_audios: Sequence[Tensor] = (),
+        src_audio: Tensor | None = None,
+        input_audio: Tensor | None = None,
+        denoising_strength: float = 1.0,
+        audio_cover_strength: float = 1.0,
+        audio_code_string: str = "",
+        repainting_ranges: Sequence[tuple[float, float]] = (),
+        repainting_strength: float = 1.0,
+        duration: float | None = None,
+        bpm: float | None = None,
+        keyscale: str | None = None,
+        timesignature: str | int | None = None,
+        vocal_language: str = "unknown",
+        seed: int | Sequence[int] = 0,
+        rand_device: str = "cpu",
+        num_inference_steps: int | None = None,
+        shift: float | None = None,
+        *,
+        rate_hz: int = MODEL_HZ,
+        instrument: str = "",
+        cover_mode: CoverMode = "fsq",
+        cover_noise_strength: float = 0.0,
+        guidance_mode: GuidanceMode = "apg",
+        cfg_interval: tuple[float, float] = (0.0, 1.0),
+        repaint_injection: float = 1.0,
+        repaint_blend_frames: int = 12,
+        mask_mode: MaskMode = "explicit",
+        reference_seed: int = 0,
+        sample_latents: bool = False,
+        noise: Tensor | None = None,
+        preset: Literal["", "diffsynth"] = "",
+    ) -> Music:
+        """Make music, one piece a seed. Audio in is [1 or 2, n] at 48 kHz; nothing is resampled.
+
+        prompt, lyrics ("" is instrumental), vocal_language: what to play. bpm, keyscale (`F# minor`), timesignature
+        (2, 3, 4 or 6): None says N/A. duration: seconds, without a source (30 if None); with one, its length counts.
+        task_type: text2music; cover and repaint need `src_audio`; lego, extract and complete need a base model.
+        instrument: for those three, comma-separated for complete.
+        repainting_ranges: seconds (start, end) to make anew; they may reach beyond the source (out-painting), and the
+        result then is as long as both. repainting_strength: 1 all new, 0 unchanged. repaint_injection: in which part
+        of the steps the source is put back outside. repaint_blend_frames: over how many latent frames around a range.
+        audio_cover_strength: the part of the steps that follow the source. cover_mode: `fsq` shows the source through
+        the audio tokenizer, `latent` as it is. audio_code_string: codes instead of a source.
+        denoising_strength (DiffSynth's meaning: all steps, from a lower noise) or cover_noise_strength (the
+        original's: the schedule's end alone): start from `input_audio`, else from the source.
+        num_inference_steps, shift, cfg_scale: None is the model's own default. Turbo models take no guidance.
+        guidance_mode: `apg` as the original, `cfg` plain; cfg_interval: between which times t it acts.
+        preset `diffsynth`: as DiffSynth-Studio does: mask of ones, plain CFG, unblended edges, peak at -1 dBFS.
+        Raises OverLimit or Refused before any weight is moved, JobFailed where the result is not finite.
+        """
+        seeds = (seed,) if isinstance(seed, int) else tuple(seed)
+        source = None if src_audio is None else asked.stereo(src_audio, "the source", rate_hz)
+        codes = asked.parse_codes(audio_code_string) if audio_code_string else ()
+        regions, blank, wanted = (), (0, 0), None
+        if source is not None and repainting_ranges:
+            source, regions, blank, wanted = asked.painted(source, repainting_ranges)
+        length = self._length(source, codes, duration)
+        ones = preset == "diffsynth"
+        return _last(
+            self.stages(
+                Request(
+                    task=task_type,
+                    frames=length,
+                    prompt=prompt,
+                    lyrics=lyrics,
+                    language=vocal_language,
+                    instruments=prompts.instruments(instrument),
+                    bpm=bpm,
+                    keyscale=keyscale,
+                    timesignature=None if timesignature is None else str(timesignature),
+                    prompt_duration_s=duration if ones else None,
+                    source=source,
+                    references=tuple(asked.reference(a, n, rate_hz) for n, a in enumerate(reference_audios, start=1)),
+                    input_audio=None if input_audio is None else asked.stereo(input_audio, "input_audio", rate_hz),
+                    codes=codes,
+                    regions=regions,
+                    blank=blank,
+                    wanted=wanted,
+                    seeds=seeds,
+                    noise=noise,
+                    num_inference_steps=num_inference_steps,
+                    shift=shift,
+                    cfg_scale=cfg_scale,
+                    guidance_mode="cfg" if ones else guidance_mode,
+                    cfg_interval_start=cfg_interval[0],
+                    cfg_interval_end=cfg_interval[1],
+                    denoising_strength=denoising_strength,
+                    cover_noise_strength=cover_noise_strength,
+                    audio_cover_strength=audio_cover_strength,
+                    cover_mode=cover_mode,
+                    repainting_strength=repainting_strength,
+                    repaint_injection=repaint_injection,
+                    repaint_blend_frames=0 if ones else repaint_blend_frames,
+                    mask_mode="ones" if ones else mask_mode,
+                    reference_seed=reference_seed,
+                    sample_latents=sample_latents,
+                    peak_normalise=ones,
+                    rand_device=rand_device,
+                )
+            )
+        )
+
+    def stages(self, request: Request) -> Stages:
+        """Make music, pausing after each step and tile; the result is what the generator returns.
+
+        To cancel, stop iterating. Refuses what this model cannot do before the first pause. Not to be called in
+        `torch.inference_mode` of one's own: that is entered here, between the pauses.
+        """
+        _check_model(self.variant, request)
+        return _inferring(self._stages(request))
+
+    def codes(self, audio: Tensor, rate_hz: int = MODEL_HZ) -> str:
+        """The audio codes of audio [1 or 2, n], five a second, as `audio_code_string` takes them."""
+        source = asked.stereo(audio, "the audio", rate_hz)
+
+        def listen() -> Generator[Stage, None, list[int]]:
+            latent = yield from self.conditioner.latent(source)
+            return self.conditioner.codes(latent)
+
+        return asked.code_string(_last(_inferring(listen())))
+
+    def _stages(self, request: Request) -> Stages:
+        schedule, clean_needed = self._schedule(request)
+        clean = yield from self._clean(request)
+        if clean_needed and clean is None:
+            raise Refused("a noise strength was given, but no source or input_audio to start from")
+        branches = yield from self._branches(request, clean, len(schedule))
+        guidance, notes = _guidance_scale(self.variant, request)
+        silence, device = self.loaded.silence, self.loaded.device
+        audios: list[Tensor] = []
+        latents: list[Tensor] = []
+        for number, seed in enumerate(request.seeds):
+            noise = tasks.noise_for(request, seed, silence.shape[-1]).to(device)
+            start = noised(clean, noise, schedule[0]) if clean_needed and clean is not None else noise
+            velocity = self._velocity(request, branches, guidance, schedule)
+            kept = None if clean is None else tasks.hold(request, clean)
+            latent = start
+            if kept is not None:
+                velocity = tasks.held(velocity, kept, schedule)
+            for step in sample(velocity, start, schedule):
+                latent = step.latent
+                if not bool(latent.isfinite().all()):
+                    where = f"step {step.done} of {step.total}, seed {seed}"
+                    raise JobFailed(f"the model gave numbers that are not finite in {where}", code="not_finite")
+                yield Stage("diffusing", number * step.total + step.done, len(request.seeds) * step.total)
+            latents.append(latent if kept is None else tasks.finished(latent, kept))
+        for number, latent in enumerate(latents):
+            audios.append((yield from self._decoded(request, latent, number)))
+        shift = self.variant.shift if request.shift is None else request.shift
+        return Music(
+            torch.stack(audios), torch.cat(latents).cpu(), MODEL_HZ, request.seeds, len(schedule), shift, guidance, notes
+        )
+
+    def _schedule(self, request: Request) -> tuple[tuple[float, ...], bool]:
+        """The times, and whether sampling starts from noised audio rather than from noise."""
+        steps = request.num_inference_steps or self.variant.steps
+        shift = self.variant.shift if request.shift is None else request.shift
+        if request.cover_noise_strength > 0:
+            return times_after_cover_noise(steps, shift, request.cover_noise_strength), True
+        if request.denoising_strength < 1:
+            return times_from_strength(steps, shift, request.denoising_strength), True
+        return times(steps, shift), False
+
+    def _clean(self, request: Request) -> Generator[Stage, None, Tensor | None]:
+        """The latent [1, T, C] of the source, else of `input_audio`, followed by silence; None without either."""
+        audio = request.source if request.source is not None else request.input_audio
+        if audio is None:
+            return None
+        latent = yield from self.conditioner.latent(audio, 0 if request.sample_latents else None)
+        return tasks.padded(latent, self.loaded.silence, request.latents)
+
+    def _branches(self, request: Request, clean: Tensor | None, steps: int) -> Generator[Stage, None, list[Branch]]:
+        """What steers each step: the task, and from the step where a cover lets go, text2music."""
+        silence, task = self.loaded.silence, tasks.spoken_task(request)
+        shown = tasks.silence_for(silence, request.latents)
+        if request.codes:
+            shown = tasks.padded(self.conditioner.spoken(request.codes), silence, request.latents)
+        elif request.source is not None and clean is not None:
+            shown = clean
+            if tasks.needs_codes(request):
+                heard = self.conditioner.heard(clean[:, : request.touched])
+                shown = tasks.padded(heard, silence, request.latents)
+        condition = yield from self.conditioner.condition(request, task)
+        branches = [Branch(0, tasks.context(request, shown, silence), condition)]
+        switch = tasks.cover_steps(request, steps)
+        if switch < steps:
+            condition = yield from self.conditioner.condition(request, "text2music")
+            free = tasks.silence_for(silence, request.latents)
+            branches.append(Branch(switch, tasks.context(request, free, silence), condition))
+        return branches
+
+    def _velocity(
+        self, request: Request, branches: list[Branch], guidance: float, schedule: tuple[float, ...]
+    ) -> Velocity:
+        """The velocity of a request. Each time's modulation is made once; conditions were prepared before."""
+        decoder, device = self.loaded.model.decoder, self.loaded.device
+        modulations = {t: decoder.modulation(torch.tensor([t], device=device)) for t in schedule}
+
+        def toward(condition: Prepared | None) -> Velocity:
+            def velocity(x: Tensor, t: float) -> Tensor:
+                branch = next(each for each in reversed(branches) if t <= schedule[each.first])
+                return decoder.steered(x, modulations[t], branch.context, condition or branch.condition)
+
+            return velocity
+
+        if guidance == 1:
+            return toward(None)
+        act = Apg(guidance) if request.guidance_mode == "apg" else PlainCfg(guidance)
+        nothing = self.conditioner.unconditional()
+        return guided(toward(None), toward(nothing), act, request.cfg_interval_start, request.cfg_interval_end)
+
+    def _decoded(self, request: Request, latent: Tensor, number: int) -> Generator[Stage, None, Tensor]:
+        """Audio [2, n] of the wanted frames: exactly that part of the whole."""
+        begin, end = request.wanted or (0, request.frames)
+        start, stop = begin // HOP, -(-end // HOP)
+        tiles = -(-(stop - start) // DECODE_TILE)
+        parts: list[Tensor] = []
+        for done, piece in enumerate(self.loaded.vae.decode_tiles(latent, start, stop)):
+            parts.append(piece.audio[0].float().cpu())
+            yield Stage("decoding", number * tiles + done + 1, len(request.seeds) * tiles)
+        audio = torch.cat(parts, dim=1)[:, begin - start * HOP : end - start * HOP]
+        if not bool(audio.isfinite().all()):
+            raise JobFailed("the decoder gave samples that are not finite", code="not_finite")
+        peak = float(audio.abs().max())
+        return audio * (PEAK / peak) if request.peak_normalise and peak > 1e-6 else audio
+
+    def _length(self, source: Tensor | None, codes: tuple[int, ...], duration: float | None) -> int:
+        if source is not None:
+            return source.shape[1]
+        if codes:
+            return len(codes) * self.loaded.model.tokenizer.pool * HOP
+        return asked.duration_frames(DEFAULT_DURATION_S if duration is None else duration)
+
+
+def _inferring(stages: Generator[Stage, None, T]) -> Generator[Stage, None, T]:
+    """The same stages, each run in inference mode: a mode entered inside a generator would leak out at its pauses."""
+    while True:
+        with torch.inference_mode():
+            try:
+                stage = next(stages)
+            except StopIteration as end:
+                return end.value
+        yield stage
+
+
+def _last(stages: Generator[Stage, None, T]) -> T:
+    """What the stages return, once all are run."""
+    while True:
+        try:
+            next(stages)
+        except StopIteration as end:
+            return end.value
+
+
+def _check_model(model: Model, request: Request) -> None:
+    if request.task in asked.NEEDS_STEMS and not model.stems:
+        raise Refused(
+            f"{model.name} does not know {request.task}; only base models do",
+            f"`punchin models pull base`, then `--model base` ({request.task} needs it)",
+            code="task",
+        )
+
+
+def _guidance_scale(model: Model, request: Request) -> tuple[float, tuple[str, ...]]:
+    """How strongly to guide, and what to say about it: turbo models have guidance in their weights."""
+    scale = model.guidance if request.cfg_scale is None else request.cfg_scale
+    if model.turbo and scale != 1:
+        return 1.0, (f"guidance {scale:g} was not applied: {model.name} is distilled and takes none",)
+    return scale, ()

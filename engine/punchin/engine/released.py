@@ -1,0 +1,156 @@
+"""A model's folder as it was released: which files belong together, read into modules.
+
+`acestep-v15-turbo/` (config.json, model.safetensors or shards, silence_latent.pt) stands beside `vae/` and
+`Qwen3-Embedding-0.6B/` in the main repository; the other repositories hold the first alone and borrow the rest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import torch
+from torch import Tensor
+
+from punchin.engine import weights
+from punchin.engine.model import AceStep
+from punchin.engine.spec import BadSpec, Spec, VaeSpec
+from punchin.engine.text import TextEncoder, empty_encoder
+from punchin.engine.vae import Vae
+from punchin.protocol.errors import Refused
+from punchin.protocol.limits import HOP, MODEL_HZ
+from punchin.protocol.models import BY_NAME, MODELS, Model
+
+MAIN: Final = "Ace-Step1.5"  # the repository that holds the shared parts
+VAE: Final = "vae"
+TEXT: Final = "Qwen3-Embedding-0.6B"
+UNTRAINED: Final = "punchin_trained"  # config.json: false where the weights are random
+
+Report = Callable[[str, int, int], None]  # phase, done, total
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where the three parts of a model are."""
+
+    dit: Path
+    vae: Path
+    text: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A model in memory: modules in eval mode, what they are called, and whether anyone trained them."""
+
+    model: AceStep
+    vae: Vae
+    text: TextEncoder
+    silence: Tensor  # [1, T, C] float32, on the device
+    variant: Model
+    trained: bool
+    folders: Folders
+    device: torch.device
+    dtype: torch.dtype
+
+
+def folders(folder: str | Path, shared: str | Path | None = None) -> Folders:
+    """The parts of the model in `folder`: a DiT's folder, or a repository with a single one in it.
+
+    VAE and text encoder are looked for in the folder itself, beside it, in `shared`, and in an `Ace-Step1.5` beside
+    it. Refused (code `model_missing`) with what is missing and where it was looked for.
+    """
+    dit = _dit(Path(folder).expanduser())
+    places = [dit, dit.parent, *([Path(shared).expanduser()] if shared else []), dit.parent / MAIN]
+    places += [dit.parent.parent / MAIN]
+    found = {part: next((place / part for place in places if (place / part).is_dir()), None) for part in (VAE, TEXT)}
+    missing = [part for part, place in found.items() if place is None]
+    if missing:
+        raise Refused(
+            f"{dit} has no {' and no '.join(missing)}; looked in {', '.join(map(str, dict.fromkeys(places)))}",
+            "`punchin models pull turbo` brings them; or pass their folder as `shared`",
+            code="model_missing",
+        )
+    return Folders(dit, *(place for place in found.values() if place is not None))
+
+
+def _dit(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise Refused(f"there is no model folder {folder}", "`punchin models pull turbo`", code="model_missing")
+    if (folder / "config.json").is_file():
+        return folder
+    inside = [path.parent for path in sorted(folder.glob("*/silence_latent.pt"))]
+    if len(inside) == 1:
+        return inside[0]
+    what = f"several: {', '.join(path.name for path in inside)}" if inside else "none with a silence_latent.pt"
+    raise Refused(f"{folder} is no model: it has no config.json, and of folders {what}", code="model_missing")
+
+
+def variant(dit: Path, spec: Spec) -> Model:
+    """What the folder's name says of the model; for an unknown name the defaults of turbo or of base."""
+    named = next((model for model in MODELS if model.folder and model.folder == dit.name), None)
+    if named is not None:
+        return named
+    like = BY_NAME["turbo" if spec.is_turbo else "base"]
+    return msgspec.structs.replace(like, name=dit.name, folder=dit.name, repository="", size_bytes=0, licence="")
+
+
+def load(
+    folder: str | Path,
+    shared: str | Path | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    report: Report = lambda phase, done, total: None,
+) -> Loaded:
+    """The model in `folder`, every shape compared with its config before memory is taken. Raises Refused."""
+    where = folders(folder, shared)
+    config = read_json(where.dit / "config.json")
+    spec, vae_spec = Spec.from_config(config), VaeSpec.from_config(read_json(where.vae / "config.json"))
+    _check_specs(spec, vae_spec)
+    text = empty_encoder(where.text)
+    if text.width != spec.condition.text_width:
+        raise BadSpec(f"the text encoder is {text.width} wide, the model expects {spec.condition.text_width}")
+    with torch.device("meta"):
+        model, vae = AceStep(spec), Vae(vae_spec)
+    parts = (
+        (weights.open_checkpoint(where.dit), {"": model}),
+        (weights.open_checkpoint(where.vae, "diffusion_pytorch_model"), {"": vae}),
+        (weights.open_checkpoint(where.text), {"": text.model}),
+    )
+    for checkpoint, modules in parts:
+        weights.check(checkpoint, modules)
+    for done, (checkpoint, modules) in enumerate(parts):
+        report("loading model", done, len(parts))
+        weights.load(checkpoint, modules, device, dtype)
+    text.to(device)
+    report("loading model", len(parts), len(parts))
+    silence = weights.silence(where.dit, spec.dit.latent_channels).to(device)
+    trained = config.get(UNTRAINED) is not False
+    return Loaded(model, vae, text, silence, variant(where.dit, spec), trained, where, torch.device(device), dtype)
+
+
+def _check_specs(spec: Spec, vae: VaeSpec) -> None:
+    for name, value, expected in (
+        ("the VAE's hop", vae.hop, HOP),
+        ("the VAE's rate", vae.rate_hz, MODEL_HZ),
+        ("the VAE's audio channels", vae.audio_channels, 2),
+        ("the VAE's latent channels", vae.latent_channels, spec.dit.latent_channels),
+    ):
+        if value != expected:
+            raise BadSpec(f"{name} is {value}, the model needs {expected}")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file. Refused where it is missing or broken."""
+    try:
+        value = json.loads(path.read_text())
+    except OSError as error:
+        raise Refused(f"{path} cannot be read: {error.strerror}", code="model_missing") from error
+    except ValueError as error:
+        raise Refused(f"{path} is not JSON: {error}", code="bad_spec") from error
+    if not isinstance(value, dict):
+        raise Refused(f"{path} holds no JSON object", code="bad_spec")
+    return value
