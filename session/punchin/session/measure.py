@@ -67,7 +67,8 @@ def report(before: Audio, after: Audio, span: Span, fades: Fades, made: Made) ->
         _broken(limits.TAKE_PEAK, over_ceiling),
         _broken(limits.TAKE_CLIPPED, max(clipped - int(np.count_nonzero(np.abs(old) >= 1.0)), 0)),
     ]
-    failed = tuple(text for text in broken if text)
+    silent = peak is None and old_peak is not None
+    failed = tuple(text for text in [*broken, "the take is silent" if silent else None] if text)
     return Report(
         length_error_samples=length_error,
         outside_max_abs_diff=outside,
@@ -82,7 +83,7 @@ def report(before: Audio, after: Audio, span: Span, fades: Fades, made: Made) ->
         window_s=made.window_s,
         gain_db=made.gain_db,
         clipped_samples=clipped,
-        silent=peak is None and old_peak is not None,
+        silent=silent,
         ungain_held_frames=made.ungain_held_frames,
         grid_error_ms=made.grid_error_ms,
         failed=failed,

@@ -1,8 +1,9 @@
-"""The before/after picture of one region."""
+"""The before/after picture of one region: what was there, what is there now, and where they meet."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,15 +11,157 @@ from numpy.typing import NDArray
 from punchin.session.measure import Span
 from punchin.session.splice import Fades
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 Audio = NDArray[np.float32]
+
+_WIDTH_PX, _HEIGHT_PX, _DPI = 1200, 640, 100
+_COLUMNS = 1100  # points of a waveform, columns of a spectrogram: about one a pixel
+_ROWS = 160  # of a spectrogram
+_LOW_HZ, _HIGH_HZ = 40.0, 16_000.0
+_STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600, 36_000)
+_RANGE_DB = 75.0  # from the loudest point of both spectrograms down to the background
+_PAPER, _INK, _MUTED, _LINE = "#14161b", "#e8e6e1", "#8b909c", "#3a3f4b"
+_TITLE_CHARS = 72
+_OLD, _NEW, _FADE = "#8b909c", "#ffb454", "#59c2ff"
 
 
 def before_after(
     path: Path, before: Audio, after: Audio, span: Span, fades: Fades, *, title: str = "", first_bar: int = 1
 ) -> None:
-    """Write a PNG 1200 px wide: waveform and log spectrogram before and after, bars, the region and its fades.
+    """Write a PNG of 1200 x 640 px: waveform and log spectrogram before and after, bars, the region and its fades.
 
-    before, after: [channels, n] float32 at `span.rate_hz`, of one length. first_bar: the number of the first bar line
-    in `span.bar_lines_frames`.
+    before, after: [channels, n] float32 at `span.rate_hz`, of one length, n > 0; the picture shows all of it.
+    first_bar: the number of the first bar line in `span.bar_lines_frames`. The region is tinted, what is new in the
+    second waveform is orange, and the two fades are blue.
     """
-    raise NotImplementedError
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(_WIDTH_PX / _DPI, _HEIGHT_PX / _DPI), dpi=_DPI, facecolor=_PAPER)
+    FigureCanvasAgg(figure)
+    rows = figure.add_gridspec(
+        5, 1, height_ratios=(3, 5, 0.35, 3, 5), left=0.068, right=0.985, top=0.905, bottom=0.06, hspace=0.03
+    )
+    spectra = [spectrogram_db(audio, span.rate_hz) for audio in (before, after)]
+    top_db = max(float(spectrum.max()) for spectrum in spectra)
+    peak = max(float(np.abs(before).max(initial=0.0)), float(np.abs(after).max(initial=0.0)), 1e-6)
+    for i, (name, audio, spectrum) in enumerate(zip(("before", "after"), (before, after), spectra, strict=True)):
+        wave, image = figure.add_subplot(rows[3 * i]), figure.add_subplot(rows[3 * i + 1])
+        _draw_wave(wave, audio, span, fades, peak, new=i == 1)
+        _draw_spectrum(image, spectrum, audio.shape[1] / span.rate_hz, top_db)
+        _draw_marks(wave, audio.shape[1], span, fades, tint=0.10)
+        _draw_marks(image, audio.shape[1], span, fades, tint=0.0)
+        wave.set_ylabel(name, color=_INK, fontsize=12, fontweight="bold")
+        if i == 0:
+            _number_bars(wave, span, audio.shape[1], first_bar)
+        else:
+            _show_seconds(image, audio.shape[1] / span.rate_hz)
+    shown = title if len(title) <= _TITLE_CHARS else title[: _TITLE_CHARS - 1] + "…"
+    figure.text(0.068, 0.962, shown, color=_INK, fontsize=13, fontweight="bold", va="center", parse_math=False)
+    _draw_legend(figure, span, fades)
+    figure.savefig(path, dpi=_DPI, facecolor=_PAPER)
+
+
+def spectrogram_db(audio: Audio, rate_hz: int) -> NDArray[np.float64]:
+    """Level over time and pitch: [160, up to 1100] dB, rows from 40 Hz to 16 kHz in even ratios.
+
+    audio: [channels, n] float32. Bands over half the rate hold -120 dB.
+    """
+    window = 2 ** round(np.log2(0.06 * rate_hz))
+    padded = np.pad(audio.mean(axis=0), (window // 2, window // 2))
+    hop = max(audio.shape[1] // _COLUMNS, 1)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop][:_COLUMNS]
+    power = np.square(np.abs(np.fft.rfft(frames * np.hanning(window).astype(np.float32), axis=1))).T
+    edges = np.geomspace(_LOW_HZ, _HIGH_HZ, _ROWS + 1) / rate_hz * window
+    sums = np.vstack([np.zeros(power.shape[1]), np.cumsum(power, axis=0)])
+    below = np.array([np.interp(edges, np.arange(len(sums)) - 0.5, column) for column in sums.T]).T
+    bands = np.diff(below, axis=0) / np.diff(edges)[:, None]
+    return 10 * np.log10(np.maximum(bands, 1e-12))
+
+
+def _draw_wave(axes: Axes, audio: Audio, span: Span, fades: Fades, peak: float, *, new: bool) -> None:
+    """The envelope; with `new`, what the splice brought is in the take's colour."""
+    frames = audio.shape[1]
+    step = max(frames // _COLUMNS, 1)
+    count = -(-frames // step)
+    mono = np.pad(audio, ((0, 0), (0, count * step - frames)), mode="edge").reshape(len(audio), count, step)
+    low, high = mono.min(axis=(0, 2)), mono.max(axis=(0, 2))
+    seconds = (np.arange(count) + 0.5) * step / span.rate_hz
+    axes.fill_between(seconds, low, high, color=_OLD, linewidth=0.4, edgecolor=_OLD)
+    if new:
+        start = (span.start_frame - fades.into.reach_frames) / span.rate_hz
+        ours = (seconds >= start) & (seconds < span.end_frame / span.rate_hz)
+        axes.fill_between(seconds, low, high, where=ours, color=_NEW, linewidth=0.4, edgecolor=_NEW)  # type: ignore[arg-type]
+    axes.set_xlim(0, frames / span.rate_hz)
+    axes.set_ylim(-1.05 * peak, 1.05 * peak)
+    axes.set_yticks([])
+    axes.set_xticks([])
+
+
+def _draw_spectrum(axes: Axes, spectrum: NDArray[np.float64], seconds: float, top_db: float) -> None:
+    axes.imshow(
+        spectrum,
+        origin="lower",
+        aspect="auto",
+        extent=(0, seconds, 0, _ROWS),
+        cmap="magma",
+        vmin=top_db - _RANGE_DB,
+        vmax=top_db,
+        interpolation="bilinear",
+    )
+    octaves = np.log(_HIGH_HZ / _LOW_HZ)
+    ticks = (100, 1000, 10_000)
+    axes.set_yticks([_ROWS * np.log(hz / _LOW_HZ) / octaves for hz in ticks], ["100 Hz", "1 kHz", "10 kHz"])
+    axes.set_xticks([])
+    axes.tick_params(colors=_MUTED, labelsize=9, length=3)
+
+
+def _draw_marks(axes: Axes, frames: int, span: Span, fades: Fades, *, tint: float) -> None:
+    """Bar lines, the region's edges, and each fade from its start to its edge (three pixels at least)."""
+    rate_hz, start, end = span.rate_hz, span.start_frame, span.end_frame
+    least = 3 * frames / _WIDTH_PX
+    axes.set_facecolor(_PAPER)
+    for side in axes.spines.values():
+        side.set_color(_LINE)
+    for line in span.bar_lines_frames:
+        axes.axvline(line / rate_hz, color=_INK, alpha=0.16, linewidth=0.8)
+    axes.axvspan(start / rate_hz, end / rate_hz, color=_NEW, alpha=tint, linewidth=0)
+    for edge, fade in ((start, fades.into), (end, fades.back)):
+        if fade.reach_frames:
+            wide = max(fade.reach_frames, least)
+            axes.axvspan((edge - wide) / rate_hz, edge / rate_hz, color=_FADE, alpha=0.75, linewidth=0)
+        axes.axvline(edge / rate_hz, color=_NEW, linewidth=1.0)
+    axes.set_xlim(0, frames / rate_hz)
+
+
+def _number_bars(axes: Axes, span: Span, frames: int, first_bar: int) -> None:
+    """Bar numbers over the picture, thinned out where they would touch."""
+    every = max(-(-len(span.bar_lines_frames) // 40), 1)
+    numbered = [
+        (line / span.rate_hz, first_bar + i)
+        for i, line in enumerate(span.bar_lines_frames)
+        if i % every == 0 and line < frames * 0.99
+    ]
+    axes.xaxis.tick_top()
+    axes.set_xticks([at for at, _ in numbered], [str(bar) for _, bar in numbered])
+    axes.tick_params(axis="x", colors=_MUTED, labelsize=9, length=0, pad=2)
+
+
+def _show_seconds(axes: Axes, seconds: float) -> None:
+    """A scale in seconds under the picture, with about ten marks."""
+    step = next(step for step in _STEPS_S if seconds / step <= 12)
+    ticks = np.arange(0, seconds, step)
+    axes.set_xticks(ticks, [f"{tick:g} s" for tick in ticks])
+    axes.tick_params(axis="x", colors=_MUTED, labelsize=9, length=3)
+
+
+def _draw_legend(figure: Figure, span: Span, fades: Fades) -> None:
+    lengths = sorted({round(fade.reach_frames * 1000 / span.rate_hz) for fade in (fades.into, fades.back)} - {0})
+    fade_text = f"fade {'/'.join(map(str, lengths))} ms" if lengths else "no fade"
+    right = 0.985
+    for name, colour in ((fade_text, _FADE), ("take", _NEW), ("original", _OLD)):
+        figure.text(right, 0.962, f"■ {name}", color=colour, fontsize=11, ha="right", va="center")
+        right -= 0.026 + 0.0068 * len(name)

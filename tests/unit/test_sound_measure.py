@@ -1,0 +1,157 @@
+"""The report on planted faults: each is judged, and clean audio passes."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from punchin.session.measure import Made, Span, report
+from punchin.session.splice import Fade, Fades, choose, lead_frames, splice
+
+RATE = 48_000
+BAR = 2 * RATE
+START, END = 4 * BAR, 6 * BAR
+SPAN = Span(RATE, START, END, tuple(range(0, 10 * BAR + 1, BAR)))
+FADES = Fades(Fade(2400), Fade(1920))
+MADE = Made(resampled=False, warped=False, window_s=30.0)
+FIXED = [
+    "length_error_samples", "outside_max_abs_diff", "fade_ms", "seam_db", "onset_p95_ms", "tempo_ratio", "lufs_delta",
+    "true_peak_dbfs", "resampled", "warped", "window_s", "ok",
+]  # fmt: skip
+
+
+def chords(seed=0, level=0.08):
+    """Ten bars, a new chord each: struck, then held."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(BAR) / RATE
+    bars = []
+    for _ in range(10):
+        root = 110 * 2 ** (rng.integers(0, 12) / 12)
+        envelope = np.minimum(1, t / 0.005) * np.exp(-t) * np.minimum(1, (2 - t) / 0.01)
+        bars.append(level * envelope * sum(np.sin(2 * np.pi * root * h * t) / h for h in (1, 1.25, 1.5, 2, 3, 4)))
+    return np.tile(np.concatenate(bars), (2, 1)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def before():
+    return chords()
+
+
+@pytest.fixture(scope="module")
+def after(before):
+    """Another performance, spliced as the journey does."""
+    take = chords(seed=1)[:, START - lead_frames(START, RATE) : END]
+    return splice(before, take, START, END, FADES)
+
+
+def test_clean_audio_passes(before, after):
+    for result in (report(before, after, SPAN, FADES, MADE), report(before, before.copy(), SPAN, FADES, MADE)):
+        assert result.ok, result.failed
+        assert result.length_error_samples == 0
+        assert result.outside_max_abs_diff == 0.0
+        assert result.fade_ms == 50.0
+        assert result.fade_out_ms == 40.0
+        assert max(result.seam_db) < 3
+
+
+def test_json_has_the_fixed_keys_and_no_nan(before, after):
+    text = json.dumps(report(before, after, SPAN, FADES, MADE).to_json(), allow_nan=False)
+    data = json.loads(text)
+    assert list(data)[: len(FIXED)] == FIXED
+    assert isinstance(data["seam_db"], list)
+    assert len(data["seam_db"]) == 2
+    assert data["ok"] is True
+    silent = np.zeros_like(before)
+    data = json.loads(json.dumps(report(silent, silent, SPAN, FADES, MADE).to_json(), allow_nan=False))
+    assert data["seam_db"] == [None, None]
+    assert data["lufs_delta"] is None
+    assert data["true_peak_dbfs"] is None
+    assert data["ok"] is True
+
+
+@pytest.mark.parametrize("frame", [0, START - 2401, END, 10 * BAR - 1])
+def test_one_float_outside_fails(before, after, frame):
+    touched = after.copy()
+    touched[1, frame] = np.nextafter(touched[1, frame], np.float32(1))
+    result = report(before, touched, SPAN, FADES, MADE)
+    assert not result.ok
+    assert result.outside_max_abs_diff > 0
+    assert "outside" in result.failed[0]
+
+
+@pytest.mark.parametrize("frame", [START - 2400, START, END - 1])
+def test_inside_is_free(before, after, frame):
+    touched = after.copy()
+    touched[1, frame] += 1e-4
+    assert report(before, touched, SPAN, FADES, MADE).outside_max_abs_diff == 0.0
+
+
+def test_40_samples_short_fails(before, after):
+    result = report(before, after[:, :-40], SPAN, FADES, MADE)
+    assert result.length_error_samples == -40
+    assert not result.ok
+
+
+@pytest.mark.parametrize(("edge", "index"), [(START, 0), (END, 1)])
+def test_a_click_at_an_edge_fails(before, after, edge, index):
+    clicked = after.copy()
+    clicked[:, edge - 300] += 0.3
+    result = report(before, clicked, SPAN, FADES, MADE)
+    assert result.seam_db[index] > 3
+    assert result.seam_db[1 - index] < 3
+    assert [text for text in result.failed if text.startswith("seam")]
+
+
+def test_a_jump_that_was_there_before_is_no_fault(before):
+    clicked = before.copy()
+    clicked[:, START - 300] += 0.3
+    result = report(clicked, clicked.copy(), SPAN, FADES, MADE)
+    assert result.seam_db[0] > 3
+    assert result.seam_before_db == result.seam_db
+    assert result.ok
+
+
+@pytest.mark.parametrize("db", [-3.0, 3.0])
+def test_3_db_fails(before, db):
+    take = before[:, START - lead_frames(START, RATE) : END] * np.float32(10 ** (db / 20))
+    after = splice(before, take, START, END, FADES)
+    result = report(before, after, SPAN, FADES, MADE)
+    assert result.lufs_delta == pytest.approx(db, abs=0.2)
+    assert not result.ok
+    assert report(before, after, SPAN, FADES, replace(MADE, level_held=True)).ok  # where the ceiling had the last word
+
+
+def test_over_the_ceiling_and_clipped_fails(before, after):
+    hot = after.copy()
+    hot[:, START + BAR] = 1.2
+    result = report(before, hot, SPAN, FADES, MADE)
+    assert result.true_peak_dbfs > 1
+    assert result.clipped_samples == 2
+    assert len([text for text in result.failed if "peak" in text or "clipped" in text]) == 2
+    loud = before.copy()
+    loud[:, START + BAR] = 1.2
+    assert report(loud, hot, SPAN, FADES, MADE).ok  # the source itself peaked there
+
+
+def test_silence_instead_of_music_is_told(before):
+    take = np.zeros((2, END - START + 2400), np.float32)
+    fades = choose(before, take, START, END, RATE)
+    silenced = splice(before, take, START, END, fades)
+    silenced[:, START:END] = 0
+    result = report(before, silenced, SPAN, fades, MADE)
+    assert result.silent
+    assert not result.ok
+
+
+def test_an_edge_at_the_files_end_has_no_seam(before):
+    span = Span(RATE, 0, 10 * BAR, SPAN.bar_lines_frames)
+    result = report(before, before, span, Fades(Fade(0), Fade(2400)), MADE)
+    assert result.seam_db == (None, None)
+    assert result.fade_ms == 0.0
+
+
+def test_failures_read_as_sentences(before, after):
+    assert report(before, after[:, :-40], SPAN, FADES, MADE).failed[0] == (
+        "length error is -40 samples, allowed is at least 0"
+    )

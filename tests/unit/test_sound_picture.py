@@ -1,0 +1,56 @@
+"""The picture shows what it is given: its pixels tell the two sounds, the region and the fades apart."""
+
+import struct
+
+import numpy as np
+import pytest
+
+from punchin.session.measure import Span
+from punchin.session.picture import before_after, spectrogram_db
+from punchin.session.splice import Fade, Fades
+
+RATE = 48_000
+
+
+def png_size(path):
+    data = path.read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    return struct.unpack(">II", data[16:24])
+
+
+def pixels(path):
+    from matplotlib.image import imread
+
+    return imread(path)[:, :, :3]
+
+
+@pytest.mark.parametrize("frames", [1, 300, 8 * RATE])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_it_is_a_picture_of_any_length(tmp_path, frames, channels):
+    audio = np.random.default_rng(0).uniform(-1, 1, (channels, frames)).astype(np.float32)
+    fade = Fade(min(2400, frames // 4))
+    span = Span(RATE, frames // 4, frames // 2 + 1, tuple(range(0, frames, 2 * RATE)))
+    before_after(tmp_path / "a.png", audio, -audio, span, Fades(fade, fade), title="cost $5, then $6 " * 10)
+    assert png_size(tmp_path / "a.png") == (1200, 640)
+
+
+def test_only_the_take_is_orange_and_only_after(tmp_path):
+    rng = np.random.default_rng(0)
+    before = rng.uniform(-0.5, 0.5, (2, 8 * RATE)).astype(np.float32)
+    span, fades = Span(RATE, 2 * RATE, 4 * RATE, tuple(range(0, 8 * RATE, RATE))), Fades(Fade(2400), Fade(2400))
+    before_after(tmp_path / "a.png", before, before, span, fades)
+    orange = np.abs(pixels(tmp_path / "a.png") - np.array([0xFF, 0xB4, 0x54]) / 255).max(axis=2) < 0.05
+    columns = np.flatnonzero(orange[345:435, 90:1170].mean(axis=0) > 0.4) + 90  # the second waveform's rows
+    width = 1200 * (0.985 - 0.068)
+    assert columns.min() == pytest.approx(1200 * 0.068 + width * 2 / 8, abs=5)
+    assert columns.max() == pytest.approx(1200 * 0.068 + width * 4 / 8, abs=5)
+    assert (orange[66:150, 90:1170].mean(axis=0) > 0.4).sum() <= 4  # in the first only the two edges
+
+
+def test_a_tone_lies_in_its_row():
+    t = np.arange(2 * RATE) / RATE
+    for hz in (110.0, 1000.0, 7000.0):
+        spectrum = spectrogram_db(np.sin(2 * np.pi * hz * t).astype(np.float32)[None], RATE)
+        assert spectrum.shape[0] == 160
+        row = spectrum[:, spectrum.shape[1] // 2].argmax()
+        assert row == pytest.approx(160 * np.log(hz / 40) / np.log(16_000 / 40), abs=1.5)
