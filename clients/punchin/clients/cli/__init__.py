@@ -1,0 +1,63 @@
+"""The command line: `punchin VERB ...`. Data goes to stdout, talk to stderr, and each verb is a small function.
+
+Modules: `verbs` (the table), `arguments` (what may be written), `talk` (what is said), and one module for each group
+of verbs. A verb's module is imported when it is called, so that `punchin --help` costs no numpy.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from punchin.protocol.errors import Cancelled, PunchinError
+
+if TYPE_CHECKING:
+    from punchin.clients.cli.talk import Talk
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and give its exit code: 0, 1, 2, 3, 4 or 130 (see `punchin.protocol.errors`)."""
+    from punchin.clients.cli import verbs
+    from punchin.clients.cli.talk import Talk
+
+    words = list(sys.argv[1:] if argv is None else argv)
+    talk = Talk(sys.stderr)
+    try:
+        code = verbs.run(words, sys.stdout, talk)
+        sys.stdout.flush()
+        return code
+    except PunchinError as error:
+        talk.error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        talk.say("stopped; nothing was written")
+        return Cancelled.exit_code
+    except BrokenPipeError:  # `punchin jobs | head`: the reader has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        return _bug(error, talk)
+
+
+def _bug(error: Exception, talk: Talk) -> int:
+    """Keep a traceback in a file and say where: people get one line, not a screen of code."""
+    import time
+    import traceback
+
+    from punchin.protocol import home
+    from punchin.protocol.version import PACKAGE
+
+    if os.environ.get("PUNCHIN_DEBUG"):
+        raise error
+    path = home.state() / f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+    text = f"punchin {PACKAGE}, {' '.join(sys.argv)}\n\n{''.join(traceback.format_exception(error))}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        where = f"the traceback is in {path}"
+    except OSError as disk:
+        where = f"its traceback could not be kept ({disk}); set PUNCHIN_DEBUG=1 to see it"
+    talk.error(PunchinError(f"bug in punchin ({type(error).__name__}: {error}); {where}", "punchin doctor"))
+    return PunchinError.exit_code

@@ -1,0 +1,129 @@
+"""What may stand on a command line: the parser, and the types of its values.
+
+A wrong line raises BadUsage (exit 2) with the option, the value and what would be right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TextIO
+
+from punchin.protocol.errors import BadUsage, OverLimit
+from punchin.protocol.limits import Limit
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse without its exits: help is returned as text, a wrong line is a BadUsage."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(
+            add_help=False, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings
+        )
+        self.add_argument("-h", "--help", action="store_true", help="this text")
+
+    def read(self, words: Sequence[str], out: TextIO) -> argparse.Namespace | None:
+        """The values of a command line, or None when it asked for help, which then went to `out`."""
+        if "-h" in words or "--help" in words:
+            out.write(self.format_help())
+            return None
+        return self.parse_args(list(words))
+
+    def error(self, message: str) -> NoReturn:
+        """Called by argparse for a line that is wrong by itself."""
+        raise BadUsage(message.replace("argument ", "", 1), f"{self.prog} --help")
+
+
+def json_argument(parser: argparse._ActionsContainer) -> None:
+    """The option that nearly every verb has."""
+    parser.add_argument("--json", action="store_true", help="one JSON value on stdout, alone")
+
+
+def bars(text: str) -> tuple[int, int]:
+    """`5-8` is bars 5 to 8 inclusive, `5` is one bar; bars count from 1."""
+    found = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
+    if not found:
+        raise argparse.ArgumentTypeError(f'"{text}" is no bar range; write 5-8, or 5 for one bar')
+    first, last = int(found[1]), int(found[2] or found[1])
+    if first < 1:
+        raise argparse.ArgumentTypeError(f"{text}: bars count from 1")
+    if last < first:
+        raise argparse.ArgumentTypeError(f"{text} ends before it starts")
+    return first, last
+
+
+def span(text: str) -> tuple[float, float]:
+    """`12.5-20` or `0:12.5-0:20`: two times in seconds or minutes:seconds."""
+    start, dash, end = text.strip().partition("-")
+    times = _seconds(start), _seconds(end)
+    if not dash or times[0] is None or times[1] is None:
+        raise argparse.ArgumentTypeError(f'"{text}" is no time range; write 12.5-20 (seconds) or 0:12.5-0:20')
+    return times[0], times[1]
+
+
+def _seconds(text: str) -> float | None:
+    found = re.fullmatch(r"(?:(\d+):)?(\d+(?:\.\d*)?|\.\d+)", text.strip())
+    return int(found[1] or 0) * 60 + float(found[2]) if found else None
+
+
+def number(limit: Limit) -> Callable[[str], float]:
+    """A type for a number within a limit; the error quotes it."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+            limit.check(value)
+        except OverLimit as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        except ValueError:
+            raise argparse.ArgumentTypeError(f'"{text}" is no number') from None
+        return value
+
+    return read
+
+
+def whole(limit: Limit) -> Callable[[str], int]:
+    """A type for a whole number within a limit."""
+    real = number(limit)
+
+    def read(text: str) -> int:
+        value = real(text)
+        if not math.isfinite(value) or value != int(value):
+            raise argparse.ArgumentTypeError(f"{text} is no whole number")
+        return int(text) if text.lstrip("+-").isdigit() else int(value)
+
+    return read
+
+
+def signature(text: str) -> tuple[int, int]:
+    """`7/8`: numerator and denominator."""
+    found = re.fullmatch(r"(\d{1,3})/(\d{1,3})", text.strip())
+    if not found or int(found[1]) < 1 or int(found[2]) not in (1, 2, 4, 8, 16, 32, 64):
+        raise argparse.ArgumentTypeError(f'"{text}" is no time signature; write 4/4 or 7/8')
+    return int(found[1]), int(found[2])
+
+
+def raw(text: str) -> tuple[str, bool | int | float | str]:
+    """`NAME=VALUE`: a parameter of the engine by its Python name; the value is read as Python would."""
+    name, sign, value = text.partition("=")
+    if not sign or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f'"{text}" is no NAME=VALUE')
+    if value in ("true", "True", "false", "False"):
+        return name, value in ("true", "True")
+    for kind in (int, float):
+        try:
+            return name, kind(value)
+        except ValueError:
+            continue
+    return name, value
+
+
+def context(text: str) -> int | str:
+    """`auto`, `whole`, or a number of bars on each side."""
+    if text in ("auto", "whole"):
+        return text
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f'"{text}" is neither auto, whole nor a number of bars')
+    return int(text)

@@ -1,0 +1,158 @@
+"""`punchin jobs`, `show`, `cancel`, `land`: what was asked for, and what became of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import Any, TextIO
+
+from punchin.clients.cli import arguments
+from punchin.clients.cli.table import age, table
+from punchin.clients.cli.talk import Talk
+from punchin.protocol.errors import BadUsage
+from punchin.protocol.order import JobRecord
+
+
+def jobs_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `punchin jobs`."""
+    parser.add_argument("-n", "--most", type=int, default=20, help="how many (default 20)")
+    arguments.json_argument(parser)
+
+
+def jobs(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
+    """List the newest jobs."""
+    from punchin.clients.connect import connect
+
+    if args.most < 1:
+        raise BadUsage(f"--most is {args.most}, at least 1 is needed")
+    with connect(start=True, name="cli") as client:
+        records = client.jobs(args.most)
+    if args.json:
+        print(json.dumps([facts(record) for record in records]), file=out)
+        return 0
+    if not records:
+        talk.say("no jobs yet")
+        return 0
+    rows = [(record.id, record.state, age(record.created_ns), _what(record), record.landed) for record in records]
+    print(table(("ID", "STATE", "AGE", "WHAT", "LANDED"), rows), file=out)
+    return 0
+
+
+def show_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `punchin show`."""
+    _job_argument(parser)
+    parser.add_argument("--follow", action="store_true", help="watch it until it ends")
+    arguments.json_argument(parser)
+
+
+def show(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
+    """Tell all about one job."""
+    from punchin.clients.connect import connect
+
+    with connect(start=True, name="cli") as client:
+        job = find(client.jobs(), args.job)
+        if args.follow:
+            for event in client.follow(job):
+                talk.watch(event)
+            talk.rest()
+        record = client.job(job)
+    if args.json:
+        print(json.dumps(facts(record)), file=out)
+        return 0
+    for key, value in facts(record).items():
+        if value not in (None, "", [], {}, ()):
+            print(f"{key:<12} {value if isinstance(value, str | int | float) else json.dumps(value)}", file=out)
+    if record.state == "done" and record.plan and not record.landed:
+        talk.say(f"not landed yet: punchin land {record.id}")
+    return 0
+
+
+def cancel_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `punchin cancel`."""
+    _job_argument(parser)
+    arguments.json_argument(parser)
+
+
+def cancel(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
+    """Stop a job, and wait until it has stopped."""
+    from punchin.clients.connect import connect
+
+    with connect(start=True, name="cli") as client:
+        job = find(client.jobs(), args.job)
+        before = client.cancel(job)
+        for event in client.follow(job, since=before.seq):
+            talk.watch(event)
+        record = client.job(job)
+    print(json.dumps(facts(record)) if args.json else f"{record.id} {record.state}", file=out)
+    return 0
+
+
+def land_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `punchin land`."""
+    _job_argument(parser)
+    arguments.json_argument(parser)
+
+
+def land(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
+    """Put a finished job's takes where they were meant to go."""
+    from punchin.clients import journey
+    from punchin.clients.cli import result
+    from punchin.clients.connect import connect
+
+    with connect(start=True, name="cli") as client:
+        landed = journey.land(client, find(client.jobs(), args.job), talk)
+    result.write(landed, args.json, out, talk)
+    return 0
+
+
+def find(records: list[JobRecord], text: str) -> str:
+    """The id that begins or ends with `text`. Unknown ones are passed on: the daemon may know older jobs."""
+    hits = [record.id for record in records if record.id.startswith(text) or record.id.endswith(text)]
+    if len(hits) > 1 and text not in hits:
+        raise BadUsage(f'"{text}" fits {len(hits)} jobs: {", ".join(hits[:4])}', "punchin jobs")
+    return hits[0] if len(hits) == 1 else text
+
+
+def facts(record: JobRecord) -> dict[str, Any]:
+    """A job as plain data: what people and programs are shown."""
+    import msgspec
+
+    order, takes = msgspec.to_builtins(record.order), record.takes
+    return {
+        "job": record.id,
+        "state": record.state,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created_ns / 1e9)),
+        "task": record.order.task,
+        "prompt": record.order.prompt,
+        "model": record.provenance.model if record.provenance else record.order.model,
+        "seeds": list(record.order.seeds),
+        "attempts": record.attempts,
+        "landed": record.landed,
+        "error": {"code": record.error_code, "text": record.error_text, "hint": record.error_hint}
+        if record.error_code or record.error_text
+        else None,
+        "takes": [
+            {"seed": take.seed, "sha256": take.audio.sha256, "frames": take.audio.frames} for take in record.takes
+        ],
+        "provenance": msgspec.to_builtins(record.provenance),
+        "order": order,
+    }
+
+
+def _error(record: JobRecord) -> dict[str, str] | None:
+    if not record.error_code and not record.error_text:
+        return None
+    return {"code": record.error_code, "text": record.error_text, "hint": record.error_hint}
+
+
+def _what(record: JobRecord) -> str:
+    if record.error_text:
+        return record.error_text
+    seconds = record.order.frames / 48_000
+    text = record.order.prompt if len(record.order.prompt) <= 48 else record.order.prompt[:47] + "…"
+    return f"{record.order.task}, {seconds:.0f} s: {text}"
+
+
+def _job_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", metavar="ID", help="of the job, or how it begins or ends")

@@ -1,0 +1,186 @@
+"""`punchin repaint` and its sisters: new takes for a region of a session."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from punchin.clients.cli import arguments
+from punchin.clients.cli.talk import Talk
+from punchin.protocol import limits
+from punchin.protocol.errors import BadUsage, Refused
+from punchin.protocol.order import Task
+
+if TYPE_CHECKING:
+    from punchin.clients.journey.request import Prompt, Request
+
+SESSION_HELP = ".rpp, or .wav/.flac with --bpm or --tempo-map"
+
+
+def repaint_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `punchin repaint`."""
+    session_arguments(parser)
+    prompt_arguments(parser)
+    _strength_argument(parser, "1: all new; 0: nothing changes")
+
+
+def cover_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `punchin cover`."""
+    session_arguments(parser)
+    prompt_arguments(parser)
+    _strength_argument(parser, "1: all new; 0: as close as the source's codes allow")
+
+
+def repaint(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
+    """Make a region anew."""
+    return perform("repaint", args, out, talk)
+
+
+def cover(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
+    """Play a region again in another style."""
+    return perform("cover", args, out, talk)
+
+
+def perform(task: Task, args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
+    """The whole way of a region: hear, send, wait, splice, measure, land; then say where everything is."""
+    request = request_of(task, args)
+    from punchin.clients.cli import result
+    from punchin.clients.journey import perform as travel
+
+    talk.say(f"{task} {request.session.name}, seed {request.seed}")
+    result.write(travel(request, talk), args.json, out, talk)
+    return 0
+
+
+def session_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which region of which session, and where the takes go."""
+    parser.add_argument("session", metavar="SESSION", type=Path, help=SESSION_HELP)
+    where = parser.add_argument_group("region")
+    where.add_argument("--track", metavar="NAME", help="the track, by its name")
+    region = where.add_mutually_exclusive_group(required=True)
+    region.add_argument("--bars", metavar="A-B", type=arguments.bars, help="bars A to B inclusive, counted from 1")
+    region.add_argument("--time", metavar="S-E", type=arguments.span, help="seconds, or minutes:seconds")
+    where.add_argument("--bpm", type=arguments.number(limits.TEMPO), help="tempo of an audio file")
+    where.add_argument("--tempo-map", metavar="FILE.mid", type=Path, help="tempo map of an audio file")
+    where.add_argument(
+        "--context", type=arguments.context, default="auto", metavar="BARS|auto|whole",
+        help="what the model hears around the region (auto: 30 s or more, at least half of it context)",
+    )  # fmt: skip
+    takes = parser.add_argument_group("takes")
+    takes.add_argument("--variations", type=arguments.whole(limits.VARIATIONS), default=1, metavar="N", help="takes")
+    takes.add_argument(
+        "--max-attempts", type=arguments.whole(limits.ATTEMPTS), default=3, metavar="N",
+        help="how often a take that misses a limit of the report is rolled (default 3)",
+    )  # fmt: skip
+    takes.add_argument("--level", choices=("match", "off"), default="match", help="match loudness to what was there")
+    takes.add_argument("--land", choices=("take", "split", "lane", "track"), default="take", help="where takes go")
+    takes.add_argument("-o", "--output", metavar="OUT", type=Path, help="default: NAME-punchin beside SESSION")
+    takes.add_argument("--pre-fx", metavar="CHAIN", type=Path, help="effects (TOML) on what the model hears")
+    takes.add_argument("--return-fx", metavar="CHAIN", type=Path, help="effects (TOML) on the take")
+    arguments.json_argument(takes)
+
+
+def prompt_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the model is told and how it is run; all tasks share it."""
+    prompt = parser.add_argument_group("music")
+    prompt.add_argument("--prompt", metavar="TEXT", help="what it should sound like")
+    prompt.add_argument("--lyrics", metavar="TEXT|@FILE", default="", help="default: instrumental")
+    prompt.add_argument("--language", default="unknown", help="of the lyrics: en, de, ja, ...")
+    prompt.add_argument("--key", help='like "C minor" (default: not told)')
+    prompt.add_argument("--signature", metavar="N/D", type=arguments.signature, help="default: the session's")
+    prompt.add_argument(
+        "--reference", metavar="FILE", type=Path, action="append", default=[], help="audio to sound like"
+    )
+    model = parser.add_argument_group("model")
+    model.add_argument("--model", metavar="NAME", default="", help="see punchin models (default: the best installed)")
+    model.add_argument("--seed", type=arguments.whole(limits.SEED), help="default: a new one")
+    model.add_argument("--steps", type=arguments.whole(limits.STEPS), help="default: the model's own")
+    model.add_argument("--shift", type=arguments.number(limits.SHIFT), help="default: the model's own")
+    model.add_argument("--guidance", type=arguments.number(limits.GUIDANCE), help="default: the model's own")
+    model.add_argument("--raw", metavar="NAME=VALUE", type=arguments.raw, action="append", default=[],
+                       help="a parameter of the engine by its Python name")  # fmt: skip
+
+
+def _strength_argument(parser: argparse.ArgumentParser, meaning: str) -> None:
+    parser.add_argument("--strength", type=arguments.number(limits.STRENGTH), default=1.0, metavar="X", help=meaning)
+
+
+def request_of(task: Task, args: argparse.Namespace) -> Request:
+    """The request that a command line means. Raises BadUsage for options that do not go together."""
+    from punchin.clients.journey.request import Request
+
+    request = Request(
+        task=task,
+        session=args.session,
+        prompt=prompt_of(args),
+        seed=secrets.randbelow(2**31) if args.seed is None else args.seed,
+        track=args.track,
+        bars=args.bars,
+        time_s=args.time,
+        bpm=args.bpm,
+        tempo_map=args.tempo_map,
+        variations=args.variations,
+        max_attempts=args.max_attempts,
+        context=args.context,
+        level=args.level == "match",
+        land=args.land,
+        out=args.output,
+        pre_fx=args.pre_fx,
+        return_fx=args.return_fx,
+    )
+    _check(request)
+    return request
+
+
+def _check(request: Request) -> None:
+    if request.is_audio:
+        if request.track is not None:
+            raise BadUsage(f"{request.session.name} is an audio file and has no tracks", "leave --track out")
+        if (request.bpm is None) == (request.tempo_map is None):
+            raise BadUsage(f"{request.session.name} needs a tempo: one of --bpm and --tempo-map", "add --bpm 120")
+    elif request.session.suffix.lower() == ".rpp":
+        if request.track is None:
+            raise BadUsage("--track is missing", f"punchin {request.task} {request.session} --track NAME ...")
+        if request.bpm is not None or request.tempo_map is not None:
+            raise BadUsage(f"{request.session.name} has its own tempo map", "leave --bpm and --tempo-map out")
+    else:
+        raise BadUsage(f'"{request.session}" is no session: {SESSION_HELP}')
+    if request.time_s is not None and request.time_s[1] <= request.time_s[0]:
+        raise BadUsage(f"the region {request.time_s[0]:g} to {request.time_s[1]:g} s has no length")
+    if request.out is not None and request.out.suffix.lower() != request.session.suffix.lower():
+        raise BadUsage(f'"{request.out}" must end in {request.session.suffix}, as the session does')
+    if request.out is not None and request.out.resolve() == request.session.resolve():
+        raise BadUsage("the output is the session itself, which is never written", "name another file, or leave -o out")
+
+
+def prompt_of(args: argparse.Namespace) -> Prompt:
+    """What the model is told, with lyrics read from their file. Raises BadUsage without a prompt."""
+    from punchin.clients.journey.request import Prompt
+
+    if args.prompt is None:
+        raise BadUsage("--prompt is missing", 'add --prompt "warm electric piano"')
+    return Prompt(
+        text=args.prompt,
+        lyrics=_lyrics(args.lyrics),
+        language=args.language,
+        key=args.key,
+        signature=args.signature,
+        model=args.model,
+        steps=args.steps,
+        shift=args.shift,
+        guidance=args.guidance,
+        strength=getattr(args, "strength", 1.0),
+        references=tuple(args.reference),
+        raw=dict(args.raw),
+    )
+
+
+def _lyrics(text: str) -> str:
+    if not text.startswith("@"):
+        return text
+    try:
+        return Path(text[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(f"cannot read the lyrics {text[1:]}: {error}") from None

@@ -1,0 +1,51 @@
+"""What a journey gave, for people or for programs."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, TextIO
+
+from punchin.clients.cli.talk import Talk
+from punchin.protocol import models
+
+if TYPE_CHECKING:
+    from punchin.clients.journey.landing import LandedTake, Result
+
+
+def write(result: Result, as_json: bool, out: TextIO, talk: Talk, **more: Any) -> None:
+    """The output's path on `out` and what was measured as talk; or one JSON object, with `more` in it."""
+    talk.rest()
+    demo_model(result, talk)
+    for take in result.takes:
+        for line in measured(take):
+            talk.say(line)
+    if as_json:
+        print(json.dumps(result.to_json() | more), file=out)
+    else:
+        print(result.output, file=out)
+
+
+def demo_model(result: Result, talk: Talk) -> None:
+    """Say it plainly when this was not a real model, and how to get one."""
+    if result.model != "punchin-tiny":
+        return
+    turbo = models.BY_NAME["turbo"]
+    what = "" if result.trained else ", untrained: what it plays is noise, in the right place"
+    talk.warn(f"made by the demo model (tiny){what}")
+    talk.say(f"      a real one: punchin models pull turbo   ({turbo.size_bytes / 1e9:.1f} GB)")
+
+
+def measured(take: LandedTake) -> list[str]:
+    """A take's report in a few lines."""
+    report = take.report
+    seams = ", ".join("-" if db is None else f"{db:+.1f}" for db in report.seam_db)
+    loudness = "" if report.lufs_delta is None else f", loudness {report.lufs_delta:+.1f} LU"
+    peak = "" if report.true_peak_dbfs is None else f", peak {report.true_peak_dbfs:.1f} dBTP"
+    rolled = f", rolled {take.attempts} times" if take.attempts > 1 else ""
+    return [
+        f"{take.name}{rolled}",
+        f"  {take.file}",
+        f"  length error {report.length_error_samples} samples, outside max difference {report.outside_max_abs_diff:g}",
+        f"  fade {report.fade_ms:.0f} ms, seams {seams} dB{loudness}{peak}, heard {report.window_s:.1f} s",
+        *(f"  over its limit: {text}" for text in report.failed),
+    ]

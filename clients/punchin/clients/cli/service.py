@@ -1,0 +1,111 @@
+"""`punchin serve`, `stop`, `status`, `ps`, `version`: the daemon, and what it holds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from typing import TextIO
+
+import msgspec
+
+from punchin.clients.cli import arguments
+from punchin.clients.cli.table import age, size, table
+from punchin.clients.cli.talk import Talk
+from punchin.protocol import version as versions
+from punchin.protocol.errors import Unreachable
+
+
+def serve_arguments(parser: argparse.ArgumentParser) -> None:
+    """`punchin serve` takes the daemon's own options."""
+    parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="passed to python -m punchin.daemon")
+
+
+def serve(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
+    """Become the daemon: this process is replaced, so that its signals and its exit code are the daemon's."""
+    talk.say("serving; ctrl-C or punchin stop ends it")
+    out.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "punchin.daemon", *args.rest])
+
+
+def stop_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `punchin stop`."""
+    parser.add_argument("--when-idle", action="store_true", help="after the jobs that run or wait")
+
+
+def stop(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
+    """End the daemon. That none runs is no error: it is what was asked for."""
+    from punchin.clients.connect import connect
+
+    try:
+        with connect(start=False, name="cli") as client:
+            client.stop(when_idle=args.when_idle)
+    except Unreachable:
+        talk.say("no daemon runs")
+        return 0
+    talk.say("the daemon ends when it is idle" if args.when_idle else "the daemon has ended")
+    return 0
+
+
+def status_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `punchin status`."""
+    arguments.json_argument(parser)
+
+
+def status(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
+    """Say how the daemon is; exit 3 where there is none."""
+    from punchin.clients.connect import connect
+
+    with connect(start=False, name="cli") as client:
+        found = client.status()
+    if args.json:
+        print(json.dumps(msgspec.to_builtins(found)), file=out)
+        return 0
+    counts = ", ".join(f"{count} {state}" for state, count in found.jobs.items() if count) or "none"
+    print(f"daemon {found.version}, protocol {found.protocol}, pid {found.pid}, up {age(found.started_ns)}", file=out)
+    print(f"jobs: {counts}{f' (paused: {found.paused_why})' if found.paused else ''}", file=out)
+    if found.trouble:
+        talk.warn(found.trouble)
+    return 0
+
+
+def ps_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `punchin ps`."""
+    arguments.json_argument(parser)
+
+
+def ps(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
+    """Say which model is loaded, where, and until when."""
+    from punchin.clients.connect import connect
+
+    with connect(start=False, name="cli") as client:
+        worker = client.status().worker
+    if args.json:
+        print(json.dumps([] if worker is None else [msgspec.to_builtins(worker)]), file=out)
+        return 0
+    if worker is None:
+        talk.say("no model is loaded")
+        return 0
+    until = "-" if worker.until_ns is None else f"{max(worker.until_ns / 1e9 - time.time(), 0) / 60:.0f} m"
+    free = f"{size(worker.free_bytes)} of {size(worker.total_bytes)}" if worker.total_bytes else "-"
+    row = worker.model or "-", worker.device or "-", worker.pid, free, worker.state, worker.job or "-", until
+    print(table(("MODEL", "DEVICE", "PID", "FREE AT START", "STATE", "JOB", "FOR"), [row]), file=out)
+    if worker.plan:
+        talk.say(worker.plan)
+    return 0
+
+
+def version_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `punchin version`."""
+    arguments.json_argument(parser)
+
+
+def version(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
+    """Print the versions of package and protocol."""
+    if args.json:
+        print(json.dumps({"version": versions.PACKAGE, "protocol": versions.PROTOCOL}), file=out)
+    else:
+        print(f"punchin {versions.PACKAGE}, protocol {versions.PROTOCOL}", file=out)
+    return 0

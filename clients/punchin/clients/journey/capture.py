@@ -1,0 +1,112 @@
+"""Steps 1 and 2 of a journey: what is selected, and what the model will hear of it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from punchin.clients.journey.plan import Plan
+from punchin.clients.journey.request import Request
+from punchin.clients.journey.window import Window, around, auto_context
+from punchin.protocol import limits
+from punchin.protocol.errors import Refused
+from punchin.session.document import Session, open_session
+from punchin.session.region import Region
+from punchin.session.target import Target
+
+Audio = NDArray[np.float32]
+
+SILENCE = 10 ** (-100 / 20)  # a peak below -100 dBFS is silence
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Capture:
+    """One region of one session, in memory: `heard` is [2, window.frames] at the target's rate."""
+
+    session: Session
+    target: Target
+    window: Window
+    heard: Audio
+
+    @property
+    def heard_sha256(self) -> str:
+        """Names what was heard: equal sound in an equal place has an equal name."""
+        return hashlib.sha256(np.ascontiguousarray(self.heard.T).tobytes()).hexdigest()
+
+    @property
+    def region(self) -> Region:
+        """What the user selected."""
+        return self.target.region
+
+
+def capture(request: Request) -> Capture:
+    """Read the session and render what the model hears. Raises Refused and OverLimit; nothing is written."""
+    session = open_session(request.session, request.bpm, request.tempo_map, request.prompt.signature)
+    region = session.region(bars=request.bars, time=request.time_s)
+    target = session.target(request.track, region, request.land)
+    limits.SESSION_RATE.check(target.rate_hz)
+    first_s, last_s = target.hearable(0.0, session.end_s)
+    window = around(
+        (target.start_frame, target.end_frame),
+        (target.frame_at(first_s), target.frame_at(last_s)),
+        target.lead_frames,
+        target.rate_hz,
+        _context_s(session, region, request.context, first_s, last_s),
+    )
+    heard = _hear(target, window)
+    if np.abs(heard).max(initial=0.0) < SILENCE:
+        raise Refused(
+            f"{_what(target)} is silent in the region and {window.seconds:.1f} s around it: nothing to go by",
+            "select bars that sound, or hear more around them: --context whole",
+        )
+    return Capture(session, target, window, heard)
+
+
+def capture_again(plan: Plan) -> Capture:
+    """What a plan's job was made from, read from the session as it is now.
+
+    Raises Refused (`changed`) when the region or what surrounds it no longer sounds as the model heard it.
+    """
+    session = open_session(Path(plan.session), plan.bpm, plan.tempo_map, plan.signature)
+    region = session.region(time=plan.region_s)
+    target = session.target(plan.track, region, plan.how)
+    if target.rate_hz == plan.rate_hz:
+        found = Capture(session, target, plan.span, _hear(target, plan.span))
+        if found.heard_sha256 == plan.heard_sha256:
+            return found
+    raise Refused(
+        f"{session.path.name} has changed since: {_what(target)} no longer sounds as the model heard it from "
+        f"{region.start_s:.2f} s to {region.end_s:.2f} s",
+        "undo that change and land again, or ask for a new take",
+        code="changed",
+    )
+
+
+def _hear(target: Target, window: Window) -> Audio:
+    start_s, stop_s = (target.origin_s + frame / target.rate_hz for frame in (window.start, window.stop))
+    heard = target.heard(start_s, stop_s)
+    if not np.isfinite(heard).all():
+        bad = int(np.count_nonzero(~np.isfinite(heard)))
+        raise Refused(f"{_what(target)} holds {bad} samples that are no number", "export that file again")
+    return heard
+
+
+def _context_s(
+    session: Session, region: Region, context: int | str, first_s: float, last_s: float
+) -> tuple[float, float]:
+    """Seconds to hear before and after the region, of those from `first_s` to `last_s` that can be heard."""
+    if context == "whole":
+        return region.start_s - first_s, last_s - region.end_s
+    if context == "auto":
+        return auto_context(region.start_s - first_s, region.length_s, last_s - region.end_s)
+    first, last = region.bars
+    start_s, end_s = session.tempo.bars_to_seconds(max(first - int(context), 1), last + int(context))
+    return max(region.start_s - start_s, 0.0), max(end_s - region.end_s, 0.0)
+
+
+def _what(target: Target) -> str:
+    return f'track "{target.track}"' if target.track else "the file"

@@ -1,0 +1,119 @@
+"""Step 8 of a journey: takes get names and a provenance, and are put back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from punchin.clients.journey.capture import Capture
+from punchin.clients.journey.plan import Plan
+from punchin.clients.journey.returning import Finished
+from punchin.protocol.order import JobRecord, Order, Provenance, Take
+from punchin.protocol.version import PACKAGE
+from punchin.session import document
+from punchin.session.report import Report
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rolled:
+    """A take that is ready to land: whose job made it, how often it was rolled, and its audio in place."""
+
+    record: JobRecord
+    take: Take
+    attempts: int
+    finished: Finished
+
+
+@dataclass(frozen=True, slots=True)
+class LandedTake:
+    """A take that lies in its file."""
+
+    file: Path
+    name: str
+    seed: int
+    attempts: int
+    report: Report
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `--json`."""
+        return {
+            "file": str(self.file),
+            "name": self.name,
+            "seed": self.seed,
+            "attempts": self.attempts,
+            "report": self.report.to_json(),
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """What a journey gives. `rolled` is the takes' audio before and after, in the order of `takes`."""
+
+    job: str
+    output: Path
+    model: str
+    trained: bool
+    takes: tuple[LandedTake, ...]
+    rolled: tuple[Rolled, ...]
+    landing: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `--json`."""
+        takes = [take.to_json() for take in self.takes]
+        return {"job": self.job, "output": str(self.output), "model": self.model, "takes": takes}
+
+
+def land(captured: Capture, plan: Plan, rolled: tuple[Rolled, ...]) -> Result:
+    """Write take files and document. Raises PunchinError (disk), and leaves no document behind then."""
+    newest = max((each.record for each in rolled), key=lambda record: record.created_ns)
+    made_by = newest.provenance or Provenance(model=newest.order.model)
+    takes = [document.LandingTake(each.finished.placed, name(each), provenance(each)) for each in rolled]
+    written = document.land(captured.target, takes, plan.out)
+    landed = tuple(
+        LandedTake(file, take.name, each.take.seed, each.attempts, each.finished.report)
+        for file, take, each in zip(written.take_files, takes, rolled, strict=True)
+    )
+    return Result(newest.id, written.output, made_by.model, made_by.trained, landed, rolled, captured.target.landing)
+
+
+def name(rolled: Rolled) -> str:
+    """What the DAW shows: task and seed; the demo model says that it is one, a take over its limits what is wrong."""
+    order, made_by = rolled.record.order, rolled.record.provenance
+    words = [f"punchin {order.task} {rolled.take.seed}"]
+    if made_by is not None and made_by.model == "punchin-tiny":
+        words.append("demo model (tiny)")
+    if not rolled.finished.report.ok:
+        words.append(f"CHECK: {'; '.join(rolled.finished.report.failed)}")
+    return " - ".join(words)
+
+
+def provenance(rolled: Rolled) -> dict[str, Any]:
+    """What made a take, as JSON values; `punchin redo` needs nothing else."""
+    record, order = rolled.record, rolled.record.order
+    made_by = record.provenance or Provenance(model=order.model)
+    return {
+        "punchin": PACKAGE,
+        "job": record.id,
+        "seed": rolled.take.seed,
+        "attempts": rolled.attempts,
+        "made_by": {
+            "model": made_by.model,
+            "sha256": made_by.model_sha256,
+            "trained": made_by.trained,
+            "device": made_by.device,
+            "dtype": made_by.dtype,
+            "steps": made_by.steps,
+            "shift": made_by.shift,
+            "guidance": made_by.guidance,
+            "notes": list(made_by.notes),
+        },
+        "asked": _asked(order),
+    }
+
+
+def _asked(order: Order) -> dict[str, Any]:
+    import msgspec
+
+    asked = msgspec.to_builtins(order)
+    return {key: value for key, value in asked.items() if value not in (None, "", (), [], {}) and key != "seeds"}

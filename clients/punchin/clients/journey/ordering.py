@@ -1,0 +1,104 @@
+"""Steps 3 and 4 of a journey: what was captured becomes an order that the engine can make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from punchin.clients.journey.capture import Capture
+from punchin.clients.journey.request import Prompt, Request
+from punchin.protocol import limits
+from punchin.protocol.order import Blob, Order
+from punchin.session import audiofile
+from punchin.session.resample import resample
+
+if TYPE_CHECKING:
+    from punchin.clients.client import Client
+    from punchin.clients.journey.travel import Listener
+
+Audio = NDArray[np.float32]
+Beats = Literal[2, 3, 4, 6]
+
+HEARD_SIGNATURES = (2, 3, 4, 6)  # beats in a bar that ACE-Step was trained to be told
+WHOLE_WINDOW = frozenset({"cover", "extract"})  # tasks that make all of their source anew
+
+
+def order_of(request: Request, captured: Capture, client: Client, listener: Listener) -> Order:
+    """The order for a request; its audio is in the daemon's store on return. Raises Refused and OverLimit."""
+    source = client.put_audio(model_audio(request, captured, listener), limits.MODEL_HZ)
+    window, prompt, at_s = captured.window, request.prompt, captured.region.start_s
+    return Order(
+        task=request.task,
+        frames=source.frames,
+        model=prompt.model,
+        prompt=prompt.text,
+        lyrics=prompt.lyrics,
+        language=prompt.language,
+        instrument=prompt.instrument,
+        bpm=told_bpm(captured.session.tempo.bpm_at(at_s), listener),
+        key=prompt.key,
+        signature=told_signature(prompt.signature or captured.session.tempo.signature_at(at_s), listener),
+        source=source,
+        references=references(prompt, client),
+        mask=() if request.task in WHOLE_WINDOW else (window.mask,),
+        wanted=window.wanted,
+        seeds=tuple(seeds_from(request.seed, request.variations)),
+        strength=prompt.strength,
+        steps=prompt.steps,
+        shift=prompt.shift,
+        guidance=prompt.guidance,
+        raw=prompt.raw,
+    )
+
+
+def model_audio(request: Request, captured: Capture, listener: Listener) -> Audio:
+    """What the model hears: [2, window.model_frames] at 48 kHz, through `pre_fx` where there is one."""
+    heard, rate_hz = captured.heard, captured.target.rate_hz
+    if request.pre_fx is not None:
+        from punchin.clients import fx
+
+        listener.say(f"  through {request.pre_fx.name} ...")
+        heard = fx.apply(request.pre_fx, heard, rate_hz)
+    return resample(heard, rate_hz, limits.MODEL_HZ, captured.window.model_frames)
+
+
+def told_bpm(bpm: float, listener: Listener) -> float:
+    """The tempo that the prompt says: the session's, halved or doubled into what the model knows."""
+    told = bpm
+    while told > limits.TEMPO.high:
+        told /= 2
+    while told < limits.TEMPO.low:
+        told *= 2
+    if told != bpm:
+        listener.warn(
+            f"the model is told {told:g} bpm: {bpm:g} is outside {limits.TEMPO.low:g} to {limits.TEMPO.high:g}"
+        )
+    return told
+
+
+def told_signature(signature: tuple[int, int], listener: Listener) -> Beats | None:
+    """The beats in a bar that the prompt says, None (N/A) for signatures that the model does not know."""
+    if signature[0] in HEARD_SIGNATURES:
+        return cast(Beats, signature[0])
+    listener.warn(f"the model is told no time signature: it knows 2, 3, 4 and 6 beats, not {signature[0]}")
+    return None
+
+
+def seeds_from(first: int, count: int) -> list[int]:
+    """`count` seeds on from `first`; after the highest comes 0."""
+    return [(first + i) % (int(limits.SEED.high) + 1) for i in range(count)]
+
+
+def references(prompt: Prompt, client: Client) -> tuple[Blob, ...]:
+    """The reference files in the daemon's store, at 48 kHz. Raises Refused, and OverLimit for their length."""
+    return tuple(client.put_audio(_reference(path), limits.MODEL_HZ) for path in prompt.references)
+
+
+def _reference(path: Path) -> Audio:
+    audio, rate_hz = audiofile.read(path)
+    limits.REFERENCE.check(audio.shape[1] / rate_hz, f"cut {path.name}")
+    limits.CHANNELS.check(len(audio), f"mix {path.name} down to stereo")
+    return resample(audio, rate_hz, limits.MODEL_HZ)

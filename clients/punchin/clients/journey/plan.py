@@ -1,0 +1,73 @@
+"""The landing plan: all that is needed to put a job's takes into their session, by whoever finds them done.
+
+It travels with the order as opaque bytes, is journaled with it, and comes back in the job's record.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from punchin.clients.journey.window import Window
+from punchin.protocol.errors import Refused
+
+VERSION = 1
+
+
+class Kept(Struct, frozen=True, kw_only=True):
+    """A take of an earlier job that needs no further roll. `index` counts in that job's takes."""
+
+    job: str
+    index: int
+    attempts: int
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """Where takes belong. Times are project time, window frames the target's.
+
+    session: absolute path. heard_sha256: of what the model was given, before any effect, so that a landing sees
+    whether the region and what surrounds it are still what they were.
+    slots: which take of the request each seed of this job makes; kept: takes that are good already, by slot.
+    """
+
+    version: int = VERSION
+    session: str
+    heard_sha256: str
+    track: str | None
+    region_s: tuple[float, float]
+    window: tuple[int, int, int, int]
+    rate_hz: int
+    bpm: float | None = None
+    tempo_map: str | None = None
+    signature: tuple[int, int] | None = None
+    how: Literal["take", "split", "lane", "track"] = "take"
+    out: str | None = None
+    level: bool = True
+    return_fx: str | None = None
+    attempt: int = 1
+    slots: tuple[int, ...] = (0,)
+    kept: dict[int, Kept] = {}
+
+    def encode(self) -> bytes:
+        """The bytes that travel."""
+        return msgspec.msgpack.encode(self)
+
+    @property
+    def span(self) -> Window:
+        """The window in the target's frames."""
+        return Window(self.rate_hz, *self.window)
+
+
+def decode(data: bytes, job: str) -> Plan:
+    """The plan of a job. Raises Refused when it has none, or one that this version cannot read."""
+    if not data:
+        raise Refused(f"job {job} has no landing plan: it was not asked for by a journey", f"punchin show {job}")
+    try:
+        plan = msgspec.msgpack.decode(data, type=Plan)
+    except msgspec.MsgspecError as error:
+        raise Refused(f"the landing plan of job {job} cannot be read: {error}") from None
+    if plan.version != VERSION:
+        raise Refused(f"the landing plan of job {job} has version {plan.version}, this punchin reads {VERSION}")
+    return plan

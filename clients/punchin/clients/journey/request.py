@@ -1,0 +1,69 @@
+"""What a user asks of a session: the values of a command line, a DAW's dialog or a script, checked by themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from punchin.protocol.order import Task
+
+Raw = bool | int | float | str
+AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".aif", ".aiff"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """What the model is told. None is what the session or the model itself says; N/A where they say nothing."""
+
+    text: str = ""
+    lyrics: str = ""
+    language: str = "unknown"
+    instrument: str = ""
+    key: str | None = None
+    signature: tuple[int, int] | None = None
+    model: str = ""  # "" is the daemon's default
+    steps: int | None = None
+    shift: float | None = None
+    guidance: float | None = None
+    strength: float = 1.0
+    references: tuple[Path, ...] = ()
+    loras: tuple[tuple[Path, float], ...] = ()
+    raw: dict[str, Raw] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Takes of one region of one session. Exactly one of `bars` and `time_s` is given.
+
+    session: `.rpp`, or an audio file; then `bpm` or `tempo_map` tells the tempo and `track` is None.
+    bars: first and last, inclusive, counted from 1. time_s: start and end in project time.
+    context: `auto`, `whole`, or bars on each side.
+    seed: of the first take; the others count on from it.
+    level: whether a take's loudness is matched to what it replaces.
+    pre_fx, return_fx: plug-in chains (TOML) for what the model hears and for the take.
+    """
+
+    task: Task
+    session: Path
+    prompt: Prompt
+    seed: int
+    track: str | None = None
+    bars: tuple[int, int] | None = None
+    time_s: tuple[float, float] | None = None
+    bpm: float | None = None
+    tempo_map: Path | None = None
+    variations: int = 1
+    max_attempts: int = 3
+    context: int | Literal["auto", "whole"] = "auto"
+    level: bool = True
+    hear: tuple[str, ...] = ()
+    land: Literal["take", "split", "lane", "track"] = "take"
+    out: Path | None = None
+    pre_fx: Path | None = None
+    return_fx: Path | None = None
+
+    @property
+    def is_audio(self) -> bool:
+        """Whether the session is a bare audio file."""
+        return self.session.suffix.lower() in AUDIO_SUFFIXES

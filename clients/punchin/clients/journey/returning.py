@@ -1,0 +1,102 @@
+"""Steps 6 and 7 of a journey: what came back is brought to the session's rate and level, spliced, and measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from punchin.clients.journey.capture import Capture
+from punchin.clients.journey.plan import Plan
+from punchin.protocol import limits
+from punchin.protocol.errors import JobFailed, PunchinError
+from punchin.session import level, measure
+from punchin.session.report import Report
+from punchin.session.resample import frames_at, resample
+from punchin.session.target import Placed
+
+if TYPE_CHECKING:
+    from punchin.clients.journey.travel import Listener
+
+Audio = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Finished:
+    """A take as it will be in its file, not on disk yet, and what is true of it."""
+
+    placed: Placed
+    report: Report
+
+
+def finish(captured: Capture, plan: Plan, made: Audio, listener: Listener) -> Finished:
+    """Put a take's audio into its place. made: [1 or 2, n], the order's `wanted` frames at 48 kHz.
+
+    Raises JobFailed when the engine returned another length than was asked for.
+    """
+    window, target = captured.window, captured.target
+    wanted = window.wanted[1] - window.wanted[0]
+    if made.shape[1] != wanted:
+        raise JobFailed(f"the engine returned {made.shape[1]} frames, {wanted} were asked for", "punchin doctor")
+    stereo = np.repeat(made, 2, axis=0) if len(made) == 1 else made
+    new = _at_target_rate(captured, _through_return_fx(plan, stereo, listener))
+    lead = target.lead_frames
+    new, matched = level.match(new, _source(captured), _context(captured), target.rate_hz, lead, level=plan.level)
+    placed = target.place(new)
+    facts = measure.Made(
+        resampled=target.rate_hz != limits.MODEL_HZ,
+        warped=False,
+        window_s=window.seconds,
+        gain_db=matched.gain_db,
+        level_held=matched.held_by_ceiling or matched.held_by_limit,
+        ungain_held_frames=placed.held_frames,
+    )
+    return Finished(placed, measure.report(placed.before, placed.after, _span(captured, placed), placed.fades, facts))
+
+
+def _at_target_rate(captured: Capture, made: Audio) -> Audio:
+    """[2, touched to end] at the target's rate. The wanted frames begin on a frame of both rates, so phase is true."""
+    window, rate_hz = captured.window, captured.target.rate_hz
+    frames = frames_at(made.shape[1], limits.MODEL_HZ, rate_hz) + 1
+    if rate_hz == limits.MODEL_HZ:
+        return made
+    at_rate = resample(made, limits.MODEL_HZ, rate_hz, frames)
+    first = window.touched - window.returned
+    return at_rate[:, first : first + window.end - window.touched]
+
+
+def _through_return_fx(plan: Plan, made: Audio, listener: Listener) -> Audio:
+    if plan.return_fx is None:
+        return made
+    from punchin.clients import fx
+
+    listener.say(f"  through {Path(plan.return_fx).name} ...")
+    try:
+        return fx.apply(Path(plan.return_fx), made, limits.MODEL_HZ)
+    except PunchinError as error:  # the take took longer to make than its effects: it lands dry
+        listener.warn(f"{error}; the take lands without {Path(plan.return_fx).name}")
+        return made
+
+
+def _source(captured: Capture) -> Audio:
+    window, target = captured.window, captured.target
+    return captured.heard[:, target.start_frame - window.start : window.end - window.start]
+
+
+def _context(captured: Capture) -> Audio:
+    window, target = captured.window, captured.target
+    before = captured.heard[:, : target.start_frame - window.start]
+    return np.concatenate([before, captured.heard[:, window.end - window.start :]], axis=1)
+
+
+def _span(captured: Capture, placed: Placed) -> measure.Span:
+    """Where region and bar lines lie in the arrays of `placed`."""
+    rate_hz, region = placed.rate_hz, captured.region
+    first_s = region.start_s - placed.start_frame / rate_hz
+    last_s = first_s + placed.before.shape[1] / rate_hz
+    lines_s = captured.session.tempo.bar_lines(max(first_s, 0.0), last_s)
+    lines = tuple(int(line) for line in np.rint((lines_s - first_s) * rate_hz))
+    return measure.Span(rate_hz, placed.start_frame, placed.end_frame, lines)

@@ -1,0 +1,195 @@
+"""The way of a region from the session to the daemon and back, as `punchin repaint` and the DAW bridge go it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from punchin.clients.journey import landing
+from punchin.clients.journey.capture import Capture, capture, capture_again
+from punchin.clients.journey.landing import Result, Rolled
+from punchin.clients.journey.ordering import order_of, seeds_from
+from punchin.clients.journey.plan import Kept, Plan, decode
+from punchin.clients.journey.request import Request
+from punchin.clients.journey.returning import finish
+from punchin.protocol.errors import Cancelled, PunchinError, Refused
+from punchin.protocol.order import Event, JobRecord, Order
+
+if TYPE_CHECKING:
+    from punchin.clients.client import Client
+
+
+class Listener(Protocol):
+    """Who is told how it goes: a terminal, a DAW, a test."""
+
+    def say(self, text: str) -> None:
+        """A line of talk."""
+        ...
+
+    def warn(self, text: str) -> None:
+        """Something that the user should know, though the work goes on."""
+        ...
+
+    def watch(self, event: Event) -> None:
+        """How far the job is."""
+        ...
+
+
+def perform(request: Request, listener: Listener) -> Result:
+    """New takes for a region: captured, made, measured, landed. Starts the daemon if none is there.
+
+    Raises Refused and OverLimit before anything is asked of the daemon, JobFailed, Cancelled (after ctrl-C, which
+    cancels the job), and PunchinError for a disk that is full. The session itself is never written.
+    """
+    captured = capture(request)
+    for note in captured.target.notes:
+        listener.warn(note)
+    from punchin.clients.connect import connect
+
+    with connect(start=True, name="cli") as client:
+        return Journey(client, request, captured, listener).go()
+
+
+def land(client: Client, job: str, listener: Listener) -> Result:
+    """Land the takes of a done job, whoever asked for it. Raises Refused when it is not done, or cannot be landed."""
+    record = client.result(job)
+    plan = decode(record.plan, job)
+    if record.landed:
+        raise Refused(f"job {job} is landed already, in {record.landed}", code="landed")
+    captured = capture_again(plan)
+    slots = {slot: (record, index, plan.attempt) for index, slot in enumerate(plan.slots)}
+    slots |= {slot: (client.result(kept.job), kept.index, kept.attempts) for slot, kept in plan.kept.items()}
+    rolled = tuple(_rolled(client, captured, plan, *slots[slot], listener) for slot in sorted(slots))
+    return _land(client, captured, plan, rolled)
+
+
+class Journey:
+    """One request under way: rolls each of its takes until all keep the report's limits or the attempts are used."""
+
+    def __init__(self, client: Client, request: Request, captured: Capture, listener: Listener) -> None:
+        self.client, self.request, self.captured, self.listener = client, request, captured, listener
+        self.best: dict[int, Rolled] = {}  # by slot: the take's place among the variations
+
+    def go(self) -> Result:
+        """See `perform`."""
+        order = order_of(self.request, self.captured, self.client, self.listener)
+        plan = _plan(self.request, self.captured)
+        while True:
+            record = self._make(order, plan)
+            for index, slot in enumerate(plan.slots):
+                self._keep_better(slot, self._roll(record, index, plan))
+            bad = tuple(slot for slot in plan.slots if not self.best[slot].finished.report.ok)
+            if not bad or plan.attempt == self.request.max_attempts or not _may_differ(record):
+                rolled = tuple(self.best[slot] for slot in sorted(self.best))
+                return _land(self.client, self.captured, plan, rolled)
+            first = max(order.seeds) + 1 if max(order.seeds) >= self.request.seed else self.request.seed
+            order = msgspec.structs.replace(order, seeds=tuple(seeds_from(first, len(bad))))
+            plan = msgspec.structs.replace(plan, attempt=plan.attempt + 1, slots=bad, kept=self._kept(bad))
+            self._tell(bad, order)
+
+    def _make(self, order: Order, plan: Plan) -> JobRecord:
+        record = self.client.submit(order, plan.encode())
+        self.listener.say(f"job {record.id}")
+        return wait(self.client, record.id, self.listener)
+
+    def _roll(self, record: JobRecord, index: int, plan: Plan) -> Rolled:
+        return _rolled(self.client, self.captured, plan, record, index, plan.attempt, self.listener)
+
+    def _keep_better(self, slot: int, new: Rolled) -> None:
+        """A later roll replaces an earlier one unless it breaks more limits; the attempts count either way."""
+        old = self.best.get(slot)
+        if old is not None and len(old.finished.report.failed) < len(new.finished.report.failed):
+            new = replace(old, attempts=new.attempts)
+        self.best[slot] = new
+
+    def _kept(self, bad: tuple[int, ...]) -> dict[int, Kept]:
+        good = {slot: rolled for slot, rolled in self.best.items() if slot not in bad}
+        return {
+            slot: Kept(job=rolled.record.id, index=rolled.record.takes.index(rolled.take), attempts=rolled.attempts)
+            for slot, rolled in good.items()
+        }
+
+    def _tell(self, bad: tuple[int, ...], order: Order) -> None:
+        for slot, seed in zip(bad, order.seeds, strict=True):
+            old = self.best[slot]
+            self.listener.warn(
+                f"take {old.take.seed}: {'; '.join(old.finished.report.failed)}; rolled again with seed {seed} "
+                f"(attempt {old.attempts + 1} of {self.request.max_attempts})"
+            )
+
+
+def wait(client: Client, job: str, listener: Listener) -> JobRecord:
+    """Follow a job to its end and give its record. Ctrl-C cancels it, a second one leaves it to the daemon."""
+    try:
+        for event in client.follow(job):
+            listener.watch(event)
+    except KeyboardInterrupt:
+        _cancel(client, job, listener)
+    return client.result(job)
+
+
+def _cancel(client: Client, job: str, listener: Listener) -> None:
+    listener.say("cancelling ... (ctrl-C again leaves the job to the daemon)")
+    try:
+        client.cancel(job)
+        last = [event for event in client.follow(job) if event.seq][-1]
+    except KeyboardInterrupt:
+        raise Cancelled(f"job {job} goes on in the daemon; nothing was written yet", f"punchin land {job}") from None
+    if last.state == "done":
+        raise Cancelled(f"job {job} was done before it could be cancelled; nothing was written", f"punchin land {job}")
+    raise Cancelled(f"job {job} cancelled; nothing was written")
+
+
+def _rolled(
+    client: Client, captured: Capture, plan: Plan, record: JobRecord, index: int, attempts: int, listener: Listener
+) -> Rolled:
+    take = record.takes[index]
+    return Rolled(record, take, attempts, finish(captured, plan, client.get_audio(take.audio), listener))
+
+
+def _land(client: Client, captured: Capture, plan: Plan, rolled: tuple[Rolled, ...]) -> Result:
+    result = landing.land(_fresh(captured, plan), plan, rolled)
+    for job in {each.record.id for each in rolled}:
+        client.landed(job, str(result.output))
+    return result
+
+
+def _fresh(captured: Capture, plan: Plan) -> Capture:
+    """The capture, or a new one where the session was saved while the job ran."""
+    import hashlib
+
+    try:
+        now = hashlib.sha256(captured.session.path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise PunchinError(
+            f"{captured.session.path.name} cannot be read any more: {error.strerror}", "put it back, then: punchin jobs"
+        ) from None
+    return captured if now == captured.session.sha256 else capture_again(plan)
+
+
+def _may_differ(record: JobRecord) -> bool:
+    """Whether another seed can be better: neither for noise nor for what returns its input."""
+    made_by = record.provenance
+    return made_by is None or (made_by.trained and made_by.model != "identity")
+
+
+def _plan(request: Request, captured: Capture) -> Plan:
+    window, region = captured.window, captured.region
+    return Plan(
+        session=str(request.session.resolve()),
+        heard_sha256=captured.heard_sha256,
+        track=request.track,
+        region_s=(region.start_s, region.end_s),
+        window=(window.start, window.touched, window.end, window.stop),
+        rate_hz=window.rate_hz,
+        bpm=request.bpm,
+        tempo_map=str(request.tempo_map.resolve()) if request.tempo_map else None,
+        signature=request.prompt.signature,
+        how=request.land,
+        out=str(request.out.absolute()) if request.out else None,
+        level=request.level,
+        return_fx=str(request.return_fx.resolve()) if request.return_fx else None,
+        slots=tuple(range(request.variations)),
+    )
