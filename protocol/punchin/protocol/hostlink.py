@@ -6,7 +6,7 @@ ends when stdin ends. Audio passes as files of raw little-endian float32, one ch
 
 from __future__ import annotations
 
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, BinaryIO, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -73,6 +73,7 @@ class Failed(Struct, tag="failed", frozen=True, kw_only=True):
 Request = Check | Apply
 Reply = Ready | Working | Done | Refused | Failed
 
+_Message = TypeVar("_Message")
 _encoder = msgspec.msgpack.Encoder()
 _requests = msgspec.msgpack.Decoder(Request)
 _replies = msgspec.msgpack.Decoder(Reply)
@@ -85,11 +86,17 @@ def write(pipe: BinaryIO, message: Request | Reply) -> None:
 
 def read_request(pipe: BinaryIO) -> Request | None:
     """The next request, or None when the client is gone. Raises ValueError on bytes that are none."""
-    body = frames.read(pipe)
-    return None if body is None else _requests.decode(body)
+    return _read(pipe, _requests)
 
 
 def read_reply(pipe: BinaryIO) -> Reply | None:
     """The next reply, or None when the host is gone. Raises ValueError on bytes that are none."""
+    return _read(pipe, _replies)
+
+
+def _read(pipe: BinaryIO, decoder: msgspec.msgpack.Decoder[_Message]) -> _Message | None:
     body = frames.read(pipe)
-    return None if body is None else _replies.decode(body)
+    try:
+        return None if body is None else decoder.decode(body)
+    except RecursionError as error:
+        raise ValueError("a message nested too deep") from error

@@ -1,0 +1,70 @@
+"""A chain of effects, read from TOML: one `[[effect]]` after the other, in the order in which audio passes them."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from punchin.plugin_host.effects import read_values
+from punchin.protocol.errors import Refused
+from punchin.protocol.hostlink import MAX_EFFECTS
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One effect of a chain. `vst3` is the plug-in's path, or None for a built-in effect.
+
+    `values` of a built-in effect are checked; those of a plug-in are checked once it is loaded and can say what it has.
+    """
+
+    name: str
+    label: str  # `Reverb (1 of 2)`
+    values: Mapping[str, float | bool | str]
+    vst3: Path | None = None
+
+
+def read_chain(text: str, folder: Path) -> tuple[Step, ...]:
+    """The chain's steps, none for an empty chain. Raises Refused, naming the effect and what it may have.
+
+    folder: where relative paths in the chain begin.
+    """
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise Refused(f"the chain is not TOML: {error}") from error
+    unknown = [key for key in table if key != "effect"]
+    if unknown:
+        raise Refused(
+            f'a chain has only [[effect]] tables, but here is "{unknown[0]}"', 'write [[effect]], name = "..."'
+        )
+    entries = table.get("effect", [])
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise Refused("effect is one table, a chain has a list of them", "write [[effect]] with two brackets")
+    if len(entries) > MAX_EFFECTS:
+        raise Refused(f"the chain has {len(entries)} effects, allowed is 0 to {MAX_EFFECTS}", code="over_limit")
+    return tuple(_step(entry, number, len(entries), folder) for number, entry in enumerate(entries, start=1))
+
+
+def _step(entry: dict[str, Any], number: int, total: int, folder: Path) -> Step:
+    values = {key: value for key, value in entry.items() if key not in ("name", "vst3")}
+    name, vst3 = entry.get("name"), entry.get("vst3")
+    if vst3 is None:
+        if not isinstance(name, str):
+            raise Refused(
+                f"effect {number} of {total} has no name", 'give it name = "Reverb", or vst3 = "/path/X.vst3"'
+            )
+        return Step(name, f"{name} ({number} of {total})", read_values(name, values, folder))
+    if name is not None:
+        raise Refused(f"effect {number} of {total} has both name and vst3", "keep one of them")
+    if not isinstance(vst3, str) or not vst3:
+        raise Refused(f"effect {number} of {total}: vst3 is {vst3!r}, allowed is the path of a plug-in")
+    path = folder / Path(vst3).expanduser()
+    if not path.exists():
+        raise Refused(f"effect {number} of {total}: no plug-in at {path}")
+    for key, value in values.items():
+        if not isinstance(value, bool | int | float | str):
+            raise Refused(f"{path.stem} {key} is {value!r}, allowed is a number, a word, true or false")
+    return Step(path.stem, f"{path.stem} ({number} of {total})", values, path)

@@ -1,0 +1,140 @@
+"""Audio through a chain: each effect loaded, used once from a fresh state, and its result checked.
+
+Lengths and places stay: an effect's own latency is compensated by pedalboard, and what rings on past the end of the
+audio is cut off there. Whoever needs a tail gives audio with room for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from punchin.plugin_host.chain import Step
+from punchin.plugin_host.effects import EFFECTS, Choice, File, Number
+from punchin.protocol.errors import PunchinError, Refused
+
+if TYPE_CHECKING:
+    from pedalboard import Plugin
+
+Audio = NDArray[np.float32]
+Tell = Callable[[str, Literal["load", "process"]], None]  # what is about to be done, and to which effect
+
+
+class EffectFailed(PunchinError):
+    """An effect could not be loaded, or could not do its work. `effect` is its label."""
+
+    def __init__(self, effect: str, text: str) -> None:
+        super().__init__(text)
+        self.effect = effect
+
+
+def load_chain(steps: Sequence[Step], tell: Tell) -> list[Plugin]:
+    """The chain's effects, ready. Call it on the main thread: plug-ins insist.
+
+    Raises Refused for values that a plug-in does not have, EffectFailed for a plug-in that cannot be loaded.
+    """
+    plugins: list[Plugin] = []
+    for step in steps:
+        tell(step.label, "load")
+        plugins.append(_load_vst3(step) if step.vst3 else _load_own(step))
+    return plugins
+
+
+def perform(steps: Sequence[Step], plugins: Sequence[Plugin], audio: Audio, rate_hz: int, tell: Tell) -> Audio:
+    """What the chain makes of `audio` [channels, frames]: the same shape, every sample finite.
+
+    Raises Refused for a corner frequency that the rate cannot carry, EffectFailed when an effect fails or gives samples
+    that are not numbers.
+    """
+    for step in steps:
+        _check_corners(step, rate_hz)
+    for step, plugin in zip(steps, plugins, strict=True):
+        tell(step.label, "process")
+        made = _process(step, plugin, audio, rate_hz)
+        if made.shape != audio.shape:
+            raise EffectFailed(step.label, f"it made {made.shape} samples of {audio.shape}")
+        bad = ~np.isfinite(made)
+        if bad.any():
+            first = int(np.argmax(bad.any(axis=0)))
+            raise EffectFailed(
+                step.label, f"{int(bad.sum())} samples it made are not numbers, the first at frame {first}"
+            )
+        audio = made
+    return audio
+
+
+def _check_corners(step: Step, rate_hz: int) -> None:
+    if step.vst3:
+        return
+    for name, parameter in EFFECTS[step.name].items():
+        value = step.values.get(name, parameter.default)
+        if isinstance(parameter, Number) and parameter.below_nyquist and float(value or 0) >= rate_hz / 2:
+            raise Refused(f"{step.label}: {name} is {value:g} Hz, at {rate_hz} Hz allowed is under {rate_hz / 2:g}")
+
+
+def _load_own(step: Step) -> Plugin:
+    pedalboard = _pedalboard()
+    kind = getattr(pedalboard, step.name, None)
+    if kind is None:
+        raise Refused(
+            f"the installed pedalboard {pedalboard.__version__} has no {step.name}", "pip install -U pedalboard"
+        )
+    values = {key: _value(pedalboard, step, key) for key in step.values}
+    try:
+        for key in step.values:
+            if isinstance(EFFECTS[step.name][key], File):
+                pedalboard.io.AudioFile(values[key]).close()  # Convolution takes a file that is no audio for silence
+        return kind(**values)
+    except Exception as error:
+        raise EffectFailed(step.label, _words(error)) from error
+
+
+def _value(pedalboard: Any, step: Step, key: str) -> Any:
+    parameter, value = EFFECTS[step.name][key], step.values[key]
+    if isinstance(parameter, Choice):
+        return reduce(getattr, [*parameter.kind.split("."), str(value)], pedalboard)
+    return value
+
+
+def _load_vst3(step: Step) -> Plugin:
+    pedalboard = _pedalboard()
+    try:
+        plugin = pedalboard.load_plugin(str(step.vst3))
+    except Exception as error:
+        raise EffectFailed(step.label, _words(error)) from error
+    if not plugin.is_effect:
+        raise Refused(f"{step.label} at {step.vst3} is an instrument, not an effect")
+    for key, value in step.values.items():
+        if key not in plugin.parameters:
+            there = "; ".join(f"{name}: {parameter.range}" for name, parameter in plugin.parameters.items())
+            raise Refused(f'plug-in {step.name} has no parameter "{key}"; it has {there or "none"}')
+        try:
+            setattr(plugin, key, value)
+        except (ValueError, TypeError) as error:
+            raise Refused(f"{step.name} {key} is {value!r}: {_words(error)}") from error
+    return plugin
+
+
+def _process(step: Step, plugin: Plugin, audio: Audio, rate_hz: int) -> Audio:
+    try:
+        return plugin.process(audio, rate_hz, reset=True)
+    except Exception as error:
+        if step.vst3 and len(audio) > 1 and "channel" in str(error):  # a mono plug-in, once for each side
+            return np.concatenate([_process(step, plugin, side[np.newaxis], rate_hz) for side in audio])
+        raise EffectFailed(step.label, _words(error)) from error
+
+
+def _pedalboard() -> Any:
+    try:
+        import pedalboard  # here, so that an empty chain and the list of effects need none
+    except ImportError as error:
+        raise Refused(f"effects need pedalboard: {error}", "pip install 'punchin[host]'") from error
+    return pedalboard
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split())[:400] or type(error).__name__
