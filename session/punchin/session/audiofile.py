@@ -11,7 +11,7 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import soundfile
@@ -129,7 +129,9 @@ def _open(path: Path) -> soundfile.SoundFile:
         ) from error
 
 
-def _read(path: Path, start_frame: int, frames: int | None, dtype: str) -> tuple[NDArray[Any], int]:
+def _read(
+    path: Path, start_frame: int, frames: int | None, dtype: Literal["float32", "float64"]
+) -> tuple[NDArray[Any], int]:
     with _open(path) as file:
         start = min(max(start_frame, 0), file.frames)
         wanted = file.frames - start if frames is None else min(max(frames, 0), file.frames - start)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from punchin.protocol import limits
-from punchin.protocol.errors import Refused
+from punchin.protocol.errors import BadUsage, Refused
 from punchin.session.tempo import TempoMap
 
 SLACK_S = 1e-6  # a bar line computed twice may differ by rounding, never by this much
@@ -28,6 +28,16 @@ class Region:
     def length_s(self) -> float:
         """End minus start."""
         return self.end_s - self.start_s
+
+
+def choose(tempo: TempoMap, end_s: float, bars: tuple[int, int] | None, time: tuple[float, float] | None) -> Region:
+    """The region of a session that ends at `end_s`, by bars or by time; exactly one of them is given."""
+    if (bars is None) == (time is None):
+        raise BadUsage("a region is given by bars or by time", "use --bars A-B, or --time S-E")
+    if bars is not None:
+        return of_bars(tempo, end_s, *bars)
+    assert time is not None
+    return of_time(tempo, end_s, *time)
 
 
 def of_bars(tempo: TempoMap, end_s: float, first: int, last: int) -> Region:

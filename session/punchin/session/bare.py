@@ -1,0 +1,160 @@
+"""A bare audio file as a session: one track without a name, a tempo from outside, and files out of it that equal it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from punchin.protocol import limits
+from punchin.protocol.errors import Refused
+from punchin.session import audiofile, gain, splice
+from punchin.session.region import Region, choose
+from punchin.session.target import Audio, How, Landing, LandingTake, Placed, check_take, free_name
+from punchin.session.tempo import TempoMap
+
+
+@dataclass(frozen=True, eq=False)
+class AudioSession:
+    """A WAV, FLAC or AIFF file with a tempo map that starts at its first sample."""
+
+    path: Path
+    sha256: str
+    tempo: TempoMap
+    info: audiofile.AudioInfo
+    track_names: tuple[str, ...] = ()
+
+    @property
+    def rate_hz(self) -> int:
+        """The file's rate."""
+        return self.info.rate_hz
+
+    @property
+    def end_s(self) -> float:
+        """The file's length."""
+        return self.info.length_s
+
+    def region(self, *, bars: tuple[int, int] | None = None, time: tuple[float, float] | None = None) -> Region:
+        """Bars A to B inclusive, from 1, or a span in seconds. A last bar that the file cuts short ends with it."""
+        whole = choose(self.tempo, self.end_s, bars, time)
+        if whole.end_s <= self.end_s:
+            return whole
+        return replace(whole, end_s=self.end_s, end_beats=float(self.tempo.seconds_to_beats(self.end_s)))
+
+    def target(self, track: str | None, region: Region, how: How = "take") -> FileTarget:
+        """The region of the file. Raises Refused where a track is named, or a way to land that files do not have."""
+        if track is not None:
+            raise Refused(f"{self.path.name} is one audio file without tracks", "leave --track out")
+        if how != "take":
+            raise Refused(f"a bare audio file has no {how} to land on", "leave --land out")
+        return FileTarget(self, region)
+
+
+@dataclass(frozen=True, eq=False)
+class FileTarget:
+    """A region of a bare file. Frames are the file's own."""
+
+    session: AudioSession
+    region: Region
+    track: str = ""
+    origin_s: float = 0.0
+    landing: str = "a copy of the file with the take in it"
+    notes: tuple[str, ...] = ()
+
+    @property
+    def rate_hz(self) -> int:
+        """The file's rate."""
+        return self.session.rate_hz
+
+    @property
+    def channels(self) -> int:
+        """The file's channels."""
+        return self.session.info.channels
+
+    @property
+    def subtype(self) -> str:
+        """The file's subtype; the take's file has the same."""
+        return self.session.info.subtype
+
+    @property
+    def start_frame(self) -> int:
+        """The region's first frame."""
+        return self.frame_at(self.region.start_s)
+
+    @property
+    def end_frame(self) -> int:
+        """The frame after the region."""
+        return min(self.frame_at(self.region.end_s), self.session.info.frames)
+
+    @property
+    def lead_frames(self) -> int:
+        """Frames before the region that a take covers."""
+        return splice.lead_frames(self.start_frame, self.rate_hz)
+
+    def frame_at(self, at_s: float) -> int:
+        """The frame nearest to a time."""
+        return round(at_s * self.rate_hz)
+
+    def hearable(self, start_s: float, end_s: float) -> tuple[float, float]:
+        """The span within the file."""
+        return max(start_s, 0.0), min(end_s, self.session.end_s)
+
+    def heard(self, start_s: float, end_s: float) -> Audio:
+        """The file's samples, [2, n]; a mono file in both channels, silence outside it."""
+        start, stop = self.frame_at(start_s), self.frame_at(end_s)
+        out = np.zeros((2, stop - start), dtype=np.float32)
+        piece, _ = audiofile.read(self.session.path, max(start, 0), stop - max(start, 0))
+        at = max(-start, 0)
+        out[:, at : at + piece.shape[1]] = piece
+        return out
+
+    def place(self, new: Audio) -> Placed:
+        """Splice a take into the whole file; see `Target.place`."""
+        check_take(new, self)
+        start, end, lead = self.start_frame, self.end_frame, self.lead_frames
+        kept = self._whole[:, start - lead : end]
+        heard = np.broadcast_to(kept, new.shape).astype(np.float32)
+        own, held = gain.ungain(new, heard, kept, 1.0)
+        fades = splice.choose(self._whole, own, start, end, self.rate_hz)
+        after = splice.splice(self._whole, own, start, end, fades)
+        return Placed(self._whole, after, start, end, fades, self.rate_hz, held)
+
+    def land(self, takes: tuple[LandingTake, ...], out: Path | None) -> Landing:
+        """Write each take as a whole file of the same format; the first one is the output."""
+        path = self.session.path
+        first = out if out is not None else free_name(path.with_name(f"{path.stem}-punchin{path.suffix}"))
+        if first.suffix.lower() != path.suffix.lower():
+            raise Refused(f"-o {first.name} is no {path.suffix} file", f"name it {first.stem}{path.suffix}")
+        if first.exists() and first.samefile(path):
+            raise Refused(f"-o {first} is the session itself, which is never written", "choose another name")
+        written: list[Path] = []
+        try:
+            for take in takes:
+                file = first if not written else free_name(first.with_name(f"{first.stem}-2{first.suffix}"))
+                written.append(audiofile.write(file, take.placed.after, self.rate_hz, self.subtype))
+        except BaseException:
+            for file in written:
+                file.unlink(missing_ok=True)
+            raise
+        return Landing(first, tuple(written))
+
+    @cached_property
+    def _whole(self) -> NDArray[Any]:
+        return audiofile.read_exact(self.session.path)[0]
+
+
+def open_file(path: Path, tempo: TempoMap) -> AudioSession:
+    """A bare file as a session. Raises Refused: missing, unreadable, over two channels, a rate outside the limits."""
+    info = audiofile.info(path)
+    if info.channels > limits.CHANNELS.high:
+        text = f"{path.name} has {info.channels} channels, allowed is 1 to {limits.CHANNELS.high}"
+        raise Refused(text, "make it stereo or mono first", "over_limit")
+    limits.SESSION_RATE.check(info.rate_hz, f"resample {path.name} first")
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return AudioSession(path, digest, tempo, info)

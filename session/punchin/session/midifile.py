@@ -1,0 +1,41 @@
+"""Tempo and signatures out of a Standard MIDI File, in the shape of a tempo map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from punchin.protocol.errors import Refused
+from punchin.session.tempo import Signature, Stretch
+
+
+def read_tempo(path: Path) -> tuple[tuple[Stretch, ...], tuple[Signature, ...]]:
+    """All tracks' tempo and signature events, 120 bpm and 4/4 until the first; see TempoMap.from_midi."""
+    import mido
+
+    if not path.is_file():
+        raise Refused(f"tempo map is missing: {path}", "check the path")
+    try:
+        file = mido.MidiFile(path)
+    except (OSError, EOFError, ValueError, IndexError, KeyError) as error:
+        raise Refused(f"tempo map is not a MIDI file: {path}: {error}", "export a Standard MIDI File") from error
+    if file.ticks_per_beat <= 0 or file.ticks_per_beat & 0x8000:
+        raise Refused(f"tempo map counts in SMPTE frames, not in beats: {path}", "export it with ticks per beat")
+    tempos: dict[int, int] = {0: 500_000}
+    signatures: dict[int, tuple[int, int]] = {0: (4, 4)}
+    for track in file.tracks:
+        tick = 0
+        for message in track:
+            tick += message.time
+            if message.type == "set_tempo":
+                tempos[tick] = message.tempo
+            elif message.type == "time_signature":
+                signatures[tick] = (message.numerator, message.denominator)
+    stretches, at_s, last_tick, tempo = [], 0.0, 0, 500_000
+    for tick in sorted(tempos):
+        at_s += (tick - last_tick) * tempo / file.ticks_per_beat / 1e6
+        last_tick, tempo = tick, tempos[tick]
+        if tempo <= 0:
+            raise Refused(f"tempo map has a tempo of 0 microseconds a beat at tick {tick}: {path}")
+        stretches.append(Stretch(at_s, 60e6 / tempo, 60e6 / tempo))
+    meters = (Signature(tick / file.ticks_per_beat, *signatures[tick]) for tick in sorted(signatures))
+    return tuple(stretches), tuple(meters)

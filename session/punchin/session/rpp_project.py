@@ -1,0 +1,380 @@
+"""A REAPER project's tracks, items and takes as values, read from its lines. Nothing here opens audio.
+
+Sources: the state chunk definitions of ReaTeam's documentation, checked against real projects. Field names follow
+REAPER's own (`SOFFS`, `VOLPAN`), in units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from punchin.protocol.errors import Refused
+from punchin.session import rpp
+from punchin.session.rpp import Chunk, Document
+from punchin.session.tempo import Signature, Stretch, TempoMap
+
+TAKE_ENVELOPES = {"VOLENV": "volume", "PANENV": "pan", "MUTEENV": "mute", "PITCHENV": "pitch"}
+BEZIER, HOLD = 5, 1
+
+
+class FadeShape(NamedTuple):
+    """One of an item's fades. shape: 0 linear, 1 to 6 REAPER's curves; bend: its curvature, -1 to 1."""
+
+    length_s: float
+    shape: int
+    bend: float
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a take plays. kind: REAPER's word (`WAVE`, `MIDI`, ...), without the mark of offline media.
+
+    file: as it stands in the project, "" where the kind has none. A section plays [start_s, start_s + length_s).
+    """
+
+    kind: str
+    file: str = ""
+    offline: bool = False
+    section: tuple[float, float] | None = None
+    reversed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """One take of an item. gain keeps its sign (REAPER's polarity). pan: -1 left to 1 right."""
+
+    name: str
+    guid: str
+    gain: float
+    pan: float
+    pan_law: float
+    offset_s: float
+    rate: float
+    preserves_pitch: bool
+    pitch: float
+    channel_mode: int
+    stretched: bool
+    envelopes: tuple[str, ...]
+    effects: bool
+    source: Source | None
+    first_line: int  # its TAKE line; for the first take the item's own
+    selected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item on a track. `active` indexes takes; gain is the item's own, before the take's."""
+
+    chunk: Chunk
+    number: int  # from 1, on its track
+    guid: str
+    start_s: float
+    length_s: float
+    loops: bool
+    muted: bool
+    plays_all_takes: bool
+    gain: float
+    fade_in: FadeShape
+    fade_out: FadeShape
+    lane: int
+    takes: tuple[Take, ...]
+    active: int
+
+    @property
+    def end_s(self) -> float:
+        """Project time where the item ends."""
+        return self.start_s + self.length_s
+
+    @property
+    def take(self) -> Take | None:
+        """The active take; None for an item without takes."""
+        return self.takes[self.active] if self.takes else None
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One track. playing_lanes: numbers of the fixed lanes that play, None where the track has none."""
+
+    chunk: Chunk
+    number: int  # from 1
+    name: str
+    guid: str
+    muted: bool
+    delay_s: float
+    playing_lanes: frozenset[int] | None
+    items: tuple[Item, ...]
+
+    def sounding(self) -> Iterator[Item]:
+        """The items that play: not muted, in a playing lane, with a source."""
+        for item in self.items:
+            plays = self.playing_lanes is None or item.lane in self.playing_lanes
+            if plays and not item.muted and item.take is not None and item.take.source is not None:
+                yield item
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A REAPER project as values. rate_hz is None where the project leaves it to the audio device."""
+
+    path: Path
+    document: Document
+    tempo: TempoMap
+    rate_hz: int | None
+    pan_law: float
+    record_path: str
+    record_format: str  # the four letters of RECORD_CFG as libsndfile's format, "" if none or another
+    tracks: tuple[Track, ...]
+
+    @property
+    def end_s(self) -> float:
+        """Where the last item ends; 0 without items."""
+        return max((item.end_s for track in self.tracks for item in track.items), default=0.0)
+
+
+def load(path: Path) -> Project:
+    """Read a project. Raises Refused where it is missing, not a project, or says something that cannot be."""
+    return from_document(path, rpp.read(path))
+
+
+def from_document(path: Path, document: Document) -> Project:
+    """The values of a document that was read from `path`."""
+    root = document.root
+    rate = document.find(root, "SAMPLERATE") or ["SAMPLERATE", "0", "0"]
+    record = document.find(root, "RECORD_PATH") or ["RECORD_PATH", ""]
+    return Project(
+        path=path,
+        document=document,
+        tempo=read_tempo(document),
+        rate_hz=int(_number(rate, 1)) if _number(rate, 2) else None,
+        pan_law=_number(document.find(root, "PANLAW") or [], 1, 1.0),
+        record_path=record[1] if len(record) > 1 else "",
+        record_format=_record_format(document),
+        tracks=tuple(_track(document, chunk, i) for i, chunk in enumerate(root.chunks("TRACK"), start=1)),
+    )
+
+
+def read_tempo(document: Document) -> TempoMap:
+    """The tempo envelope's points where it has any, else the TEMPO line. Bezier points are refused by bar time.
+
+    PT: time bpm shape [signature as denominator * 65536 + numerator [selected [flags]]], bpm in quarter notes always;
+    shape 0 moves linearly in time to the next point, 1 holds; flags & 2: the point sets no tempo.
+    """
+    root = document.root
+    base = document.find(root, "TEMPO") or ["TEMPO", "120", "4", "4"]
+    bpm, numerator, denominator = _number(base, 1, 120.0), int(_number(base, 2, 4)), int(_number(base, 3, 4))
+    points: list[tuple[float, float, int]] = []
+    signatures: list[tuple[float, int, int]] = [(0.0, numerator, denominator)]
+    for chunk in root.chunks("TEMPOENVEX"):
+        for entry in chunk.entries:
+            if not isinstance(entry, int) or document.key(entry) != b"PT":
+                continue
+            words = document.tokens(entry)
+            at_s, code, flags = _number(words, 1), int(_number(words, 4)), int(_number(words, 6))
+            if code > 0:
+                signatures.append((at_s, code & 0xFFFF, code >> 16))
+            if not flags & 2:
+                points.append((at_s, _number(words, 2), int(_number(words, 3))))
+    stretches = _stretches(points, bpm)
+    plain = TempoMap(stretches)
+    changes: dict[float, Signature] = {}
+    for at_s, top, bottom in signatures:
+        beats = max(float(plain.seconds_to_beats(at_s)), 0.0)
+        beats = round(beats, 6) if abs(beats - round(beats, 6)) < 1e-7 else beats
+        changes[beats] = Signature(beats, top, bottom)
+    return TempoMap(stretches, tuple(changes[beats] for beats in sorted(changes)))
+
+
+def _stretches(points: list[tuple[float, float, int]], bpm: float) -> tuple[Stretch, ...]:
+    points = sorted(points, key=lambda point: point[0])  # stable: of points at one time the last one counts
+    if not points or points[0][0] > 0:
+        points.insert(0, (0.0, points[0][1] if points else bpm, HOLD))
+    out: dict[float, Stretch] = {}
+    for i, (at_s, tempo, shape) in enumerate(points):
+        following = points[i + 1] if i + 1 < len(points) else None
+        if shape not in (0, HOLD) and following is not None and following[1] != tempo:
+            kind = "Bezier" if shape == BEZIER else "curved"
+            raise Refused(
+                f"the tempo point at {at_s:.3f} s has a {kind} shape ({shape})",
+                "give it the linear or the square shape in REAPER, and save",
+            )
+        end = following[1] if following is not None and shape == 0 else tempo
+        out[max(at_s, 0.0)] = Stretch(max(at_s, 0.0), tempo, end)
+    return tuple(out[start] for start in sorted(out))
+
+
+def _track(document: Document, chunk: Chunk, index: int) -> Track:
+    words = document.tokens(chunk.first)
+    guid = words[1] if len(words) > 1 else ""
+    fixed_lanes = int(_number(document.find(chunk, "FREEMODE") or [], 1)) == 2
+    playing = None
+    if fixed_lanes:
+        mask = int(_number(document.find(chunk, "LANESOLO") or [], 1, 1.0))
+        playing = frozenset(lane for lane in range(64) if mask >> lane & 1)
+    delay = document.find(chunk, "PLAYOFFS") or []
+    name = document.find(chunk, "NAME") or ["NAME", ""]
+    return Track(
+        chunk=chunk,
+        number=index,
+        name=name[1] if len(name) > 1 else "",
+        guid=_word({"TRACKID": document.find(chunk, "TRACKID") or []}, "TRACKID") or guid,
+        muted=_number(document.find(chunk, "MUTESOLO") or [], 1) != 0,
+        delay_s=_number(delay, 1) if not int(_number(delay, 2)) & 1 else 0.0,
+        playing_lanes=playing,
+        items=tuple(_item(document, item, i) for i, item in enumerate(chunk.chunks("ITEM"), start=1)),
+    )
+
+
+def _item(document: Document, chunk: Chunk, index: int) -> Item:
+    own: dict[str, list[str]] = {}
+    groups: list[tuple[int, list[int | Chunk]]] = [(chunk.first, [])]
+    for entry in chunk.entries:
+        if isinstance(entry, int):
+            key = document.key(entry)
+            if key == b"TAKE":
+                groups.append((entry, []))
+                continue
+            if len(groups) == 1:
+                words = document.tokens(entry) or [""]
+                own.setdefault(words[0], words)
+        groups[-1][1].append(entry)
+    volume = own.get("VOLPAN", [])
+    takes = [
+        _take(document, line, entries, first=i == 0, own=own)
+        for i, (line, entries) in enumerate(groups)
+        if i > 0 or len(groups) == 1 or _has_source(entries)
+    ]
+    active = next((i for i, take in enumerate(takes) if take.selected), 0)
+    lane = own.get("YPOS", [])
+    height = _number(lane, 2)
+    return Item(
+        chunk=chunk,
+        number=index,
+        guid=_word(own, "IGUID"),
+        start_s=_number(own.get("POSITION", []), 1),
+        length_s=_number(own.get("LENGTH", []), 1),
+        loops=_number(own.get("LOOP", []), 1) != 0,
+        muted=_number(own.get("MUTE", []), 1) != 0,
+        plays_all_takes=_number(own.get("ALLTAKES", []), 1) != 0,
+        gain=_number(volume, 1, 1.0),
+        fade_in=_fade(own.get("FADEIN", [])),
+        fade_out=_fade(own.get("FADEOUT", [])),
+        lane=round(_number(lane, 1) / height) if height else 0,
+        takes=tuple(takes),
+        active=active,
+    )
+
+
+def _take(document: Document, line: int, entries: list[int | Chunk], *, first: bool, own: dict[str, list[str]]) -> Take:
+    lines: dict[str, list[str]] = {}
+    if first:
+        lines = own
+    else:
+        for entry in entries:
+            if isinstance(entry, int):
+                words = document.tokens(entry) or [""]
+                lines.setdefault(words[0], words)
+    head = [] if first else document.tokens(line)
+    gain = lines.get("VOLPAN", [])[1:] if first else lines.get("TAKEVOLPAN", [])
+    rate = lines.get("PLAYRATE", [])
+    chunks = [entry for entry in entries if isinstance(entry, Chunk)]
+    sources = [chunk for chunk in chunks if chunk.tag == "SOURCE"]
+    return Take(
+        name=_word(lines, "NAME"),
+        guid=_word(lines, "GUID"),
+        pan=_number(gain, 1),
+        gain=_number(gain, 2, 1.0),
+        pan_law=_number(gain, 3, -1.0),
+        offset_s=_number(lines.get("SOFFS", []), 1),
+        rate=_number(rate, 1, 1.0),
+        preserves_pitch=_number(rate, 2) != 0,
+        pitch=_number(rate, 3),
+        channel_mode=int(_number(lines.get("CHANMODE", []), 1)),
+        stretched="SM" in lines,
+        envelopes=tuple(sorted(_active_envelopes(document, chunks))),
+        effects=any(_has_effects(document, chunk) for chunk in chunks if chunk.tag == "TAKEFX"),
+        source=_source(document, sources[0]) if sources else None,
+        first_line=line,
+        selected="SEL" in head[1:],
+    )
+
+
+def _source(document: Document, chunk: Chunk) -> Source:
+    words = document.tokens(chunk.first)
+    kind = words[1].upper() if len(words) > 1 else ""
+    offline, kind = kind.startswith("_OFFLINE_"), kind.removeprefix("_OFFLINE_")
+    inner = next(chunk.chunks("SOURCE"), None)
+    if kind == "SECTION" and inner is not None:
+        played = _source(document, inner)
+        mode = int(_number(document.find(chunk, "MODE") or [], 1))
+        start = _number(document.find(chunk, "STARTPOS") or [], 1)
+        length = _number(document.find(chunk, "LENGTH") or [], 1)
+        return Source(played.kind, played.file, offline or played.offline, (start, length), mode >= 2)
+    file = document.find(chunk, "FILE") or []
+    return Source(kind, file[1] if len(file) > 1 else "", offline)
+
+
+def _active_envelopes(document: Document, chunks: list[Chunk]) -> Iterator[str]:
+    for chunk in chunks:
+        name = TAKE_ENVELOPES.get(chunk.tag.rstrip("23"))
+        if name and _number(document.find(chunk, "ACT") or [], 1, 1.0):
+            yield name
+
+
+def _has_effects(document: Document, chunk: Chunk) -> bool:
+    """Whether any effect in the chain is not bypassed. A BYPASS line stands before each effect."""
+    bypassed = False
+    for entry in chunk.entries:
+        if isinstance(entry, int):
+            if document.key(entry) == b"BYPASS":
+                bypassed = _number(document.tokens(entry), 1) != 0
+        elif not bypassed:
+            return True
+    return False
+
+
+def _has_source(entries: list[int | Chunk]) -> bool:
+    return any(isinstance(entry, Chunk) and entry.tag == "SOURCE" for entry in entries)
+
+
+def _fade(words: list[str]) -> FadeShape:
+    """FADEIN shape length automatic_length shape state bend ...: an automatic crossfade's length goes first."""
+    manual, automatic = _number(words, 2), _number(words, 3)
+    return FadeShape(max(automatic if automatic > 0 else manual, 0.0), int(_number(words, 1)), _number(words, 6))
+
+
+def _record_format(document: Document) -> str:
+    """The format that the project records in: RECORD_CFG is base64 of four reversed letters and settings."""
+    import base64
+    import binascii
+
+    for chunk in document.root.chunks("RECORD_CFG"):
+        for entry in chunk.entries:
+            if isinstance(entry, int):
+                try:
+                    letters = base64.b64decode(document.text(entry).strip())[:4]
+                except (binascii.Error, ValueError):
+                    return ""
+                return {b"evaw": "WAV", b"calf": "FLAC", b"ffia": "AIFF"}.get(letters, "")
+    return ""
+
+
+def _word(lines: dict[str, list[str]], key: str) -> str:
+    """The first field of a line, "" without it."""
+    words = lines.get(key, [])
+    return words[1] if len(words) > 1 else ""
+
+
+def _number(words: list[str], index: int, otherwise: float = 0.0) -> float:
+    """A field as a number; absent fields have REAPER's default. Raises Refused where it is no finite number."""
+    if index >= len(words):
+        return otherwise
+    try:
+        value = float(words[index])
+    except ValueError:
+        value = float("nan")
+    if not abs(value) < 1e15:
+        raise Refused(f"{words[0]} has {words[index]!r} where a number belongs", "save the project again in REAPER")
+    return value

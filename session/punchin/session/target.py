@@ -1,0 +1,160 @@
+"""What a session hands to the journey: a region of one track that can be heard, spliced into, and landed on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from punchin.protocol.errors import PunchinError
+from punchin.session.region import Region
+from punchin.session.splice import Fades
+
+How = Literal["take", "split", "lane", "track"]
+Audio = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Placed:
+    """One take spliced into the original, not on disk yet: exactly the samples its file will hold.
+
+    before, after: [channels, frames] at `rate_hz`, the same span without and with the take.
+    start_frame, end_frame: the region within them. fades: as the splice chose them; they end at or before its edges.
+    held_frames: frames where the item's gain was too low to divide by, so that the original stays (`gain.ungain`).
+    """
+
+    before: NDArray[Any]
+    after: NDArray[Any]
+    start_frame: int
+    end_frame: int
+    fades: Fades
+    rate_hz: int
+    held_frames: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LandingTake:
+    """A take to land: its audio, the name the DAW shows, and what made it (JSON values; kept with the take)."""
+
+    placed: Placed
+    name: str
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """What was written: the new document (for a bare file, its first take), and one file a take, in order."""
+
+    output: Path
+    take_files: tuple[Path, ...]
+
+
+class Target(Protocol):
+    """One track's (or file's) region, ready to be heard and landed on.
+
+    Frames count at `rate_hz` from `origin_s` of project time, so that they fall on the source's own samples; frames
+    before the origin are negative. The region is [start_frame, end_frame), a take covers `lead_frames` before it too.
+    channels, subtype: of the take files. landing: in words, how takes will land.
+    notes: what is approximated or unusual, for the report; empty in the plain case.
+    """
+
+    @property
+    def region(self) -> Region:
+        """The span to be made anew."""
+        ...
+
+    @property
+    def track(self) -> str:
+        """The track's name, an empty text for a bare file."""
+        ...
+
+    @property
+    def rate_hz(self) -> int:
+        """Frames a second, of frames and take files."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """Channels of the take files."""
+        ...
+
+    @property
+    def subtype(self) -> str:
+        """Subtype of the take files."""
+        ...
+
+    @property
+    def origin_s(self) -> float:
+        """Project time of frame 0."""
+        ...
+
+    @property
+    def start_frame(self) -> int:
+        """The region's first frame."""
+        ...
+
+    @property
+    def end_frame(self) -> int:
+        """The frame after the region."""
+        ...
+
+    @property
+    def lead_frames(self) -> int:
+        """Frames before the region that a take covers."""
+        ...
+
+    @property
+    def landing(self) -> str:
+        """In words, how takes will land."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is approximated or unusual."""
+        ...
+
+    def frame_at(self, at_s: float) -> int:
+        """The frame nearest to a project time."""
+        ...
+
+    def hearable(self, start_s: float, end_s: float) -> tuple[float, float]:
+        """The part of a span around the region in which everything can be rendered; at least the region itself."""
+        ...
+
+    def heard(self, start_s: float, end_s: float) -> Audio:
+        """What sounds, [2, frame_at(end_s) - frame_at(start_s)], silence where nothing does.
+
+        Item gain, fades and pan are in; track gain and effects are not. Raises Refused for what cannot be rendered.
+        """
+        ...
+
+    def place(self, new: Audio) -> Placed:
+        """Splice a take into the original.
+
+        new: [2, lead_frames + end_frame - start_frame] at `rate_hz`, ending at `end_frame`, as loud as `heard` is.
+        """
+        ...
+
+    def land(self, takes: tuple[LandingTake, ...], out: Path | None) -> Landing:
+        """Write take files and the new document; see `document.land`."""
+        ...
+
+
+def check_take(new: Audio, target: Target) -> None:
+    """Raise PunchinError unless `new` covers the target's lead and region with two channels."""
+    wanted = (2, target.lead_frames + target.end_frame - target.start_frame)
+    if new.shape != wanted:
+        raise PunchinError(f"the take is {new.shape[0]} x {new.shape[1]} samples, {wanted[0]} x {wanted[1]} are wanted")
+
+
+def free_name(path: Path) -> Path:
+    """The path, or the first of `NAME-2.EXT`, `NAME-3.EXT`, ... that does not exist."""
+    number, free = 2, path
+    while free.exists():
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+        number += 1
+    return free
