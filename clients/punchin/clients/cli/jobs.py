@@ -11,7 +11,7 @@ from punchin.clients.cli import arguments
 from punchin.clients.cli.table import age, table
 from punchin.clients.cli.talk import Talk
 from punchin.protocol.errors import BadUsage
-from punchin.protocol.order import JobRecord
+from punchin.protocol.order import JobRecord, Take
 
 
 def jobs_arguments(parser: argparse.ArgumentParser) -> None:
@@ -118,7 +118,6 @@ def facts(record: JobRecord) -> dict[str, Any]:
     """A job as plain data: what people and programs are shown."""
     import msgspec
 
-    order, takes = msgspec.to_builtins(record.order), record.takes
     return {
         "job": record.id,
         "state": record.state,
@@ -132,12 +131,14 @@ def facts(record: JobRecord) -> dict[str, Any]:
         "error": {"code": record.error_code, "text": record.error_text, "hint": record.error_hint}
         if record.error_code or record.error_text
         else None,
-        "takes": [
-            {"seed": take.seed, "sha256": take.audio.sha256, "frames": take.audio.frames} for take in record.takes
-        ],
+        "takes": [_take(take) for take in record.takes],
         "provenance": msgspec.to_builtins(record.provenance),
-        "order": order,
+        "order": msgspec.to_builtins(record.order),
     }
+
+
+def _take(take: Take) -> dict[str, Any]:
+    return {"seed": take.seed, "sha256": take.audio.sha256, "frames": take.audio.frames}
 
 
 def _error(record: JobRecord) -> dict[str, str] | None:

@@ -26,10 +26,15 @@ Audio = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Finished:
-    """A take as it will be in its file, not on disk yet, and what is true of it."""
+    """A take as it will be in its file, not on disk yet, and what is true of it.
+
+    span: where region and bar lines are in `placed`; `first_bar` is the number of the first of those lines.
+    """
 
     placed: Placed
     report: Report
+    span: measure.Span
+    first_bar: int
 
 
 def finish(captured: Capture, plan: Plan, made: Audio, listener: Listener) -> Finished:
@@ -54,7 +59,9 @@ def finish(captured: Capture, plan: Plan, made: Audio, listener: Listener) -> Fi
         level_held=matched.held_by_ceiling or matched.held_by_limit,
         ungain_held_frames=placed.held_frames,
     )
-    return Finished(placed, measure.report(placed.before, placed.after, _span(captured, placed), placed.fades, facts))
+    span, first_bar = _span(captured, placed)
+    report = measure.report(placed.before, placed.after, span, placed.fades, facts)
+    return Finished(placed, report, span, first_bar)
 
 
 def _at_target_rate(captured: Capture, made: Audio) -> Audio:
@@ -92,11 +99,12 @@ def _context(captured: Capture) -> Audio:
     return np.concatenate([before, captured.heard[:, window.end - window.start :]], axis=1)
 
 
-def _span(captured: Capture, placed: Placed) -> measure.Span:
-    """Where region and bar lines lie in the arrays of `placed`."""
-    rate_hz, region = placed.rate_hz, captured.region
+def _span(captured: Capture, placed: Placed) -> tuple[measure.Span, int]:
+    """Where region and bar lines lie in the arrays of `placed`, and the number of the first line."""
+    rate_hz, region, tempo = placed.rate_hz, captured.region, captured.session.tempo
     first_s = region.start_s - placed.start_frame / rate_hz
     last_s = first_s + placed.before.shape[1] / rate_hz
-    lines_s = captured.session.tempo.bar_lines(max(first_s, 0.0), last_s)
+    lines_s = tempo.bar_lines(max(first_s, 0.0), last_s)
     lines = tuple(int(line) for line in np.rint((lines_s - first_s) * rate_hz))
-    return measure.Span(rate_hz, placed.start_frame, placed.end_frame, lines)
+    first_bar = tempo.bar_at(float(lines_s[0]) + 1e-6) if len(lines_s) else 1
+    return measure.Span(rate_hz, placed.start_frame, placed.end_frame, lines), first_bar

@@ -48,8 +48,19 @@ def perform(request: Request, listener: Listener) -> Result:
         listener.warn(note)
     from punchin.clients.connect import connect
 
+    _check_effects(request)
     with connect(start=True, name="cli") as client:
         return Journey(client, request, captured, listener).go()
+
+
+def _check_effects(request: Request) -> None:
+    """A chain that cannot work is found before the take is made, not after."""
+    chains = {chain for chain in (request.pre_fx, request.return_fx) if chain is not None}
+    if chains:
+        from punchin.clients import fx
+
+        for chain in chains:
+            fx.check(chain)
 
 
 def land(client: Client, job: str, listener: Listener) -> Result:

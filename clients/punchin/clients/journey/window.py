@@ -17,6 +17,7 @@ Region = tuple[int, int]
 MIN_WINDOW_S = 30.0  # `--context auto`: the model hears at least this much where the session has it
 
 
+ROUNDING_S = 0.2  # more than a lead and two latent frames
 MARGIN_S = 0.1  # audio beyond the region that also comes back where rates differ: the resampler's ends lie in it
 
 
@@ -97,7 +98,7 @@ def auto_context(room_before_s: float, length_s: float, room_after_s: float) -> 
     Both sides get the same; what one side lacks, because the session begins or ends there, the other gets.
     """
     longest_s = limits.WINDOW.high / limits.LATENT_HZ
-    # A second less: the lead and the rounding to whole latent frames must fit too.
-    total_s = max(min(max(MIN_WINDOW_S, 2 * length_s), longest_s - 1) - length_s, 0.0)
+    # ROUNDING_S: the lead belongs to what is made, and the window begins on a whole latent frame.
+    total_s = max(min(max(MIN_WINDOW_S, 2 * length_s) + ROUNDING_S, longest_s - ROUNDING_S) - length_s, 0.0)
     before_s = min(room_before_s, max(total_s / 2, total_s - room_after_s))
     return before_s, min(room_after_s, total_s - before_s)

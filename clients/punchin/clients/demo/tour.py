@@ -1,0 +1,78 @@
+"""What `punchin demo` does: the bundled session copied, one region of it made anew, drawn, and mixed down."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from punchin.clients.demo import session_folder
+from punchin.clients.journey import Listener, Request, Result, perform
+from punchin.session import audiofile, measure, mix, picture, rpp_session
+
+SUBTYPE = "PCM_24"
+PICTURE_BARS = 2  # shown on each side of the region
+
+
+@dataclass(frozen=True, slots=True)
+class Tour:
+    """Where everything is that the demo made."""
+
+    session: Path
+    result: Result
+    picture: Path
+    mix: Path
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `--json`: the journey's object, and what the demo adds."""
+        more = {"input": str(self.session), "picture": str(self.picture), "mix": str(self.mix)}
+        return self.result.to_json() | more
+
+
+def copy_session(folder: Path) -> Path:
+    """The bundled session in `folder`, as `demo.rpp`. Files that are there already stay as they are."""
+    source = session_folder()
+    for file in sorted(path for path in source.rglob("*") if path.is_file()):
+        copy = folder / file.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if not copy.exists():
+            shutil.copyfile(file, copy)
+    return folder / "demo.rpp"
+
+
+def go(request: Request, listener: Listener) -> Tour:
+    """Land a take on the copied session that `request` names, and put a picture and a mix beside it.
+
+    Raises what `perform` does.
+    """
+    result = perform(request, listener)
+    output = result.output
+    return Tour(request.session, result, draw(result, output.with_suffix(".png")), mix_down(output))
+
+
+def draw(result: Result, path: Path) -> Path:
+    """The before/after picture of a result's first take: the region and two bars on each side."""
+    rolled, take = result.rolled[0], result.takes[0]
+    placed, whole = rolled.finished.placed, rolled.finished.span
+    inside = [line for line in whole.bar_lines_frames if whole.start_frame <= line <= whole.end_frame]
+    bar = (whole.end_frame - whole.start_frame) // max(len(inside) - 1, 1)
+    first = max(whole.start_frame - PICTURE_BARS * bar, 0)
+    last = min(whole.end_frame + PICTURE_BARS * bar, placed.before.shape[1])
+    lines = [line for line in whole.bar_lines_frames if first <= line <= last]
+    span = measure.Span(
+        whole.rate_hz, whole.start_frame - first, whole.end_frame - first, tuple(line - first for line in lines)
+    )
+    number = rolled.finished.first_bar + (whole.bar_lines_frames.index(lines[0]) if lines else 0)
+    before, after = (audio[:, first:last].astype(np.float32) for audio in (placed.before, placed.after))
+    picture.before_after(path, before, after, span, placed.fades, title=take.name, first_bar=number)
+    return path
+
+
+def mix_down(session: Path) -> Path:
+    """All tracks of a project in one WAV file beside it, 24 bit."""
+    opened = rpp_session.open_project(session)
+    audio = mix.mixdown(opened.project, opened.rate_hz, 0.0, opened.end_s)
+    return audiofile.write(session.with_suffix(".wav"), audio, opened.rate_hz, SUBTYPE)

@@ -1,0 +1,146 @@
+"""Is everything here that a region needs on its way? Each check gives facts, and a cure where something is amiss.
+
+Nothing heavy is imported: packages are looked up by their metadata, the engine's device is what its worker said.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from punchin.protocol import home, models
+from punchin.protocol.errors import PunchinError
+from punchin.protocol.version import PACKAGE, PROTOCOL
+
+if TYPE_CHECKING:
+    from punchin.clients.client import Client
+
+Verdict = Literal["ok", "warn", "fail"]
+
+TIGHT_BYTES = 2 * 2**30  # under this much free disk a session's takes and a model's cache soon do not fit
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the doctor's: what is so, and what to do about it ("" where nothing need be)."""
+
+    verdict: Verdict
+    text: str
+    cure: str = ""
+
+
+def findings() -> Iterator[Finding]:
+    """All checks in order, each as soon as it is made. A daemon is started if there is none: that is one of them."""
+    for check in (_python, _base, _engine, _plugin_host, _folders, _models):
+        yield from check()
+    yield from _daemon()
+
+
+def _python() -> Iterator[Finding]:
+    yield Finding("ok", f"python {platform.python_version()}, punchin {PACKAGE}, protocol {PROTOCOL}")
+
+
+def _base() -> Iterator[Finding]:
+    import zmq
+
+    ways = [name for name in ("ipc", "curve") if zmq.has(name)]
+    verdict: Verdict = "ok" if ways else "fail"
+    yield Finding(verdict, f"zeromq {zmq.zmq_version()}: {', '.join(ways) or 'neither ipc nor curve'}")
+    try:
+        import soundfile
+    except OSError as error:  # the wheel for this system has no libsndfile in it
+        yield Finding("fail", f"libsndfile cannot be loaded: {error}", "apt-get install libsndfile1")
+    else:
+        yield Finding("ok", f"libsndfile {soundfile.__libsndfile_version__.removeprefix('libsndfile-')}")
+
+
+def _engine() -> Iterator[Finding]:
+    missing = [name for name in ("torch", "transformers", "safetensors") if importlib.util.find_spec(name) is None]
+    if missing:
+        yield Finding("fail", f"the engine lacks {', '.join(missing)}", 'pip install "punchin[engine]"')
+    else:
+        yield Finding(
+            "ok", f"engine: torch {metadata.version('torch')}, transformers {metadata.version('transformers')}"
+        )
+
+
+def _plugin_host() -> Iterator[Finding]:
+    if importlib.util.find_spec("pedalboard") is None:
+        yield Finding(
+            "warn", "no plug-in host: --pre-fx, --return-fx and play do not work", 'pip install "punchin[host]"'
+        )
+    else:
+        yield Finding("ok", f"plug-in host: pedalboard {metadata.version('pedalboard')}")
+
+
+def _folders() -> Iterator[Finding]:
+    for name, folder in (("state", home.state()), ("models", home.models())):
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        free = shutil.disk_usage(there).free
+        verdict: Verdict = "warn" if free < TIGHT_BYTES else "ok"
+        cure = f"free space on the disk of {there}" if verdict == "warn" else ""
+        yield Finding(verdict, f"{name} in {folder}, {free / 2**30:.1f} GiB free", cure)
+
+
+def _models() -> Iterator[Finding]:
+    found = [model.name for model in models.MODELS if model.repository and (home.models() / model.folder).is_dir()]
+    if found:
+        yield Finding("ok", f"models: {', '.join(found)}")
+    else:
+        size = models.BY_NAME["turbo"].size_bytes / 1e9
+        yield Finding("warn", "no model but the demo model (tiny)", f"punchin models pull turbo   ({size:.1f} GB)")
+
+
+def _daemon() -> Iterator[Finding]:
+    from punchin.clients.connect import connect
+
+    try:
+        client = connect(start=True, name="doctor")
+    except PunchinError as error:
+        yield Finding("fail", str(error), error.hint)
+        return
+    with client:
+        yield from _daemon_itself(client)
+
+
+def _daemon_itself(client: Client) -> Iterator[Finding]:
+    status, disk = client.status(), client.examine()
+    if status.version == PACKAGE:
+        yield Finding("ok", f"daemon {status.version}, pid {status.pid}, {status.transport}")
+    else:
+        yield Finding("warn", f"daemon is {status.version}, this punchin is {PACKAGE}", "punchin stop --when-idle")
+    if status.paused:
+        yield Finding("warn", f"the queue is paused: {status.paused_why}", "punchin status")
+    if status.trouble:
+        yield Finding("fail", status.trouble, f"see {disk.log}")
+    worker = status.worker
+    if worker is not None and worker.device:
+        yield Finding("ok", f"engine worker on {worker.device}{f': {worker.plan}' if worker.plan else ''}")
+    sound = disk.journal == "ok" and disk.missing_blobs == 0
+    kept = f"{disk.store_bytes / 2**30:.1f} of {disk.store_limit_bytes / 2**30:.0f} GiB"
+    lost = f", {disk.missing_blobs} files of done jobs are missing" if disk.missing_blobs else ""
+    yield Finding(
+        "ok" if sound else "fail",
+        f"journal {disk.journal}, {disk.journal_jobs} jobs; store {kept}{lost}",
+        "" if sound else f"punchin stop, then move {home.state()} away; see {disk.log}",
+    )
+
+
+def report(lines: list[str]) -> Path:
+    """Write findings and the tail of the daemon's log into one file that can be sent to somebody. Gives its path."""
+    folder = home.state()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "doctor-report.txt"
+    tails: list[str] = []
+    for log in sorted(folder.rglob("*.log")):
+        tails += ["", f"== {log}", *log.read_text(errors="replace").splitlines()[-200:]]
+    about = [f"{platform.platform()}, {sys.executable}"]
+    path.write_text("\n".join([*about, *lines, *tails, ""]))
+    return path
