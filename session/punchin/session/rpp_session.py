@@ -216,9 +216,11 @@ def open_project(path: Path) -> RppSession:
 
 def aim(session: RppSession, track: Track, region: Region, how: How) -> RppTarget:
     """The target of a region on a track. Raises Refused for what sounds in the region and cannot be rendered."""
-    touching = [i for i in track.sounding() if i.start_s < region.end_s and i.end_s > region.start_s]
-    sounds = [open_item(session.project, track, item) for item in touching]
-    own = _covering(sounds, region) if how == "take" else None
+    lead_s = splice.FADES_S[0] + splice.EARLY_S
+    own_item = _covering(track, region) if how == "take" else None
+    low_s, high_s = (region.start_s - lead_s, region.end_s) if own_item else _cuts(track, region, lead_s)
+    sounds = [open_item(session.project, track, i) for i in track.sounding() if i.start_s < high_s and i.end_s > low_s]
+    own = next((sound for sound in sounds if sound.item is own_item), None)
     shaping = [own] if own else sounds
     rate_hz = _rate(shaping, session)
     origin_s = own.origin_s if own else _phase(sounds, rate_hz)
@@ -228,7 +230,6 @@ def aim(session: RppSession, track: Track, region: Region, how: How) -> RppTarge
         first, stop = 0, own.span(rate_hz, origin_s)[1]
         start, end = max(start, 0), min(end, stop)
     else:
-        low_s, high_s = _cuts(touching, region)
         first, stop = round((low_s - origin_s) * rate_hz), round((high_s - origin_s) * rate_hz)
     channels, subtype, kind = _stored(shaping, session)
     notes = [note for sound in sounds for note in sound.notes(region.start_s, region.end_s)]
@@ -242,17 +243,16 @@ def aim(session: RppSession, track: Track, region: Region, how: How) -> RppTarge
     )  # fmt: skip
 
 
-def _covering(sounds: Sequence[ItemSound], region: Region) -> ItemSound | None:
+def _covering(track: Track, region: Region) -> Item | None:
     """The one item that a take can go on: it covers the region, all others only crossfade into it."""
-    covering = [
-        s for s in sounds if s.item.start_s <= region.start_s + COVER_S and s.item.end_s >= region.end_s - COVER_S
-    ]
+    items = [item for item in track.sounding() if item.start_s < region.end_s and item.end_s > region.start_s]
+    covering = [i for i in items if i.start_s <= region.start_s + COVER_S and i.end_s >= region.end_s - COVER_S]
     if len(covering) != 1:
         return None
-    for sound in sounds:
-        inside_s = min(sound.item.end_s, region.end_s) - max(sound.item.start_s, region.start_s)
-        at_edge = sound.item.start_s < region.start_s or sound.item.end_s > region.end_s
-        if sound is not covering[0] and (inside_s > EDGE_S or not at_edge):
+    for item in items:
+        inside_s = min(item.end_s, region.end_s) - max(item.start_s, region.start_s)
+        at_edge = item.start_s < region.start_s or item.end_s > region.end_s
+        if item is not covering[0] and (inside_s > EDGE_S or not at_edge):
             return None
     return covering[0]
 
@@ -268,12 +268,12 @@ def _phase(sounds: Sequence[ItemSound], rate_hz: int) -> float:
     return (plain[0].origin_s * rate_hz % 1.0) / rate_hz if plain else 0.0
 
 
-def _cuts(items: Sequence[Item], region: Region) -> tuple[float, float]:
+def _cuts(track: Track, region: Region, lead_s: float) -> tuple[float, float]:
     """Where the originals are split: at the lead's start and the region's end, further out past any fade there."""
-    low, high = region.start_s - splice.FADES_S[0] - splice.EARLY_S, region.end_s
+    low, high = region.start_s - lead_s, region.end_s
     fades = [
         span
-        for item in items
+        for item in track.sounding()
         for span in (widest_fade(item, item.fade_in, True), widest_fade(item, item.fade_out, False))
         if span[0] < span[1]
     ]
