@@ -44,6 +44,7 @@ STEPS = Limit("steps", 1, 200, "")
 SHIFT = Limit("shift", 0.1, 20, "")
 GUIDANCE = Limit("guidance", 0, 30, "")
 VARIATIONS = Limit("variations", 1, MAX_SEEDS, "")
+BARS = Limit("bars", 1, 1_000, "")  # of music made from a prompt alone; REGION bounds them too
 ATTEMPTS = Limit("attempts", 1, 10, "")  # rolls of a take that misses a limit of the report
 SEED = Limit("seed", 0, 2**32 - 1, "")
 REFERENCE = Limit("reference length", 1, 600, "s")
