@@ -87,7 +87,7 @@ def _load_own(step: Step) -> Plugin:
     try:
         for key in step.values:
             if isinstance(EFFECTS[step.name][key], File):
-                pedalboard.io.AudioFile(values[key]).close()  # Convolution takes a file that is no audio for silence
+                pedalboard.io.AudioFile(values[key]).close()  # Convolution would pass the audio as it is
         return kind(**values)
     except Exception as error:
         raise EffectFailed(step.label, _words(error)) from error
@@ -110,13 +110,22 @@ def _load_vst3(step: Step) -> Plugin:
         raise Refused(f"{step.label} at {step.vst3} is an instrument, not an effect")
     for key, value in step.values.items():
         if key not in plugin.parameters:
-            there = "; ".join(f"{name}: {parameter.range}" for name, parameter in plugin.parameters.items())
+            there = "; ".join(f"{name}: {_range(parameter)}" for name, parameter in plugin.parameters.items())
             raise Refused(f'plug-in {step.name} has no parameter "{key}"; it has {there or "none"}')
         try:
             setattr(plugin, key, value)
         except (ValueError, TypeError) as error:
-            raise Refused(f"{step.name} {key} is {value!r}: {_words(error)}") from error
+            allowed = _range(plugin.parameters[key])
+            raise Refused(f"{step.name} {key} is {value!r}, allowed is {allowed}") from error
     return plugin
+
+
+def _range(parameter: Any) -> str:
+    """What a plug-in says that its parameter takes: `0 to 2 dB`, or its words when it has only a few."""
+    low, high, _ = parameter.range
+    if isinstance(low, int | float) and not isinstance(low, bool):
+        return f"{low:g} to {high:g} {parameter.label or ''}".rstrip()
+    return ", ".join(str(value) for value in parameter.valid_values[:20])
 
 
 def _process(step: Step, plugin: Plugin, audio: Audio, rate_hz: int) -> Audio:

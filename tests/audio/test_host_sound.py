@@ -1,0 +1,85 @@
+"""What the plugin host makes of audio, against pedalboard called directly. Real processes throughout."""
+
+import badgain
+import numpy as np
+import pedalboard
+import pytest
+import soundfile
+
+from punchin.clients import fx
+from punchin.plugin_host.effects import EFFECTS
+
+RATE_HZ = 48_000
+FRAMES = 30_011  # prime: no block divides it
+
+
+def noise(channels, frames=FRAMES):
+    return np.random.default_rng(7).uniform(-0.3, 0.3, (channels, frames)).astype(np.float32)
+
+
+def chain(folder, text):
+    path = folder / "chain.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("effect", sorted(EFFECTS))
+def test_each_effect_is_pedalboards(effect, tmp_path):
+    values, text = {}, f'[[effect]]\nname = "{effect}"\n'
+    if effect == "Convolution":
+        soundfile.write(tmp_path / "room.wav", np.exp(-np.arange(500) / 90), RATE_HZ, subtype="FLOAT")
+        values = {"impulse_response_filename": str(tmp_path / "room.wav")}
+        text += 'impulse_response_filename = "room.wav"\n'
+    audio = noise(2)
+    made = fx.apply(chain(tmp_path, text), audio, RATE_HZ)
+    expected = getattr(pedalboard, effect)(**values)(audio, RATE_HZ)
+    assert (made.shape, made.dtype) == (audio.shape, np.float32)
+    np.testing.assert_array_equal(made, expected)
+
+
+def test_values_reach_the_effect(tmp_path):
+    text = '[[effect]]\nname = "LadderFilter"\nmode = "HPF24"\ncutoff_hz = 900\n'
+    expected = pedalboard.LadderFilter(pedalboard.LadderFilter.Mode.HPF24, cutoff_hz=900)(noise(1), RATE_HZ)
+    np.testing.assert_array_equal(fx.apply(chain(tmp_path, text), noise(1), RATE_HZ), expected)
+
+
+def test_two_effects_are_pedalboards_chain(tmp_path):
+    text = (
+        '[[effect]]\nname = "Reverb"\nroom_size = 0.3\n[[effect]]\nname = "Compressor"\nthreshold_db = -30\nratio = 4\n'
+    )
+    board = pedalboard.Pedalboard([pedalboard.Reverb(room_size=0.3), pedalboard.Compressor(-30, 4)])
+    np.testing.assert_array_equal(fx.apply(chain(tmp_path, text), noise(2), RATE_HZ), board(noise(2), RATE_HZ))
+
+
+@pytest.mark.parametrize("frames", [1, 63, 8_191, 8_193])
+def test_any_length_comes_back_with_its_place(frames, tmp_path):
+    text = '[[effect]]\nname = "PitchShift"\n[[effect]]\nname = "BrickwallLimiter"\n[[effect]]\nname = "Invert"\n'
+    audio = noise(2, frames)
+    made = fx.apply(chain(tmp_path, text), audio, 44_100)
+    np.testing.assert_allclose(made, -audio, rtol=0, atol=1e-5)
+
+
+def test_an_empty_chain_is_bit_exact(tmp_path):
+    audio = noise(2)
+    audio[0, :4] = [-0.0, 1e-42, 3e38, np.float32(1) / 3]  # a denormal and a huge one pass too
+    made = fx.apply(chain(tmp_path, ""), audio, RATE_HZ)
+    assert made.tobytes() == audio.tobytes()
+    assert made is not audio
+
+
+def test_channels_may_lie_anyhow_in_memory(tmp_path):
+    audio = np.ascontiguousarray(noise(2).T).T[:, ::2]
+    assert fx.apply(chain(tmp_path, ""), audio, RATE_HZ).tobytes() == np.ascontiguousarray(audio).tobytes()
+
+
+def test_the_way_is_told(tmp_path):
+    told = []
+    fx.apply(chain(tmp_path, '[[effect]]\nname = "Gain"\n'), noise(1), RATE_HZ, told=told.append)
+    assert told == ["Gain (1 of 1): load", "Gain (1 of 1): process"]
+
+
+@pytest.mark.real
+def test_a_plugin_keeps_places_despite_its_latency(tmp_path):
+    badgain.build(tmp_path)
+    made = fx.apply(chain(tmp_path, '[[effect]]\nvst3 = "BadGain.vst3"\ngain = 0.5\n'), noise(2), RATE_HZ)
+    np.testing.assert_array_equal(made, noise(2) / 2)  # it reports 64 samples: the first and the last are in place

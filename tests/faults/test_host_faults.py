@@ -1,0 +1,280 @@
+"""Effects that crash, hang and lie, and clients that do: real processes, and the dry audio always comes back."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import badgain
+import numpy as np
+import pytest
+
+from punchin.clients import fx
+from punchin.protocol import frames, hostlink
+from punchin.protocol.errors import PunchinError, Refused
+
+RATE_HZ = 48_000
+AUDIO = np.random.default_rng(3).uniform(-0.3, 0.3, (2, RATE_HZ)).astype(np.float32)
+LONG = np.tile(AUDIO, 60)  # a minute: seconds of work for PitchShift
+SHIFT = '[[effect]]\nname = "Gain"\n[[effect]]\nname = "PitchShift"\nsemitones = 3\n'
+
+
+def chain(folder, text):
+    path = folder / "chain.toml"
+    path.write_text(text)
+    return path
+
+
+def children():
+    """Process ids of our own children that still run."""
+    found = []
+    for task in Path("/proc/self/task").iterdir():
+        found += [int(pid) for pid in (task / "children").read_text().split()]
+    return found
+
+
+def command(reply_code):
+    """A plugin host that says what the code writes to `out`, and no more."""
+    code = (
+        "import os, sys, time; from punchin.protocol import frames, hostlink; from punchin.protocol.hostlink import *\n"
+    )
+    code += (
+        "out = sys.stdout.buffer; hostlink.write(out, Ready(pid=1)); ask = hostlink.read_request(sys.stdin.buffer)\n"
+    )
+    return shlex.join([sys.executable, "-c", code + reply_code])
+
+
+def test_kill_in_the_middle_of_work(tmp_path):
+    killed = []
+
+    def told(words):
+        if words == "PitchShift (2 of 2): process":
+            (host,) = children()
+            os.kill(host, signal.SIGKILL)
+            killed.append(host)
+
+    with pytest.raises(fx.EffectFailed, match=r"effect PitchShift \(2 of 2\): .*killed by SIGKILL") as caught:
+        fx.apply(chain(tmp_path, SHIFT), LONG, RATE_HZ, told=told)
+    assert killed
+    assert caught.value.dry is LONG
+    assert caught.value.effect == "PitchShift (2 of 2)"
+    assert caught.value.exit_code == 1
+    assert children() == []
+
+
+def test_an_effect_that_takes_too_long(tmp_path):
+    began = time.monotonic()
+    with pytest.raises(fx.EffectFailed, match=r"effect PitchShift \(1 of 1\): no answer within 0\.6 s") as caught:
+        fx.apply(chain(tmp_path, SHIFT.split("\n", 2)[2]), np.tile(LONG, 4), RATE_HZ, timeout_s=0.6)
+    assert caught.value.dry is not None
+    assert time.monotonic() - began < 10
+    assert children() == []
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("mode", "says"),
+    [(1, "killed by SIGSEGV"), (2, "no answer within 4 s"), (3, "96000 samples it made are not numbers")],
+)
+def test_bad_plugins(mode, says, tmp_path, plugin):
+    text = f'[[effect]]\nname = "Gain"\n[[effect]]\nvst3 = "{plugin}"\nmode = {mode}\n'
+    with pytest.raises(fx.EffectFailed, match=rf"effect BadGain \(2 of 2\): .*{says}") as caught:
+        fx.apply(chain(tmp_path, text), AUDIO, RATE_HZ, timeout_s=4)
+    assert caught.value.dry is AUDIO
+    assert children() == []
+
+
+@pytest.mark.real
+def test_a_plugin_that_aborts_while_loading(tmp_path, plugin, monkeypatch):
+    monkeypatch.setenv("BADGAIN_ABORT", "1")
+    with pytest.raises(fx.EffectFailed, match=r"effect BadGain \(1 of 1\): .*killed by SIGABRT") as caught:
+        fx.check(chain(tmp_path, f'[[effect]]\nvst3 = "{plugin}"\n'))
+    assert caught.value.dry is None
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [("gain = 5", "BadGain gain is 5, allowed is 0 to 2"), ("mood = 1", 'no parameter "mood"; it has .*gain: 0 to 2')],
+)
+def test_wrong_values_for_a_plugin(line, says, tmp_path, plugin):
+    with pytest.raises(Refused, match=says):
+        fx.check(chain(tmp_path, f'[[effect]]\nvst3 = "{plugin}"\n{line}\n'))
+
+
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory):
+    return badgain.build(tmp_path_factory.mktemp("plugin"))
+
+
+def test_what_is_no_plugin(tmp_path):
+    (tmp_path / "text.vst3").write_text("not a plug-in")
+    with pytest.raises(fx.EffectFailed, match=r"effect text \(1 of 1\): Failed to load plugin") as caught:
+        fx.apply(chain(tmp_path, '[[effect]]\nvst3 = "text.vst3"\n'), AUDIO, RATE_HZ)
+    assert caught.value.dry is AUDIO
+
+
+def test_what_is_no_impulse_response(tmp_path):
+    (tmp_path / "room.wav").write_text("not audio")
+    text = '[[effect]]\nname = "Convolution"\nimpulse_response_filename = "room.wav"\n'
+    with pytest.raises(fx.EffectFailed, match="does not seem to contain audio"):
+        fx.check(chain(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('[[effect]]\nname = "Revreb"', 'no effect "Revreb"; there are Bitcrush'),
+        ('[[effect]]\nname = "LowpassFilter"\ncutoff_frequency_hz = 24000', "at 48000 Hz allowed is under 24000"),
+        ("[[effect", "is not TOML"),
+    ],
+)
+def test_wrong_chains_are_refused(text, says, tmp_path):
+    with pytest.raises(Refused, match=says) as caught:
+        fx.apply(chain(tmp_path, text), AUDIO, RATE_HZ)
+    assert str(tmp_path / "chain.toml") in str(caught.value)
+
+
+def test_chain_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(Refused, match="No such file"):
+        fx.check(tmp_path / "none.toml")
+    with pytest.raises(Refused, match="Is a directory"):
+        fx.check(tmp_path)
+    (tmp_path / "latin.toml").write_bytes(b"# caf\xe9")
+    with pytest.raises(Refused, match=r"is not UTF-8 text: .* at byte 5"):
+        fx.check(tmp_path / "latin.toml")
+    (tmp_path / "big.toml").write_text("#" * (hostlink.MAX_CHAIN_BYTES + 1))
+    with pytest.raises(Refused, match="has 65537 bytes, a chain may have 65536"):
+        fx.check(tmp_path / "big.toml")
+
+
+@pytest.mark.parametrize("bad", [AUDIO[0], AUDIO[:, :0], AUDIO.astype(np.float64), AUDIO * np.float32(np.nan)])
+def test_audio_that_is_none(bad, tmp_path):
+    with pytest.raises(Refused):
+        fx.apply(chain(tmp_path, ""), bad, RATE_HZ)
+
+
+@pytest.mark.parametrize(
+    ("lies", "says"),
+    [
+        ("out.write(b'\\xff' * 64)", "a frame of 4294967295 bytes"),
+        ("frames.write(out, b'\\x93')", "what is no reply"),
+        ("frames.write(out, b'\\x82\\xa4type\\xa4done\\xa1x' + b'\\x91' * 100_000)", "nested too deep"),
+        ("hostlink.write(out, Ready(pid=2))", "where an answer was due"),
+        ("hostlink.write(out, Done(effects=()))", "left 0 bytes, expected are 384000"),
+        ("open(ask.target, 'wb').write(b'x'); hostlink.write(out, Done(effects=()))", "left 1 bytes"),
+        ("open(ask.target, 'wb').write(b'\\xff' * 384000); hostlink.write(out, Done(effects=()))", "not numbers"),
+        ("hostlink.write(out, Working(effect='X', doing='load')); sys.exit('no space')", "X: .*exit code 1.*no space"),
+        ("out.close(); os.close(1); time.sleep(60)", "closed its pipe but went on"),
+        ("out.write(b'\\0\\0'); out.flush(); time.sleep(60)", "no answer within 2 s"),
+    ],
+)
+def test_a_host_that_lies(lies, says, tmp_path, monkeypatch):
+    monkeypatch.setenv("PUNCHIN_PLUGIN_HOST", command(lies))
+    with pytest.raises(fx.EffectFailed, match=says) as caught:
+        fx.apply(chain(tmp_path, ""), AUDIO, RATE_HZ, timeout_s=2)
+    assert caught.value.dry is AUDIO
+    assert children() == []
+
+
+def test_a_host_that_cannot_start(tmp_path, monkeypatch):
+    monkeypatch.setenv("PUNCHIN_PLUGIN_HOST", str(tmp_path / "gone"))
+    with pytest.raises(fx.EffectFailed, match="cannot be started: No such file"):
+        fx.apply(chain(tmp_path, ""), AUDIO, RATE_HZ)
+
+
+def host(data):
+    """A real plugin host that reads these bytes. Gives exit code, stdout and stderr."""
+    command = [sys.executable, "-m", "punchin.plugin_host"]
+    done = subprocess.run(command, input=data, capture_output=True, timeout=60, check=False)
+    return done.returncode, done.stdout, done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xff" * 100,
+        b"\0\0\0\1\xc1",
+        b"\0\0\0\0",
+        b"\0\0\0\5hello",
+        b"\0\0\0\x0c\x81\xa4type\xa5apply",
+        (100_014).to_bytes(4, "big") + b"\x82\xa4type\xa5check\xa1x" + b"\x91" * 100_001,
+    ],
+)
+def test_a_client_that_sends_nonsense(data):
+    code, out, err = host(data)
+    assert (code, err.count("\n")) == (1, 1)
+    assert err.startswith("error: what came is no request")
+    assert b"ready" in out
+
+
+@pytest.mark.parametrize("data", [b"", b"\0\0", b"\0\0\0\x09half"])
+def test_a_client_that_goes_away(data):
+    code, _, err = host(data)
+    assert (code, err) == (0, "")
+
+
+def test_a_host_ends_with_its_client_even_in_the_middle_of_work(tmp_path):
+    LONG.tofile(tmp_path / "dry.f32")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "punchin.plugin_host"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with process:
+        assert isinstance(hostlink.read_reply(process.stdout), hostlink.Ready)
+        request = hostlink.Apply(
+            chain=SHIFT,
+            folder=str(tmp_path),
+            source=str(tmp_path / "dry.f32"),
+            target=str(tmp_path / "wet.f32"),
+            channels=2,
+            frames=LONG.shape[1],
+            rate_hz=RATE_HZ,
+        )
+        hostlink.write(process.stdin, request)
+        while hostlink.read_reply(process.stdout) != hostlink.Working(effect="PitchShift (2 of 2)", doing="process"):
+            pass
+        process.stdin.close()
+        assert process.wait(timeout=5) == 0
+    assert not (tmp_path / "wet.f32").exists()
+
+
+def test_missing_and_short_audio_files(tmp_path):
+    (tmp_path / "short.f32").write_bytes(b"1234")
+    for name, says in (("none.f32", "No such file"), ("short.f32", "has 1 samples, the request says 2 x 5")):
+        wet = str(tmp_path / "wet.f32")
+        with subprocess.Popen(
+            [sys.executable, "-m", "punchin.plugin_host"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            dry = str(tmp_path / name)
+            ask = hostlink.Apply(chain="", folder="/", source=dry, target=wet, channels=2, frames=5, rate_hz=RATE_HZ)
+            hostlink.write(process.stdin, ask)
+            assert isinstance(hostlink.read_reply(process.stdout), hostlink.Ready)
+            reply = hostlink.read_reply(process.stdout)
+            process.stdin.close()
+        assert isinstance(reply, hostlink.Failed)
+        assert says in reply.text
+
+
+def test_play_without_a_device_says_so(tmp_path):
+    import soundfile
+
+    soundfile.write(tmp_path / "a.wav", AUDIO.T, RATE_HZ)
+    (tmp_path / "b.wav").write_text("not audio")
+    for name, code, says in (
+        ("a.wav", 4, "no audio output device"),
+        ("b.wav", 4, "cannot be read as audio"),
+        ("c.wav", 2, "no file at"),
+    ):
+        command = [sys.executable, "-m", "punchin.plugin_host", "play", tmp_path / name]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        if name == "a.wav" and done.returncode == 0:
+            continue  # this machine has a device, and one second of noise was heard
+        assert (done.returncode, says in done.stderr, "Traceback" in done.stderr) == (code, True, False)
+
+
+def test_errors_are_ours():
+    assert issubclass(fx.EffectFailed, PunchinError)
+    assert frames.MAX_FRAME_BYTES > hostlink.MAX_CHAIN_BYTES

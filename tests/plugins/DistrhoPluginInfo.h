@@ -1,0 +1,12 @@
+#pragma once
+#define DISTRHO_PLUGIN_BRAND "Punchin"
+#define DISTRHO_PLUGIN_NAME "BadGain"
+#define DISTRHO_PLUGIN_URI "urn:punchin:badgain"
+#define DISTRHO_PLUGIN_CLAP_ID "punchin.badgain"
+#define DISTRHO_PLUGIN_BRAND_ID Pnch
+#define DISTRHO_PLUGIN_UNIQUE_ID BadG
+#define DISTRHO_PLUGIN_HAS_UI 0
+#define DISTRHO_PLUGIN_IS_RT_SAFE 1
+#define DISTRHO_PLUGIN_NUM_INPUTS 2
+#define DISTRHO_PLUGIN_NUM_OUTPUTS 2
+#define DISTRHO_PLUGIN_WANT_LATENCY 1
