@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
+
 from punchin.clients.demo import session_folder
 from punchin.session import mix, rpp_session
 

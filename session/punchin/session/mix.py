@@ -1,4 +1,4 @@
-"""All unmuted tracks of a project together, as a rough mix: items, track volume and pan; no effects, sends or folders."""
+"""The unmuted tracks of a project together, as a rough mix: items, track volume and pan, no effects or sends."""
 
 from __future__ import annotations
 

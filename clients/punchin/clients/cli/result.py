@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from punchin.clients.cli.talk import Talk
+from punchin.clients.journey.landing import LandedTake, Result
+from punchin.clients.journey.making import MadeResult
 from punchin.protocol import models
 
-if TYPE_CHECKING:
-    from punchin.clients.journey.landing import LandedTake, Result
 
-
-def write(result: Result, as_json: bool, out: TextIO, talk: Talk, **more: Any) -> None:
+def write(result: Result | MadeResult, as_json: bool, out: TextIO, talk: Talk, **more: Any) -> None:
     """The output's path on `out` and what was measured as talk; or one JSON object, with `more` in it."""
     talk.rest()
-    demo_model(result, talk)
+    demo_model(result.model, result.trained, talk)
     for take in result.takes:
-        for line in measured(take):
+        for line in measured(take) if isinstance(take, LandedTake) else [str(take.file)]:
             talk.say(line)
     if as_json:
         print(json.dumps(result.to_json() | more), file=out)
@@ -25,12 +24,12 @@ def write(result: Result, as_json: bool, out: TextIO, talk: Talk, **more: Any) -
         print(result.output, file=out)
 
 
-def demo_model(result: Result, talk: Talk) -> None:
+def demo_model(model: str, trained: bool, talk: Talk) -> None:
     """Say it plainly when this was not a real model, and how to get one."""
-    if result.model != "punchin-tiny":
+    if model != "punchin-tiny":
         return
     turbo = models.BY_NAME["turbo"]
-    what = "" if result.trained else ", untrained: what it plays is noise, in the right place"
+    what = "" if trained else ", untrained: what it plays is noise, in the right place"
     talk.warn(f"made by the demo model (tiny){what}")
     talk.say(f"      a real one: punchin models pull turbo   ({turbo.size_bytes / 1e9:.1f} GB)")
 

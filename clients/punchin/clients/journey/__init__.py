@@ -4,13 +4,15 @@
     result = perform(Request(task="repaint", session=Path("song.rpp"), track="Keys", bars=(5, 8),
                              prompt=Prompt(text="warm electric piano"), seed=7), listener)
 
-Modules in the order of the way: `request`, `window`, `capture`, `ordering`, `plan`, `returning`, `landing`, `travel`.
+Modules in the order of the way: `request`, `window`, `capture`, `ordering`, `plan`, `waiting`, `returning`, `landing`,
+`travel`; `making` is the short way for music from a prompt alone.
 """
 
 from __future__ import annotations
 
 from punchin.clients.journey.landing import Result
 from punchin.clients.journey.request import Prompt, Request
-from punchin.clients.journey.travel import Listener, land, perform
+from punchin.clients.journey.travel import land, perform
+from punchin.clients.journey.waiting import Listener
 
 __all__ = ["Listener", "Prompt", "Request", "Result", "land", "perform"]

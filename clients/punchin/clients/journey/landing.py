@@ -85,7 +85,7 @@ def name(rolled: Rolled) -> str:
         words.append("demo model (tiny)")
     if not rolled.finished.report.ok:
         words.append(f"CHECK: {'; '.join(rolled.finished.report.failed)}")
-    return " - ".join(words)
+    return " ".join(words)
 
 
 def provenance(rolled: Rolled) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from punchin.session.resample import resample
 
 if TYPE_CHECKING:
     from punchin.clients.client import Client
-    from punchin.clients.journey.travel import Listener
+    from punchin.clients.journey.waiting import Listener
 
 Audio = NDArray[np.float32]
 Beats = Literal[2, 3, 4, 6]

@@ -24,7 +24,7 @@ class Kept(Struct, frozen=True, kw_only=True):
     attempts: int
 
 
-class Plan(Struct, frozen=True, kw_only=True):
+class Plan(Struct, tag="region", frozen=True, kw_only=True):
     """Where takes belong. Times are project time, window frames the target's.
 
     session: absolute path. heard_sha256: of what the model was given, before any effect, so that a landing sees
@@ -60,12 +60,23 @@ class Plan(Struct, frozen=True, kw_only=True):
         return Window(self.rate_hz, *self.window)
 
 
-def decode(data: bytes, job: str) -> Plan:
+class FilePlan(Struct, tag="file", frozen=True, kw_only=True):
+    """Where music from a prompt alone belongs: absolute path of the first take's file."""
+
+    version: int = VERSION
+    out: str
+
+    def encode(self) -> bytes:
+        """The bytes that travel."""
+        return msgspec.msgpack.encode(self)
+
+
+def decode(data: bytes, job: str) -> Plan | FilePlan:
     """The plan of a job. Raises Refused when it has none, or one that this version cannot read."""
     if not data:
         raise Refused(f"job {job} has no landing plan: it was not asked for by a journey", f"punchin show {job}")
     try:
-        plan = msgspec.msgpack.decode(data, type=Plan)
+        plan = msgspec.msgpack.decode(data, type=Plan | FilePlan)
     except msgspec.MsgspecError as error:
         raise Refused(f"the landing plan of job {job} cannot be read: {error}") from None
     if plan.version != VERSION:

@@ -19,7 +19,7 @@ from punchin.session.resample import frames_at, resample
 from punchin.session.target import Placed
 
 if TYPE_CHECKING:
-    from punchin.clients.journey.travel import Listener
+    from punchin.clients.journey.waiting import Listener
 
 Audio = NDArray[np.float32]
 

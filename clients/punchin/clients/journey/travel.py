@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from punchin.clients.journey import landing
+from punchin.clients.journey import landing, making
 from punchin.clients.journey.capture import Capture, capture, capture_again
 from punchin.clients.journey.landing import Result, Rolled
+from punchin.clients.journey.making import MadeResult
 from punchin.clients.journey.ordering import order_of, seeds_from
-from punchin.clients.journey.plan import Kept, Plan, decode
+from punchin.clients.journey.plan import FilePlan, Kept, Plan, decode
 from punchin.clients.journey.request import Request
 from punchin.clients.journey.returning import finish
-from punchin.protocol.errors import Cancelled, PunchinError, Refused
-from punchin.protocol.order import Event, JobRecord, Order
+from punchin.clients.journey.waiting import Listener, wait
+from punchin.protocol.errors import PunchinError, Refused
+from punchin.protocol.order import JobRecord, Order
 
 if TYPE_CHECKING:
     from punchin.clients.client import Client
-
-
-class Listener(Protocol):
-    """Who is told how it goes: a terminal, a DAW, a test."""
-
-    def say(self, text: str) -> None:
-        """A line of talk."""
-        ...
-
-    def warn(self, text: str) -> None:
-        """Something that the user should know, though the work goes on."""
-        ...
-
-    def watch(self, event: Event) -> None:
-        """How far the job is."""
-        ...
 
 
 def perform(request: Request, listener: Listener) -> Result:
@@ -63,12 +49,14 @@ def _check_effects(request: Request) -> None:
             fx.check(chain)
 
 
-def land(client: Client, job: str, listener: Listener) -> Result:
+def land(client: Client, job: str, listener: Listener) -> Result | MadeResult:
     """Land the takes of a done job, whoever asked for it. Raises Refused when it is not done, or cannot be landed."""
     record = client.result(job)
     plan = decode(record.plan, job)
     if record.landed:
         raise Refused(f"job {job} is landed already, in {record.landed}", code="landed")
+    if isinstance(plan, FilePlan):
+        return making.collect(client, record, plan)
     captured = capture_again(plan)
     slots = {slot: (record, index, plan.attempt) for index, slot in enumerate(plan.slots)}
     slots |= {slot: (client.result(kept.job), kept.index, kept.attempts) for slot, kept in plan.kept.items()}
@@ -129,28 +117,6 @@ class Journey:
                 f"take {old.take.seed}: {'; '.join(old.finished.report.failed)}; rolled again with seed {seed} "
                 f"(attempt {old.attempts + 1} of {self.request.max_attempts})"
             )
-
-
-def wait(client: Client, job: str, listener: Listener) -> JobRecord:
-    """Follow a job to its end and give its record. Ctrl-C cancels it, a second one leaves it to the daemon."""
-    try:
-        for event in client.follow(job):
-            listener.watch(event)
-    except KeyboardInterrupt:
-        _cancel(client, job, listener)
-    return client.result(job)
-
-
-def _cancel(client: Client, job: str, listener: Listener) -> None:
-    listener.say("cancelling ... (ctrl-C again leaves the job to the daemon)")
-    try:
-        client.cancel(job)
-        last = [event for event in client.follow(job) if event.seq][-1]
-    except KeyboardInterrupt:
-        raise Cancelled(f"job {job} goes on in the daemon; nothing was written yet", f"punchin land {job}") from None
-    if last.state == "done":
-        raise Cancelled(f"job {job} was done before it could be cancelled; nothing was written", f"punchin land {job}")
-    raise Cancelled(f"job {job} cancelled; nothing was written")
 
 
 def _rolled(

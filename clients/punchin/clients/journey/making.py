@@ -1,0 +1,135 @@
+"""The short way: music from a prompt alone, into a file of its own. Nothing is heard, nothing is spliced."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from punchin.clients.journey.ordering import references, seeds_from, told_bpm, told_signature
+from punchin.clients.journey.plan import FilePlan
+from punchin.clients.journey.request import Prompt
+from punchin.clients.journey.waiting import Listener, wait
+from punchin.protocol import limits
+from punchin.protocol.errors import Refused
+from punchin.protocol.order import JobRecord, Order
+from punchin.session import audiofile
+from punchin.session.loudness import true_peak_db
+from punchin.session.tempo import TempoMap
+
+if TYPE_CHECKING:
+    from punchin.clients.client import Client
+
+SUBTYPES = {".wav": "FLOAT", ".flac": "PCM_24", ".aif": "PCM_24", ".aiff": "PCM_24"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Making:
+    """Bars from a prompt alone. bpm: of the result. bars: how many, of `signature`. out: the first take's file."""
+
+    prompt: Prompt
+    bpm: float
+    bars: int
+    signature: tuple[int, int]
+    out: Path
+    seed: int
+    variations: int = 1
+
+    @property
+    def frames(self) -> int:
+        """The result's length in 48 kHz frames."""
+        start_s, end_s = TempoMap.at_bpm(self.bpm, *self.signature).bars_to_seconds(1, self.bars)
+        return round((end_s - start_s) * limits.MODEL_HZ)
+
+
+@dataclass(frozen=True, slots=True)
+class MadeFile:
+    """One take in its file, and what was measured on it."""
+
+    file: Path
+    seed: int
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class MadeResult:
+    """What `make` gives."""
+
+    job: str
+    model: str
+    trained: bool
+    takes: tuple[MadeFile, ...]
+
+    @property
+    def output(self) -> Path:
+        """The first take's file."""
+        return self.takes[0].file
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of `--json`, as for a region; what does not apply is null."""
+        takes = [
+            {"file": str(take.file), "seed": take.seed, "attempts": 1, "report": take.report} for take in self.takes
+        ]
+        return {"job": self.job, "output": str(self.output), "model": self.model, "takes": takes}
+
+
+def make(making: Making, listener: Listener) -> MadeResult:
+    """Music of exactly the asked length. Starts the daemon if none is there. Raises as `perform` does."""
+    from punchin.clients.connect import connect
+
+    limits.REGION.check(making.frames / limits.MODEL_HZ, "ask for fewer or more bars")
+    if making.out.suffix.lower() not in SUBTYPES:
+        raise Refused(f'"{making.out}" is no audio file that can be written: {", ".join(SUBTYPES)}')
+    with connect(start=True, name="cli") as client:
+        order = Order(
+            task="text2music",
+            frames=making.frames,
+            model=making.prompt.model,
+            prompt=making.prompt.text,
+            lyrics=making.prompt.lyrics,
+            language=making.prompt.language,
+            bpm=told_bpm(making.bpm, listener),
+            key=making.prompt.key,
+            signature=told_signature(making.signature, listener),
+            references=references(making.prompt, client),
+            seeds=tuple(seeds_from(making.seed, making.variations)),
+            steps=making.prompt.steps,
+            shift=making.prompt.shift,
+            guidance=making.prompt.guidance,
+            raw=making.prompt.raw,
+        )
+        plan = FilePlan(out=str(making.out.absolute()))
+        record = client.submit(order, plan.encode())
+        listener.say(f"job {record.id}")
+        return collect(client, wait(client, record.id, listener), plan)
+
+
+def collect(client: Client, record: JobRecord, plan: FilePlan) -> MadeResult:
+    """Write the takes of a done job: the first to the plan's file, the others beside it with their seeds."""
+    out, made_by = Path(plan.out), record.provenance
+    files: list[MadeFile] = []
+    for index, take in enumerate(record.takes):
+        sound = client.get_audio(take.audio)
+        path = out if index == 0 else out.with_name(f"{out.stem}-{take.seed}{out.suffix}")
+        audiofile.write(path, sound, limits.MODEL_HZ, SUBTYPES[out.suffix.lower()])
+        files.append(MadeFile(path, take.seed, _report(record.order, sound)))
+    client.landed(record.id, str(out))
+    model = made_by.model if made_by else record.order.model
+    return MadeResult(record.id, model, made_by is None or made_by.trained, tuple(files))
+
+
+def _report(order: Order, audio: NDArray[np.float32]) -> dict[str, Any]:
+    nulls = dict.fromkeys(("outside_max_abs_diff", "fade_ms", "onset_p95_ms", "tempo_ratio", "lufs_delta"))
+    error = audio.shape[1] - order.frames
+    return nulls | {
+        "length_error_samples": error,
+        "seam_db": [None, None],
+        "true_peak_dbfs": true_peak_db(audio, limits.MODEL_HZ),
+        "resampled": False,
+        "warped": False,
+        "window_s": order.frames / limits.MODEL_HZ,
+        "ok": error == 0,
+    }

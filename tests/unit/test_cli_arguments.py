@@ -1,0 +1,154 @@
+"""What may stand on a command line, and what is said when it is wrong."""
+
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+
+from punchin.clients.cli import arguments, main, verbs
+from punchin.clients.cli.talk import Talk
+from punchin.protocol import limits
+from punchin.protocol.errors import BadUsage
+from punchin.protocol.order import Event
+from punchin.protocol.version import PACKAGE, PROTOCOL
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        (arguments.bars, "5-8", (5, 8)),
+        (arguments.bars, "5", (5, 5)),
+        (arguments.span, "12.5-20", (12.5, 20.0)),
+        (arguments.span, "0:12.5-1:20", (12.5, 80.0)),
+        (arguments.signature, "7/8", (7, 8)),
+        (arguments.raw, "cover_mode=latent", ("cover_mode", "latent")),
+        (arguments.raw, "blend=0.5", ("blend", 0.5)),
+        (arguments.raw, "n=3", ("n", 3)),
+        (arguments.raw, "inject=false", ("inject", False)),
+        (arguments.context, "auto", "auto"),
+        (arguments.context, "4", 4),
+        (arguments.whole(limits.SEED), "4294967295", 4294967295),
+        (arguments.number(limits.STRENGTH), "0.25", 0.25),
+    ],
+)
+def test_values_are_read(kind, text, value):
+    assert kind(text) == value
+
+
+WRONG = {
+    "repaint": "SESSION",
+    "repaint a.rpp --prompt x": "--bars --time",
+    "repaint a.rpp --track K --bars 8-5 --prompt x": "8-5 ends before it starts",
+    "repaint a.rpp --track K --bars 0-4 --prompt x": "bars count from 1",
+    "repaint a.rpp --track K --bars five --prompt x": '"five" is no bar range',
+    "repaint a.rpp --track K --bars 5-8 --time 1-2 --prompt x": "not allowed with",
+    "repaint a.rpp --track K --time 5-5 --prompt x": "5 to 5 s has no length",
+    "repaint a.rpp --track K --bars 5-8": "--prompt is missing",
+    "repaint a.rpp --bars 5-8 --prompt x": "--track is missing",
+    "repaint a.rpp --track K --bars 5-8 --prompt x --bpm 120": "a.rpp has its own tempo map",
+    "repaint a.wav --bars 5-8 --prompt x": "one of --bpm and --tempo-map",
+    "repaint a.wav --bars 5-8 --prompt x --bpm 20": "tempo is 20 bpm, allowed is 30 to 300",
+    "repaint a.wav --bars 5-8 --prompt x --bpm nan": "tempo is nan bpm",
+    "repaint a.wav --bars 5-8 --prompt x --bpm 99 --track K": "a.wav is an audio file and has no tracks",
+    "repaint a.wav --bars 5-8 --prompt x --bpm 99 -o b.flac": "must end in .wav",
+    "repaint a.wav --bars 5-8 --prompt x --bpm 99 -o ./a.wav": "the session itself, which is never written",
+    "repaint a.mp4 --bars 5-8 --prompt x": '"a.mp4" is no session',
+    "repaint a.rpp --track K --bars 5-8 --prompt x --strength 2": "strength is 2, allowed is 0 to 1",
+    "repaint a.rpp --track K --bars 5-8 --prompt x --seed 1.5": "1.5 is no whole number",
+    "repaint a.rpp --track K --bars 5-8 --prompt x --variations 17": "variations is 17, allowed is 1 to 16",
+    "repaint a.rpp --track K --bars 5-8 --prompt x --context far": '"far" is neither auto, whole nor a number of bars',
+    "repaint a.rpp --track K --bars 5-8 --prompt x --raw 3=4": '"3=4" is no NAME=VALUE',
+    "repaint a.rpp --track K --bars 5-8 --prompt x --bogus": "unrecognized arguments: --bogus",
+    "repiant a.rpp": 'there is no command "repiant"',
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_a_wrong_line_is_named_and_exits_2(line, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(line.split()) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: ")
+    assert WRONG[line] in printed.err or all(word in printed.err for word in WRONG[line].split())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_near_miss_is_suggested(capsys):
+    main(["repiant"])
+    assert "punchin repaint" in capsys.readouterr().err
+
+
+def test_every_verb_has_help_and_is_in_the_overview(capsys):
+    overview = verbs.overview()
+    for name in verbs.BY_NAME:
+        assert f"\n  {name} " in overview
+        assert main([name, "--help"]) == 0
+        assert f"usage: punchin {name}" in capsys.readouterr().out
+
+
+def test_version_for_people_and_programs(capsys):
+    assert main(["version"]) == 0
+    assert capsys.readouterr().out == f"punchin {PACKAGE}, protocol {PROTOCOL}\n"
+    assert main(["version", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"version": PACKAGE, "protocol": PROTOCOL}
+
+
+def test_an_unexpected_error_leaves_a_traceback_in_a_file(capsys, monkeypatch, home):
+    def broken(words, out, talk):
+        raise KeyError("surprise")
+
+    monkeypatch.setattr(verbs, "run", broken)
+    assert main(["jobs"]) == 1
+    said = capsys.readouterr().err
+    (crash,) = (home / "state").glob("crash-*.txt")
+    assert "bug in punchin (KeyError" in said
+    assert str(crash) in said
+    assert "surprise" in crash.read_text()
+
+
+def test_lyrics_come_from_a_file(tmp_path):
+    from punchin.clients.cli import perform
+
+    song = tmp_path / "song.txt"
+    song.write_text("[verse]\nla la", encoding="utf-8")
+    parser = arguments.Parser(prog="punchin repaint")
+    perform.repaint_arguments(parser)
+    line = f"a.rpp --track K --bars 1-2 --prompt x --lyrics @{song} --signature 7/8 --variations 3"
+    args = parser.read(line.split(), io.StringIO())
+    assert args is not None
+    request = perform.request_of("repaint", args)
+    assert request.prompt.lyrics == "[verse]\nla la"
+    assert request.prompt.signature == (7, 8)
+    assert (request.bars, request.track, request.variations) == ((1, 2), "K", 3)
+
+
+def test_without_a_terminal_a_phase_is_one_line():
+    stream = io.StringIO()
+    talk = Talk(stream)
+    for done in range(3):
+        talk.watch(Event(job="job-0000", seq=0, at_ns=0, state="running", phase="diffusing", done=done, total=3))
+    talk.watch(Event(job="job-0000", seq=0, at_ns=0, state="running", phase="decoding", done=1, total=3))
+    talk.watch(Event(job="job-0000", seq=9, at_ns=0, state="done"))
+    talk.rest()
+    assert stream.getvalue().split("\n") == ["  diffusing ...", "  decoding ...", ""]
+
+
+def test_bad_usage_quotes_its_help():
+    parser = arguments.Parser(prog="punchin x")
+    parser.add_argument("--n", type=arguments.whole(limits.STEPS))
+    with pytest.raises(BadUsage, match="steps is 999, allowed is 1 to 200") as raised:
+        parser.read(["--n", "999"], io.StringIO())
+    assert raised.value.hint == "punchin x --help"
+
+
+HEAVY = ["torch", "transformers", "pedalboard", "numpy", "soundfile", "matplotlib", "zmq", "rich"]
+
+
+@pytest.mark.parametrize("code", ["import punchin.clients", "from punchin.clients.cli import main; main(['--help'])"])
+def test_nothing_heavy_is_loaded_for_nothing(code):
+    check = f"{code}\nimport sys\nprint(*[m for m in {HEAVY} if m in sys.modules], file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == ""
