@@ -1,0 +1,4 @@
+-- @description Punchin: Keep take
+local here = debug.getinfo(1, "S").source:match("^@(.*[/\\])")
+package.path = here .. "?.lua;" .. package.path
+require("punchin.actions").keep_take()

@@ -1,0 +1,4 @@
+-- @description Punchin: Layer on new track (ask)
+local here = debug.getinfo(1, "S").source:match("^@(.*[/\\])")
+package.path = here .. "?.lua;" .. package.path
+require("punchin.actions").layer_ask()

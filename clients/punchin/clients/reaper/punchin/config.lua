@@ -1,0 +1,26 @@
+-- What `punchin install reaper` wrote: where the spool is, how the bridge starts, and the limits.
+local files = require("punchin.files")
+local wire = require("punchin.wire")
+
+local config = {}
+
+local HERE = debug.getinfo(1, "S").source:match("^@(.*[/\\])punchin[/\\][^/\\]*$")
+
+config.folder = HERE
+
+-- The settings, or nil and a sentence.
+function config.load()
+  local text = files.read(HERE .. "bridge.cfg")
+  if not text then return nil, "Punchin is not set up for this REAPER. Run: punchin install reaper" end
+  local settings = wire.decode((text:gsub("\r?\n", "\t")))
+  settings.arguments = {}
+  while settings["argument" .. #settings.arguments + 1] do
+    settings.arguments[#settings.arguments + 1] = settings["argument" .. #settings.arguments + 1]
+  end
+  if not settings.spool or #settings.arguments == 0 then
+    return nil, "bridge.cfg is damaged. Run: punchin install reaper"
+  end
+  return settings
+end
+
+return config

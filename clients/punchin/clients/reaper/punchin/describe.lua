@@ -1,0 +1,143 @@
+-- A track's items as values: what a take file and its surroundings need, and nothing that lives only in REAPER.
+local json = require("punchin.json")
+local selection = require("punchin.selection")
+
+local describe = {}
+
+local function guid_of(item)
+  local _, guid = reaper.GetSetMediaItemInfo_String(item, "GUID", "", false)
+  return guid
+end
+
+local function take_guid_of(take)
+  local _, guid = reaper.GetSetMediaItemTakeInfo_String(take, "GUID", "", false)
+  return guid
+end
+
+local function fade(item, side)
+  return {
+    length_s = reaper.GetMediaItemInfo_Value(item, "D_FADE" .. side .. "LEN"),
+    auto_s = math.max(reaper.GetMediaItemInfo_Value(item, "D_FADE" .. side .. "LEN_AUTO"), 0), -- -1: none
+    shape = reaper.GetMediaItemInfo_Value(item, "C_FADE" .. side .. "SHAPE"),
+    curve = reaper.GetMediaItemInfo_Value(item, "D_FADE" .. side .. "DIR"),
+  }
+end
+
+-- Section and reverse sources hide the file behind them.
+local function is_wrapped(source)
+  return reaper.GetMediaSourceParent(source) ~= nil
+end
+
+-- Whether samples can be read from the file as they are: no rate, pitch, markers, section or reverse between.
+local function is_plain(take, source)
+  return reaper.GetMediaItemTakeInfo_Value(take, "D_PLAYRATE") == 1
+    and reaper.GetMediaItemTakeInfo_Value(take, "D_PITCH") == 0
+    and reaper.GetTakeNumStretchMarkers(take) == 0
+    and not is_wrapped(source)
+end
+
+-- Why a take cannot be heard faithfully, or nil.
+local function obstacle(take, source)
+  if reaper.TakeIsMIDI(take) then return "is MIDI; render it first (Item: Apply track FX to items as new take)" end
+  if not source then return "has no source" end
+  if reaper.TakeFX_GetCount(take) > 0 then return "has take FX; a new take would lose them, so glue the item first" end
+  if reaper.CountTakeEnvelopes(take) > 0 then return "has take envelopes; glue the item first" end
+  if reaper.GetMediaSourceNumChannels(source) > 2 then return "has more than two channels; split it to stereo first" end
+  if is_plain(take, source) then
+    local file = reaper.GetMediaSourceFileName(source)
+    if not reaper.file_exists(file) then return "is missing its file " .. file end
+  end
+  return nil
+end
+
+-- What a landing needs to find an item again: see follow.lua.
+local function anchor_of(item, take, source)
+  local start_s, end_s = selection.bounds(item)
+  while reaper.GetMediaSourceParent(source) do source = reaper.GetMediaSourceParent(source) end
+  return {
+    guid = guid_of(item),
+    take = take_guid_of(take),
+    file = reaper.GetMediaSourceFileName(source),
+    position_s = start_s,
+    length_s = end_s - start_s,
+    offset_s = reaper.GetMediaItemTakeInfo_Value(take, "D_STARTOFFS"),
+    rate = reaper.GetMediaItemTakeInfo_Value(take, "D_PLAYRATE"),
+  }
+end
+
+local function take_values(take)
+  return {
+    guid = take_guid_of(take),
+    name = reaper.GetTakeName(take),
+    volume = reaper.GetMediaItemTakeInfo_Value(take, "D_VOL"),
+    pan = reaper.GetMediaItemTakeInfo_Value(take, "D_PAN"),
+    channel_mode = reaper.GetMediaItemTakeInfo_Value(take, "I_CHANMODE"),
+  }
+end
+
+local function item_values(item, take)
+  local start_s, end_s = selection.bounds(item)
+  return {
+    guid = guid_of(item),
+    position_s = start_s,
+    length_s = end_s - start_s,
+    volume = reaper.GetMediaItemInfo_Value(item, "D_VOL"),
+    loops = reaper.GetMediaItemInfo_Value(item, "B_LOOPSRC") ~= 0,
+    fade_in = fade(item, "IN"),
+    fade_out = fade(item, "OUT"),
+    take = take_values(take),
+  }
+end
+
+local function plays(track, item, as_if)
+  local guid = guid_of(item)
+  if as_if.without[guid] then return false end
+  if reaper.GetMediaItemInfo_Value(item, "B_MUTE") ~= 0 and not as_if.unmuted[guid] then return false end
+  if reaper.GetMediaTrackInfo_Value(track, "I_FREEMODE") ~= 2 then return true end -- no fixed lanes
+  return reaper.GetMediaItemInfo_Value(item, "C_LANEPLAYS") ~= 0
+end
+
+local function add_item(found, item, take, source)
+  local values = item_values(item, take)
+  if is_plain(take, source) then
+    values.source = {
+      path = reaper.GetMediaSourceFileName(source),
+      offset_s = reaper.GetMediaItemTakeInfo_Value(take, "D_STARTOFFS"),
+    }
+  else
+    table.insert(found.captures, { values = values, channels = reaper.GetMediaSourceNumChannels(source) })
+  end
+  table.insert(found.items, values)
+end
+
+-- Items of `track` that sound within `window`: { items, captures, notes, anchors }, or nil and a sentence.
+-- captures: takes whose audio REAPER must write out first, because their file is not what one hears.
+-- anchors: the items that touch `region`. What cannot be rendered there is refused; outside it is left out and noted.
+-- as_if: how the project is looked at: instead (item GUID -> take), unmuted and without (sets of item GUIDs).
+function describe.items(track, window, region, as_if)
+  local found = { items = json.array(), captures = {}, notes = {}, anchors = {} }
+  for i = 0, reaper.CountTrackMediaItems(track) - 1 do
+    local item = reaper.GetTrackMediaItem(track, i)
+    local start_s, end_s = selection.bounds(item)
+    local take = as_if.instead[guid_of(item)] or reaper.GetActiveTake(item)
+    if take and start_s < window.end_s and end_s > window.start_s and plays(track, item, as_if) then
+      local source = reaper.GetMediaItemTake_Source(take)
+      local why = obstacle(take, source)
+      local within = start_s < region.end_s and end_s > region.start_s
+      local sentence = why and string.format('Item "%s" at %.2f s %s.', reaper.GetTakeName(take), start_s, why)
+      if why and within then return nil, sentence end
+      if why then
+        table.insert(found.notes, sentence .. " It is not heard.")
+      else
+        add_item(found, item, take, source)
+        if within then table.insert(found.anchors, anchor_of(item, take, source)) end
+      end
+    end
+  end
+  return found
+end
+
+describe.guid_of = guid_of
+describe.take_guid_of = take_guid_of
+
+return describe

@@ -1,0 +1,137 @@
+-- Questions in REAPER's own dialog, which screen readers know; answers are kept for the next time.
+local wire = require("punchin.wire")
+
+local dialog = {}
+
+-- name, caption, default; the order is the dialog's.
+local WORDS = { { "prompt", "Prompt", "" } }
+local COMMON = {
+  { "lyrics", "Lyrics (/ begins a new line)", "" },
+  { "key", "Key (empty: not told)", "" },
+  { "strength", "Strength 0 to 1 (1: all new)", "1" },
+  { "variations", "Number of takes", "1" },
+  { "seed", "Seed (empty: a new one)", "" },
+  { "context", "Bars heard around (auto, whole, 4)", "auto" },
+  { "model", "Model (empty: the best installed)", "" },
+  { "preset", "Preset (empty: none)", "" },
+}
+local LAND = { { "land", "Land as (take, split, lane, track)", "take" } }
+local INSTRUMENT = { { "instrument", "Instrument", "bass" } }
+
+local FIELDS = {
+  repaint = { WORDS, COMMON, LAND },
+  cover = { WORDS, COMMON, LAND },
+  layer = { WORDS, INSTRUMENT, COMMON },
+  extract = { INSTRUMENT, COMMON },
+}
+local LANDS = { take = true, split = true, lane = true, track = true }
+
+local function fields_of(task)
+  local fields = {}
+  for _, group in ipairs(FIELDS[task]) do
+    for _, field in ipairs(group) do fields[#fields + 1] = field end
+  end
+  return fields
+end
+
+-- What was last asked for with this task, as text; nil the first time.
+function dialog.last(task)
+  local text = reaper.GetExtState("PUNCHIN", "last_" .. task)
+  if text == "" then return nil end
+  return wire.decode(text)
+end
+
+function dialog.keep(task, answers)
+  reaper.SetExtState("PUNCHIN", "last_" .. task, wire.encode(answers), true)
+end
+
+-- The user's answers as text, or nil when the dialog was cancelled.
+function dialog.ask(task, title)
+  local fields, last = fields_of(task), dialog.last(task) or {}
+  local captions, values = {}, {}
+  for i, field in ipairs(fields) do
+    captions[i] = field[2]:gsub(",", ";") .. ":"
+    values[i] = ((last[field[1]] or field[3]):gsub("\n", " "))
+  end
+  captions[#captions + 1] = "extrawidth=300"
+  captions[#captions + 1] = "separator=\n"
+  local ok, text = reaper.GetUserInputs(
+    title, #fields, table.concat(captions, ","), table.concat(values, "\n"))
+  if not ok then return nil end
+  local answers, i = {}, 0
+  for value in (text .. "\n"):gmatch("([^\n]*)\n") do
+    i = i + 1
+    if fields[i] then answers[fields[i][1]] = value end
+  end
+  dialog.keep(task, answers)
+  return answers
+end
+
+local function whole(text, low, high)
+  local number = tonumber(text)
+  if not number or number ~= math.floor(number) or number < low or number > high then return nil end
+  return math.floor(number)
+end
+
+local function new_seed()
+  return tonumber(reaper.genGuid(""):sub(2, 9), 16) -- 32 random bits
+end
+
+-- Each gives the value of an answer, or nil and what is allowed.
+local CHECKS = {}
+
+function CHECKS.strength(text)
+  local number = tonumber((text:gsub(",", ".")))
+  if text == "" then number = 1 end
+  if not number or number < 0 or number > 1 then return nil, "0 to 1" end
+  return number + 0.0
+end
+
+function CHECKS.variations(text, settings)
+  local most = tonumber(settings.variations_max)
+  if text == "" then return 1 end
+  return whole(text, 1, most), "1 to " .. most
+end
+
+function CHECKS.seed(text)
+  if text == "" then return new_seed() end
+  return whole(text, 0, 2 ^ 32 - 1), "0 to 4294967295"
+end
+
+function CHECKS.context(text)
+  if text == "" then return "auto" end
+  return (text == "auto" or text == "whole" or whole(text, 0, 1000)) and text, "auto, whole or a number of bars"
+end
+
+function CHECKS.land(text)
+  if text == "" then return "take" end
+  return LANDS[text] and text, "take, split, lane or track"
+end
+
+function CHECKS.lyrics(text)
+  return (text:gsub("%s*/%s*", "\n"))
+end
+
+local function as_text(text)
+  return text
+end
+
+local NAMES = {
+  "prompt", "lyrics", "key", "strength", "variations", "seed", "context", "model", "preset", "instrument", "land",
+}
+
+-- Answers as a request's values and the way of landing, or nil and a sentence with what is wrong and what is allowed.
+function dialog.params(answers, settings)
+  local params = {}
+  for _, name in ipairs(NAMES) do
+    local text = answers[name] or ""
+    local value, allowed = (CHECKS[name] or as_text)(text, settings)
+    if not value then return nil, string.format('%s is "%s", allowed is %s.', name, text, allowed) end
+    params[name] = value
+  end
+  local land = params.land
+  params.land = nil
+  return params, land
+end
+
+return dialog

@@ -1,0 +1,122 @@
+-- Where the region's audio is now: items are moved, trimmed, split and deleted while a take is being made.
+local selection = require("punchin.selection")
+local wire = require("punchin.wire")
+
+local follow = {}
+
+local SAME_S = 1e-4 -- below a sample pair at 48 kHz nothing has moved
+local NUMBERS = { "position_s", "length_s", "offset_s", "rate" }
+
+-- The anchors of a job record, with numbers as numbers.
+function follow.anchors(record)
+  local anchors = {}
+  for line in (record.anchors or ""):gmatch("[^\n]+") do
+    local anchor = wire.decode(line)
+    for _, name in ipairs(NUMBERS) do anchor[name] = tonumber(anchor[name]) end
+    anchors[#anchors + 1] = anchor
+  end
+  return anchors
+end
+
+local function guid_of(item)
+  local _, guid = reaper.GetSetMediaItemInfo_String(item, "GUID", "", false)
+  return guid
+end
+
+function follow.item(proj, guid)
+  for i = 0, reaper.CountMediaItems(proj) - 1 do
+    local item = reaper.GetMediaItem(proj, i)
+    if guid_of(item) == guid then return item end
+  end
+  return nil
+end
+
+function follow.track(proj, guid)
+  for _, track in ipairs(selection.every_track(proj)) do
+    if reaper.GetTrackGUID(track) == guid then return track end
+  end
+  return nil
+end
+
+local function file_of(take)
+  local source = reaper.GetMediaItemTake_Source(take)
+  while source and reaper.GetMediaSourceParent(source) do source = reaper.GetMediaSourceParent(source) end
+  return source and reaper.GetMediaSourceFileName(source) or ""
+end
+
+-- The take that was heard: by GUID, or in a split's right half, where GUIDs are new, by its file.
+local function heard_take(item, anchor)
+  local same_file
+  for i = 0, reaper.CountTakes(item) - 1 do
+    local take = reaper.GetTake(item, i)
+    if take then -- an empty take lane is nil
+      local _, guid = reaper.GetSetMediaItemTakeInfo_String(take, "GUID", "", false)
+      if guid == anchor.take then return take end
+      if file_of(take) == anchor.file then same_file = same_file or take end
+    end
+  end
+  return same_file
+end
+
+-- How far the audio of `item` has moved in project time since the request, and how much was cut off its left;
+-- nil when it does not play that take at that rate any more.
+local function movement(item, anchor)
+  local take = heard_take(item, anchor)
+  if not take or reaper.GetMediaItemTakeInfo_Value(take, "D_PLAYRATE") ~= anchor.rate then return nil end
+  local offset_s = reaper.GetMediaItemTakeInfo_Value(take, "D_STARTOFFS")
+  local trimmed_s = (offset_s - anchor.offset_s) / anchor.rate
+  local start_s = selection.bounds(item)
+  return start_s - trimmed_s - anchor.position_s, trimmed_s, take
+end
+
+local function holds(item, anchor, record, allowed)
+  local moved_s, trimmed_s, take = movement(item, anchor)
+  if not moved_s then return nil end
+  local near = false
+  for _, delta_s in ipairs(allowed or { moved_s }) do near = near or math.abs(moved_s - delta_s) < SAME_S end
+  local start_s, end_s = selection.bounds(item)
+  local region_start_s, region_end_s = tonumber(record.start_s) + moved_s, tonumber(record.end_s) + moved_s
+  local inside = region_start_s > start_s - SAME_S and region_end_s < end_s + SAME_S
+  local in_file = trimmed_s > -SAME_S and end_s - start_s + trimmed_s < anchor.length_s + SAME_S
+  if not (near and inside and in_file) then return nil end
+  return { item = item, take = take, moved_s = moved_s, trimmed_s = math.max(trimmed_s, 0) }
+end
+
+-- The item that still holds the whole region: { item, take, moved_s, trimmed_s }, or nil.
+-- First the item itself, wherever it went; then, after a split, a piece on the same track that moved no other way.
+function follow.covering(proj, record)
+  local anchor = follow.anchors(record)[1]
+  if not anchor then return nil end
+  local item, allowed = follow.item(proj, anchor.guid), { 0 }
+  if item then
+    local found = holds(item, anchor, record)
+    if found then return found end
+    local moved_s = movement(item, anchor)
+    if moved_s then allowed[2] = moved_s end
+  end
+  local track = follow.track(proj, record.track)
+  for i = 0, (track and reaper.CountTrackMediaItems(track) or 0) - 1 do
+    local found = holds(reaper.GetTrackMediaItem(track, i), anchor, record, allowed)
+    if found then return found end
+  end
+  return nil
+end
+
+-- All items under the region, if they are as they were or moved together: list and movement; nil otherwise.
+function follow.together(proj, record)
+  local items, moved_s = {}, nil
+  for i, anchor in ipairs(follow.anchors(record)) do
+    local item = follow.item(proj, anchor.guid)
+    if not item or reaper.GetTrackGUID(reaper.GetMediaItem_Track(item)) ~= record.track then return nil end
+    local this_s, trimmed_s = movement(item, anchor)
+    local start_s, end_s = selection.bounds(item)
+    if not this_s or math.abs(trimmed_s) > SAME_S or math.abs(end_s - start_s - anchor.length_s) > SAME_S then
+      return nil
+    end
+    if moved_s and math.abs(this_s - moved_s) > SAME_S then return nil end
+    items[i], moved_s = item, moved_s or this_s
+  end
+  return items, moved_s or 0
+end
+
+return follow

@@ -1,0 +1,43 @@
+-- Open jobs, kept inside the project itself, so that they outlive REAPER.
+local wire = require("punchin.wire")
+
+local jobs = {}
+
+local SECTION = "PUNCHIN" -- upper case, like the ids: whatever REAPER does to case in keys, it stays the same
+
+function jobs.open(proj, id, record)
+  reaper.SetProjExtState(proj, SECTION, id, wire.encode(record))
+end
+
+function jobs.close(proj, id)
+  reaper.SetProjExtState(proj, SECTION, id, "") -- an empty value deletes the key
+end
+
+-- id -> record of one project's open jobs.
+function jobs.of(proj)
+  local found, index = {}, 0
+  while true do
+    local more, id, text = reaper.EnumProjExtState(proj, SECTION, index)
+    if not more then return found end
+    found[id] = wire.decode(text)
+    index = index + 1
+  end
+end
+
+-- The open project tab that asked for a job, with its record; nil when that project is closed.
+function jobs.find(id)
+  local index = 0
+  while true do
+    local proj = reaper.EnumProjects(index)
+    if not proj then return nil end
+    local known, text = reaper.GetProjExtState(proj, SECTION, id)
+    if known ~= 0 and text ~= "" then return proj, wire.decode(text) end
+    index = index + 1
+  end
+end
+
+function jobs.new_id()
+  return os.date("!%Y%m%d-%H%M%S-") .. reaper.genGuid(""):gsub("%W", ""):sub(1, 8):upper()
+end
+
+return jobs

@@ -1,0 +1,265 @@
+-- The one script that stays: it reads events, shows progress, lands takes, and ends when nothing is open any more.
+-- Idle it costs one file open each third tick and no call of the API but `defer`.
+local bridge = require("punchin.bridge")
+local capture = require("punchin.capture")
+local config = require("punchin.config")
+local files = require("punchin.files")
+local jobs = require("punchin.jobs")
+local land = require("punchin.land")
+local show = require("punchin.show")
+local wire = require("punchin.wire")
+
+local watch = {}
+
+-- Times are counted in ticks of REAPER's timer, about 30 a second: a clock would be one more call each time.
+local LOOK_TICKS = 3
+local ASKED_EVERY = 5 -- each fifth look is for what was asked, the others are for events
+local ANSWER_TICKS = 10 * 30 -- a bridge that has not answered by then gets one more start
+local LINGER_TICKS = 60 * 30
+
+local watcher = {
+  tick = 0,
+  looks = 0,
+  open = {}, -- id -> true, from asked to landed, failed or cancelled
+  unanswered = {}, -- id -> tick at which it was asked
+  waiting = {}, -- done events that cannot land yet
+  captures = {}, -- audio to be written out before a request can go
+  last_open_tick = 0,
+}
+
+local function remember(name, value)
+  reaper.SetExtState("PUNCHIN", name, tostring(value), false)
+end
+
+local function recall(name)
+  return tonumber(reaper.GetExtState("PUNCHIN", name)) or 0
+end
+
+local function finished(proj, id)
+  if proj then jobs.close(proj, id) end
+  watcher.open[id], watcher.unanswered[id] = nil, nil
+end
+
+-- Requests whose audio must be written first come in as captures; they start one after the other.
+local function queue_captures(proj, id, record)
+  local takes = {}
+  for line in (record.captures or ""):gmatch("[^\n]+") do takes[#takes + 1] = wire.decode(line) end
+  if #takes == 0 then return end
+  table.insert(watcher.captures, { proj = proj, id = id, record = record, takes = takes })
+end
+
+local function asked(line)
+  local note = wire.decode(line)
+  if not note.job then return end
+  watcher.open[note.job], watcher.unanswered[note.job] = true, watcher.tick
+  local proj, record = jobs.find(note.job)
+  if proj then queue_captures(proj, note.job, record) end
+end
+
+local function try_to_land(proj, record, event)
+  local ok, landed, words = xpcall(land.done, debug.traceback, proj, record, event)
+  if not ok then landed, words = nil, "REAPER refused the landing: " .. tostring(landed) end
+  if landed == false then
+    if not event.told_to_wait then show.line(record.title .. " " .. words) end
+    event.told_to_wait = true
+    return false
+  end
+  finished(proj, event.job)
+  if landed then
+    show.news(string.format("%s: %s %s", record.title, words, event.text or ""))
+  else
+    show.news(string.format("%s could not land: %s. The files are kept beside the project.", record.title, words))
+  end
+  return true
+end
+
+local HANDLERS = {}
+
+function HANDLERS.accepted(_, record, event)
+  show.line(record.title .. " " .. (event.text or "accepted"))
+end
+
+function HANDLERS.progress(_, record, event)
+  show.line(record.title .. " " .. (event.text or ""))
+end
+
+function HANDLERS.note(_, record, event)
+  show.news(record.title .. ": " .. (event.text or ""))
+end
+
+function HANDLERS.done(proj, record, event)
+  if not try_to_land(proj, record, event) then table.insert(watcher.waiting, event) end
+end
+
+function HANDLERS.failed(proj, record, event)
+  finished(proj, event.job)
+  show.news(string.format("%s: %s %s", record.title, event.text or "failed", event.hint or ""))
+end
+
+function HANDLERS.cancelled(proj, record, event)
+  finished(proj, event.job)
+  show.news(record.title .. " cancelled; nothing was changed")
+end
+
+local function handle(line)
+  local event = wire.decode(line)
+  if event.kind == "told" then return show.news(event.text or "") end -- an answer that belongs to no job
+  if not (event.job and HANDLERS[event.kind]) then return end -- torn, garbage, or of a newer bridge
+  watcher.unanswered[event.job] = nil
+  local proj, record = jobs.find(event.job)
+  if not proj then -- landed already, or its project is closed and keeps the job for later
+    watcher.open[event.job] = nil
+    return
+  end
+  HANDLERS[event.kind](proj, record, event)
+end
+
+-- Complete new lines of one of this REAPER's two streams.
+local function news_in(stream)
+  local before = watcher[stream .. "_offset"]
+  local lines, offset = files.lines_after(watcher[stream], before)
+  watcher[stream .. "_offset"] = offset
+  if offset ~= before then remember(stream .. "_offset", offset) end
+  return lines
+end
+
+local function look()
+  watcher.looks = watcher.looks + 1
+  if watcher.looks % ASKED_EVERY == 0 then
+    for _, line in ipairs(news_in("asked")) do asked(line) end
+    return
+  end
+  for _, line in ipairs(news_in("events")) do handle(line) end
+end
+
+local function land_waiting()
+  local still = {}
+  for _, event in ipairs(watcher.waiting) do
+    local proj, record = jobs.find(event.job)
+    if proj and not try_to_land(proj, record, event) then still[#still + 1] = event end
+  end
+  watcher.waiting = still
+end
+
+local function fail_capture(work, why)
+  os.remove(watcher.settings.spool .. "/draft/" .. work.id .. ".json")
+  HANDLERS.failed(work.proj, work.record, { job = work.id, text = why })
+end
+
+-- One step of the first capture; a whole one moves its request from the drafts into the inbox.
+local function step_capture()
+  local work = watcher.captures[1]
+  if not work.running then
+    local take = table.remove(work.takes, 1)
+    if not take then
+      table.remove(watcher.captures, 1)
+      local name = "/" .. work.id .. ".json"
+      os.rename(watcher.settings.spool .. "/draft" .. name, watcher.settings.spool .. "/inbox" .. name)
+      watcher.unanswered[work.id] = watcher.tick
+      return
+    end
+    local why
+    work.running, why = capture.start(
+      work.proj, take.take, take.path, tonumber(take.channels), tonumber(take.length_s), tonumber(work.record.rate_hz))
+    if not work.running then
+      table.remove(watcher.captures, 1)
+      return fail_capture(work, why)
+    end
+    show.line(work.record.title .. ": reading its audio")
+    return
+  end
+  local whole, why = capture.step(work.running)
+  if whole == nil then
+    table.remove(watcher.captures, 1)
+    return fail_capture(work, why)
+  end
+  if whole then work.running = nil end
+end
+
+local function chase_unanswered()
+  for id, asked_tick in pairs(watcher.unanswered) do
+    if watcher.tick - asked_tick >= ANSWER_TICKS and #watcher.captures == 0 then
+      watcher.unanswered[id] = nil
+      bridge.ensure(watcher.settings)
+      show.news("the bridge has not answered; started it again. If nothing comes, run: punchin doctor")
+    end
+  end
+end
+
+local function step()
+  watcher.tick = watcher.tick + 1
+  if #watcher.captures > 0 then step_capture() end
+  if watcher.tick % LOOK_TICKS == 0 then
+    look()
+    if #watcher.waiting > 0 then land_waiting() end
+    if next(watcher.unanswered) then chase_unanswered() end
+  end
+  if next(watcher.open) or #watcher.waiting > 0 then watcher.last_open_tick = watcher.tick end
+  return watcher.tick - watcher.last_open_tick < LINGER_TICKS
+end
+
+local function stopped()
+  reaper.DeleteExtState("PUNCHIN", "watcher", false)
+  if watcher.command and watcher.command > 0 then
+    reaper.SetToggleCommandState(watcher.section, watcher.command, 0)
+    reaper.RefreshToolbar2(watcher.section, watcher.command)
+  end
+end
+
+local function loop()
+  local ok, go_on = xpcall(step, debug.traceback)
+  if not ok then
+    show.news("the watcher stopped: " .. tostring(go_on))
+    return
+  end
+  if go_on then reaper.defer(loop) end
+end
+
+-- Jobs that this project remembers although their events went to an earlier run of REAPER: asked for again.
+function watch.collect(proj, settings)
+  local ids, instance = {}, bridge.instance()
+  for id, record in pairs(jobs.of(proj)) do
+    if record.instance ~= instance then
+      record.instance = instance
+      jobs.open(proj, id, record)
+      ids[#ids + 1] = id
+      bridge.tell_watcher(settings, wire.encode({ kind = "asked", job = id }))
+    end
+  end
+  if #ids == 0 then return 0 end
+  table.sort(ids)
+  local id = jobs.new_id()
+  local written, why = bridge.ask(settings, id, { action = "collect", jobs = require("punchin.json").array(ids) })
+  if not written then return nil, tostring(why) end
+  return #ids
+end
+
+function watch.run()
+  local settings, why = config.load()
+  if not settings then return show.news(why) end
+  watcher.settings = settings
+  watcher.events = settings.spool .. "/out/" .. bridge.instance() .. ".events"
+  watcher.asked = settings.spool .. "/asked/" .. bridge.instance() .. ".tsv"
+  watcher.events_offset, watcher.asked_offset = recall("events_offset"), recall("asked_offset")
+  local _, _, section, command = reaper.get_action_context()
+  watcher.section, watcher.command = section, command
+  if reaper.APIExists("set_action_options") then reaper.set_action_options(3) end -- a second start replaces this one
+  reaper.SetExtState("PUNCHIN", "watcher", "on", false)
+  reaper.atexit(stopped)
+  if command > 0 then
+    reaper.SetToggleCommandState(section, command, 1)
+    reaper.RefreshToolbar2(section, command)
+  end
+  local index = 0
+  while true do -- jobs that a stopped watcher left behind
+    local proj = reaper.EnumProjects(index)
+    if not proj then break end
+    for id, record in pairs(jobs.of(proj)) do
+      if record.instance == bridge.instance() then watcher.open[id] = true end
+    end
+    index = index + 1
+  end
+  loop()
+end
+
+return watch

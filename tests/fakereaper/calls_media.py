@@ -1,0 +1,102 @@
+"""Sources, accessors and peaks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from fakereaper.model import Handle, Source
+
+
+class Accessor(Handle):
+    kind = "AudioAccessor"
+
+    def __init__(self, take):
+        super().__init__()
+        self.take = take
+
+
+def source_from_file(script, path):
+    try:
+        soundfile.info(path)
+    except (soundfile.LibsndfileError, TypeError):
+        return None
+    return Source(path)
+
+
+def set_source(script, take, source):
+    script.host.editing(take.item.track.project)
+    take.source = source
+    return True
+
+
+def section_info(script, source):
+    return (True, *source.section) if source.section else (False, 0.0, 0.0, False)
+
+
+def take_accessor(script, take):
+    script.host.open_accessors += 1
+    return Accessor(take)
+
+
+def destroy_accessor(script, accessor):
+    accessor.alive = False
+    script.host.open_accessors -= 1
+
+
+def samples(script, accessor, rate_hz, channels, start_s, count, buffer):
+    """The take's own samples before gain, fades and effects; time counts from the item's start."""
+    take = accessor.take
+    if count * channels > len(buffer.values):
+        script.host.breach("GetAudioAccessorSamples: the buffer is too small")
+    source = take.source
+    section = source.section
+    while source.parent is not None:
+        source = source.parent
+    audio, source_hz = soundfile.read(source.path, dtype="float32", always_2d=True)
+    if section:
+        offset, length, reverse = section
+        audio = audio[round(offset * source_hz) : round((offset + length) * source_hz)]
+        audio = audio[::-1] if reverse else audio
+    at_s = take.values["D_STARTOFFS"] + (start_s + np.arange(count) / rate_hz) * take.values["D_PLAYRATE"]
+    frames = np.floor(at_s * source_hz + 1e-6).astype(int)
+    if take.item.values["B_LOOPSRC"]:
+        frames %= max(len(audio), 1)
+    inside = (
+        (frames >= 0) & (frames < len(audio)) & (start_s + np.arange(count) / rate_hz < take.item.values["D_LENGTH"])
+    )
+    out = np.zeros((count, channels))
+    picked = audio[np.clip(frames, 0, len(audio) - 1)]
+    out[inside] = picked[inside][:, [min(c, picked.shape[1] - 1) for c in range(channels)]]
+    buffer.values[: count * channels] = out.reshape(-1).tolist()
+    return 1 if inside.any() else 0
+
+
+def new_array(script, size):
+    from fakereaper.host import ReaperArray
+
+    return ReaperArray(script, size)
+
+
+CALLS = {
+    "PCM_Source_CreateFromFile": source_from_file,
+    "SetMediaItemTake_Source": set_source,
+    "GetMediaItemTake_Source": lambda script, take: take.source,
+    "GetMediaSourceParent": lambda script, source: source.parent,
+    "GetMediaSourceFileName": lambda script, source: source.path,
+    "GetMediaSourceType": lambda script, source: source.type,
+    "GetMediaSourceLength": lambda script, source: (source.length_s, source.length_is_qn),
+    "GetMediaSourceNumChannels": lambda script, source: source.channels,
+    "GetMediaSourceSampleRate": lambda script, source: source.rate_hz,
+    "PCM_Source_GetSectionInfo": section_info,
+    "PCM_Source_BuildPeaks": lambda script, source, mode: 0,
+    "CreateTakeAudioAccessor": take_accessor,
+    "DestroyAudioAccessor": destroy_accessor,
+    "GetAudioAccessorStartTime": lambda script, accessor: 0.0,
+    "GetAudioAccessorEndTime": lambda script, accessor: accessor.take.item.values["D_LENGTH"],
+    "GetAudioAccessorSamples": samples,
+    "new_array": new_array,
+    "file_exists": lambda script, path: Path(path).is_file(),
+}
