@@ -13,15 +13,29 @@ Every call ends: with an answer, or with an error of `punchin.protocol.errors`. 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from punchin.protocol.messages import Collected, Examined, Job, Preview, Status, Welcome
-from punchin.protocol.order import Blob, Event, JobRecord, Order
+from punchin.clients import transfer
+from punchin.clients.line import LOOK_S, Line, Lost, read_notice
+from punchin.protocol import codec, limits, messages
+from punchin.protocol.errors import Cancelled, JobFailed, Refused, Unreachable
+from punchin.protocol.messages import Collected, Examined, Job, Preview, Reply, Request, Status, Welcome
+from punchin.protocol.order import TERMINAL, Blob, Event, JobRecord, Order
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+CATCH_UP_S: Final = 5.0  # without an event: ask whether one was missed
+SILENCE_S: Final = 1.5  # the daemon beats each second
+STOP_S: Final = 20.0
+LIVES: Final = 5  # how many lives of the daemon one call goes through
+
+_R = TypeVar("_R", bound=Reply)
+_T = TypeVar("_T")
 
 
 class Client:
@@ -31,26 +45,53 @@ class Client:
     a daemon that dies is started again and the call goes on; otherwise the call raises Unreachable.
     """
 
-    welcome: Welcome
+    def __init__(self, reach: Callable[[], Line]) -> None:
+        """reach: gives a line to a daemon that said welcome, and starts one if it may."""
+        self._reach = reach
+        self._line = reach()
+
+    @property
+    def welcome(self) -> Welcome:
+        """What the daemon said of itself."""
+        assert self._line.welcome is not None
+        return self._line.welcome
 
     def put(self, data: bytes | memoryview) -> str:
         """Store bytes; returns their sha256 once they are on the daemon's disk. Bytes known already are not sent.
 
         Raises Refused (`disk_full`, `over_limit`).
         """
-        raise NotImplementedError
+        view = memoryview(data).cast("B")
+        if len(view) > messages.MAX_BLOB_BYTES:
+            text = f"a blob of {len(view)} bytes, allowed is {messages.MAX_BLOB_BYTES}"
+            raise Refused(text, code="over_limit")
+        return self._live(lambda line: transfer.put(line, view))
 
     def put_audio(self, audio: NDArray[np.float32], rate_hz: int) -> Blob:
         """Store audio [channels, frames] float32; 1 or 2 channels. Raises OverLimit, and Refused as `put`."""
-        raise NotImplementedError
+        import numpy as np
+
+        channels, frames = audio.shape
+        limits.CHANNELS.check(channels)
+        limits.REGION.check(frames / rate_hz)
+        interleaved = np.ascontiguousarray(audio.T, dtype="<f4")
+        sha256 = self.put(interleaved.data)
+        return Blob(sha256=sha256, channels=channels, frames=frames, rate_hz=rate_hz)
 
     def get(self, sha256: str) -> bytes:
         """A blob's bytes, checked against the hash. Raises Refused (`unknown_blob`)."""
-        raise NotImplementedError
+        return bytes(self._live(lambda line: transfer.get(line, sha256)))
 
     def get_audio(self, blob: Blob) -> NDArray[np.float32]:
         """Audio [channels, frames] float32 of a blob. Raises Refused (`unknown_blob`)."""
-        raise NotImplementedError
+        import numpy as np
+
+        whole = self._live(lambda line: transfer.get(line, blob.sha256))
+        if len(whole) != blob.size_bytes:
+            text = f"blob {blob.sha256[:12]} has {len(whole)} bytes, expected {blob.size_bytes}"
+            raise Refused(text, code="wrong_size")
+        interleaved = np.frombuffer(whole, dtype="<f4").reshape(blob.frames, blob.channels)
+        return np.ascontiguousarray(interleaved.T, dtype=np.float32)
 
     def submit(
         self, order: Order, plan: bytes = b"", job_id: str | None = None, keep_alive_s: float | None = None
@@ -63,83 +104,185 @@ class Client:
         Raises Refused: `conflict`, `busy` (MAX_QUEUE jobs wait), `unknown_blob`, `unknown_model`, `model_missing`,
         `disk_full`, `too_big`.
         """
-        raise NotImplementedError
+        if len(plan) > messages.PLAN_BYTES:
+            text = f"the landing plan has {len(plan)} bytes, allowed is {messages.PLAN_BYTES}"
+            raise Refused(text, code="too_big")
+        request = messages.Submit(ask=0, id=job_id or new_job_id(), order=order, plan=plan, keep_alive_s=keep_alive_s)
+        return self._ask(request, Job).record
 
     def follow(self, job_id: str, since: int = 0) -> Iterator[Event]:
         """A job's events from seq `since` + 1 on, live, with progress (seq 0) between; ends after the terminal one.
 
         Misses no journaled event, however late it starts and whoever else follows. Raises Refused (`unknown_job`).
         """
-        raise NotImplementedError
+        last = since
+        for _ in range(LIVES):
+            try:
+                for event in self._follow(job_id, last):
+                    last = max(last, event.seq)
+                    yield event
+                    if event.state in TERMINAL:
+                        return
+            except Lost:
+                self._renew()
+        raise Unreachable(f"the daemon ended {LIVES} times while job {job_id} was followed", "punchin doctor")
 
     def result(self, job_id: str) -> JobRecord:
         """The record of a done job. Raises JobFailed or Cancelled, and Refused (`not_done`) while it is under way."""
-        raise NotImplementedError
+        record = self.job(job_id)
+        if record.state == "cancelled":
+            raise Cancelled(f"job {job_id} was cancelled; nothing was written")
+        if record.state == "failed":
+            text = f"job {job_id} failed: {record.error_text}"
+            raise JobFailed(text, record.error_hint, job=job_id, code=record.error_code)
+        if record.state != "done":
+            raise Refused(f"job {job_id} is {record.state}", f"punchin show {job_id}", "not_done")
+        return record
 
     def job(self, job_id: str) -> JobRecord:
         """A job as the journal has it. Raises Refused (`unknown_job`)."""
-        raise NotImplementedError
+        return self.look(job_id).record
 
     def look(self, job_id: str) -> Job:
         """A job with what is not in its record: whether it is being cancelled, and pinned."""
-        raise NotImplementedError
+        return self._ask(messages.GetJob(ask=0, id=job_id), Job)
 
     def jobs(self, most: int = 1_000) -> list[JobRecord]:
         """The newest jobs first, without their plans."""
-        raise NotImplementedError
+        records: list[JobRecord] = []
+        while len(records) < most:
+            before = records[-1].id if records else None
+            wanted = min(messages.PAGE_JOBS, most - len(records))
+            page = self._ask(messages.ListJobs(ask=0, before=before, most=wanted), messages.JobPage)
+            records += page.records
+            if not page.more:
+                break
+        return records
 
     def previews(self, job_id: str) -> list[Preview]:
         """Stretches of a job's takes that are decoded so far, also of a job that is done."""
-        raise NotImplementedError
+        history = self._ask(messages.Attach(ask=0, id=job_id, since=0), messages.History)
+        return list(history.previews)
 
     def cancel(self, job_id: str) -> JobRecord:
         """Ask a job to stop; returns at once. The job ends as cancelled, or as done if the result came first."""
-        raise NotImplementedError
+        return self._ask(messages.CancelJob(ask=0, id=job_id), Job).record
 
     def landed(self, job_id: str, where: str) -> JobRecord:
         """Note where a done job's takes were landed. Raises Refused (`not_done`)."""
-        raise NotImplementedError
+        return self._ask(messages.MarkLanded(ask=0, id=job_id, where=where), Job).record
 
     def pin(self, job_id: str, pinned: bool = True) -> Job:
         """Keep a job and its audio whatever their age, or no longer."""
-        raise NotImplementedError
+        return self._ask(messages.Pin(ask=0, id=job_id, pinned=pinned), Job)
 
     def status(self) -> Status:
         """How the daemon is: versions, queue, worker, memory."""
-        raise NotImplementedError
+        return self._ask(messages.GetStatus(ask=0), Status)
 
     def pause(self) -> Status:
         """Start no further job; the model is unloaded when the running one is done."""
-        raise NotImplementedError
+        return self._ask(messages.Pause(ask=0), Status)
 
     def resume(self) -> Status:
         """Start jobs again."""
-        raise NotImplementedError
+        return self._ask(messages.Resume(ask=0), Status)
 
     def unload(self) -> Status:
         """End the idle worker and give its memory back. Raises Refused (`busy`) while a job runs."""
-        raise NotImplementedError
+        return self._ask(messages.UnloadModel(ask=0), Status)
 
     def gc(self, dry_run: bool = False) -> Collected:
         """Forget old jobs, remove blobs that nothing refers to; or only say what would go."""
-        raise NotImplementedError
+        return self._ask(messages.Collect(ask=0, dry_run=dry_run), Collected)
 
     def examine(self) -> Examined:
         """Journal, store and disk, for `doctor`."""
-        raise NotImplementedError
+        return self._ask(messages.Examine(ask=0), Examined)
 
     def stop(self, when_idle: bool = False) -> None:
         """End the daemon, and wait until it is gone unless `when_idle`. A running job has 5 s, then it waits for the
         next start.
         """
-        raise NotImplementedError
+        pid = self.welcome.pid
+        self._line.ask(messages.Shutdown(ask=0, when_idle=when_idle), messages.Closing)
+        until_s = time.monotonic() + STOP_S
+        while not when_idle and not self._line.is_over():
+            if time.monotonic() > until_s:
+                raise Unreachable(f"the daemon (pid {pid}) did not end within {STOP_S:g} s", f"kill {pid}")
+            time.sleep(0.02)
 
     def close(self) -> None:
         """Close the sockets. The daemon and its jobs go on."""
-        raise NotImplementedError
+        self._line.close()
+
+    # ---- through the lives of the daemon ----
+
+    def _ask(self, request: Request, kind: type[_R]) -> _R:
+        return self._live(lambda line: line.ask(request, kind))
+
+    def _live(self, call: Callable[[Line], _T]) -> _T:
+        """Do a call that is safe to repeat, with the next daemon if this one dies."""
+        for _ in range(LIVES - 1):
+            try:
+                return call(self._line)
+            except Lost:
+                self._renew()
+        return call(self._line)
+
+    def _renew(self) -> None:
+        self._line.close()
+        self._line = self._reach()
+
+    def _follow(self, job_id: str, since: int) -> Iterator[Event]:
+        """Events of this life. Subscribed first, then caught up: what comes twice is dropped by its seq."""
+        last, reader, line = since, codec.notices(), self._line
+        with line.feed(job_id) as feed:
+            due_s = heard_s = 0.0
+            while True:
+                now_s = time.monotonic()
+                if now_s >= due_s:
+                    due_s = now_s + CATCH_UP_S
+                    for event in self._missed(line, job_id, last):
+                        last = max(last, event.seq)
+                        yield event
+                    heard_s = time.monotonic()
+                notice = read_notice(feed, reader, LOOK_S)
+                if notice is None:
+                    if time.monotonic() - heard_s > SILENCE_S and line.is_over():
+                        raise Lost("the daemon has ended")
+                    continue
+                heard_s = time.monotonic()
+                if not isinstance(notice, messages.Happened) or notice.event.job != job_id:
+                    continue
+                event = notice.event
+                if event.seq > last + 1:
+                    due_s = 0.0  # one was lost on the way: it is in the journal
+                elif event.seq in (0, last + 1):
+                    last = max(last, event.seq)
+                    yield event
+
+    def _missed(self, line: Line, job_id: str, since: int) -> Iterator[Event]:
+        while True:
+            history = line.ask(messages.Attach(ask=0, id=job_id, since=since), messages.History)
+            yield from history.events
+            if not history.more:
+                break
+            since = history.events[-1].seq
+        if history.progress is not None:
+            yield history.progress
 
     def __enter__(self) -> Client:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+_CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def new_job_id() -> str:
+    """A ULID: 26 characters that sort by time (milliseconds), 80 bits of them random."""
+    number = time.time_ns() // 1_000_000 << 80 | secrets.randbits(80)
+    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))

@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import BinaryIO, Final, cast
+
 from punchin.clients.client import Client
+from punchin.clients.line import Line, Lost
+from punchin.protocol import connection, home, lock
+from punchin.protocol.errors import Unreachable
+
+IDLE_EXIT_S: Final = 1_800  # of a daemon that nobody asked for by name
+HELLO_S: Final = 2.0
+POLL_S: Final = 0.02
 
 
 def connect(start: bool = True, name: str = "client", wait_s: float = 15.0) -> Client:
@@ -12,9 +28,122 @@ def connect(start: bool = True, name: str = "client", wait_s: float = 15.0) -> C
     `wait_s` seconds, then the text holds the last line of its log. Raises Refused (`version`) if the two speak no
     common protocol version.
     """
-    raise NotImplementedError
+    return Client(lambda: _reach(start, name, wait_s))
 
 
 def restart(when_idle: bool = True, wait_s: float = 15.0) -> Client:
-    """Stop the daemon (when it is idle) and start one of this client's version."""
-    raise NotImplementedError
+    """Stop the daemon (once it has nothing to do, unless told otherwise) and start one of this client's version.
+
+    wait_s is for the new one; the old one's jobs take what they take.
+    """
+    with contextlib.suppress(Unreachable), connect(start=False) as client:
+        client.stop(when_idle)
+    while lock.is_held(connection.daemon_lock()):
+        time.sleep(POLL_S)
+    return connect(start=True, wait_s=wait_s)
+
+
+def _reach(start: bool, name: str, wait_s: float) -> Line:
+    """A line to a daemon that said welcome."""
+    until_s = time.monotonic() + wait_s
+    while True:
+        if not lock.is_held(connection.daemon_lock()):
+            if not start:
+                raise Unreachable("no daemon is running", "punchin serve")
+            _start(until_s, wait_s)
+        line = _greet(name, until_s)
+        if line is not None:
+            return line
+        if time.monotonic() >= until_s:
+            found = connection.read()
+            who = f" (pid {found.pid}, version {found.version})" if found is not None else ""
+            raise Unreachable(
+                f"a daemon is there{who}, but did not answer within {wait_s:g} s{_tail()}", "punchin doctor"
+            )
+        time.sleep(POLL_S)  # it holds the lock, but is not findable yet
+
+
+def _greet(name: str, until_s: float) -> Line | None:
+    found = connection.read()
+    if found is None:
+        return None
+    line = Line(found, name)
+    try:
+        line.hello(min(HELLO_S, max(0.1, until_s - time.monotonic())))
+    except Lost:
+        line.close()
+        return None
+    except BaseException:
+        line.close()
+        raise
+    return line
+
+
+def _start(until_s: float, wait_s: float) -> None:
+    """Start a daemon and wait until it is ready; another client may do so at the same time."""
+    held = lock.take(connection.spawn_lock(), max(0.0, until_s - time.monotonic()))
+    if held is None:
+        raise Unreachable(f"another client did not get the daemon started within {wait_s:g} s{_tail()}")
+    try:
+        if not lock.is_held(connection.daemon_lock()):
+            _spawn(until_s, wait_s)
+    finally:
+        held.release()
+
+
+def _spawn(until_s: float, wait_s: float) -> None:
+    try:
+        process = _process()
+    except OSError as error:
+        raise Unreachable(f"the daemon cannot be started: {error}", "punchin doctor") from error
+    heard: list[bytes] = []
+    stdout = cast("BinaryIO", process.stdout)
+    listener = threading.Thread(target=lambda: heard.append(stdout.readline()), daemon=True)
+    listener.start()
+    listener.join(max(0.0, until_s - time.monotonic()))
+    if heard and heard[0].strip() == b"ready":
+        stdout.close()
+        threading.Thread(target=process.wait, name="daemon-reaper", daemon=True).start()  # should it end before us
+        return
+    if not heard:
+        process.kill()
+        raise Unreachable(f"the daemon did not start within {wait_s:g} s{_tail()}", "punchin doctor")
+    code = process.wait()
+    stdout.close()
+    if code != 3:  # 3: another one was faster
+        raise Unreachable(f"the daemon did not start (exit status {code}){_tail()}", "punchin doctor")
+
+
+def _process() -> subprocess.Popen[bytes]:
+    state = home.state()
+    for folder in (state, state / "logs"):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    command = [sys.executable, "-m", "punchin.daemon", "--idle-exit", str(IDLE_EXIT_S)]
+    absolute = {name: str(Path(os.environ[name]).expanduser().resolve()) for name in _FOLDERS if os.environ.get(name)}
+    flags = 0x00000008 | 0x01000000 if sys.platform == "win32" else 0  # DETACHED_PROCESS, out of the DAW's job
+    with _stderr().open("wb") as stderr:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            cwd=state,  # so that it keeps no disk of the user's busy
+            env=os.environ | absolute,
+            start_new_session=True,
+            creationflags=flags,
+        )
+
+
+_FOLDERS: Final = ("PUNCHIN_HOME", "PUNCHIN_MODELS")
+
+
+def _stderr() -> Path:
+    return home.state() / "logs" / "daemon.stderr"
+
+
+def _tail() -> str:
+    with contextlib.suppress(OSError):
+        lines = _stderr().read_text("utf-8", "replace").strip().splitlines()
+        if lines:
+            return f"; last line of its log: {lines[-1].strip()[:300]}"
+    return ""

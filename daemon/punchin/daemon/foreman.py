@@ -1,0 +1,359 @@
+"""Carries out what the scheduler decides: commits moves and publishes them, runs the worker, keeps its takes.
+
+Actions are done in order. Where the journal cannot be written, the rest waits and is tried again each second, so that
+no decision is lost; `trouble` says why meanwhile. One thread, the loop's; other threads post into the inbox.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from punchin.daemon import choice, happenings, scheduler
+from punchin.daemon.happenings import Action, Happening
+from punchin.daemon.journal import Journal, JournalFull, Row, blobs_of
+from punchin.daemon.recovery import card_of
+from punchin.daemon.scheduler import Board
+from punchin.daemon.store import Store, StoreFull
+from punchin.daemon.worker import Ended, Said, Worker
+from punchin.protocol import limits, link
+from punchin.protocol.errors import PunchinError, Refused
+from punchin.protocol.messages import Happened, Notice, Submit, WorkerStatus
+from punchin.protocol.order import Blob, Event, Order, Take
+
+RETRY_S: Final = 1.0
+MAX_TEXT_CHARS: Final = 2_000  # what a worker says of its failure
+PROGRESS_S: Final = 0.1  # at most ten a second
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Hand:
+    """The worker that runs now, and what it said of itself."""
+
+    worker: Worker
+    ready: link.Ready | None = None
+    model: str = ""
+
+
+class Foreman:
+    """The daemon without its sockets."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        store: Store,
+        board: Board,
+        log_folder: Path,
+        post: Callable[[object], None],
+        publish: Callable[[str, Notice], None],
+    ) -> None:
+        self.journal, self.store, self.board = journal, store, board
+        self.hand: Hand | None = None
+        self.trouble = ""
+        self.quit = False
+        self.counters = dict.fromkeys(("submitted", "done", "failed", "cancelled", "worker_starts", "worker_deaths"), 0)
+        self.progress: Event | None = None
+        self._log_folder, self._post, self._publish = log_folder, post, publish
+        self._happenings: deque[Happening] = deque()
+        self._actions: deque[Action] = deque()
+        self._retry_s: float | None = None
+        self._progress_due_s: float | None = None
+        self._progress_sent_s = 0.0
+        self._keeper = ThreadPoolExecutor(1, thread_name_prefix="keeper")
+
+    # ---- asked by clients ----
+
+    def submit(self, request: Submit) -> Row:
+        """The job, in the journal. Raises Refused."""
+        choice.check(request.order.model)
+        known = self.journal.has(request.id)
+        if not known:
+            self._check_blobs(request.order)
+        row, event = self.journal.submit(
+            request.id, request.order, request.plan, request.keep_alive_s, time.time_ns(), limits.MAX_QUEUE
+        )
+        if event is not None:
+            self.counters["submitted"] += 1
+            self._publish_event(event)
+            self.happen(happenings.Submitted(card_of(row)))
+        return row
+
+    def _check_blobs(self, order: Order) -> None:
+        for sha256 in sorted(blobs_of(order)):
+            if not self.store.touch(sha256):  # touched: no sweep takes it before its job is in the journal
+                raise Refused(f"blob {sha256[:12]} was not sent", "put it first", "unknown_blob")
+        audio = [*order.references] + ([order.source] if order.source is not None else [])
+        sizes = {blob.sha256: blob.size_bytes for blob in audio} | {
+            lora.sha256: lora.size_bytes for lora in order.loras
+        }
+        for sha256, said in sizes.items():
+            if self.store.size(sha256) != said:
+                text = f"blob {sha256[:12]} has {self.store.size(sha256)} bytes, the order says {said}"
+                raise Refused(text, code="wrong_size")
+
+    def cancel(self, job: str) -> Row:
+        """Ask a job to stop. Raises UnknownJob, JournalFull."""
+        row = self.journal.row(job)
+        if job in self.board.cards:
+            self.journal.ask_cancel(job)
+            self.happen(happenings.CancelAsked(job))
+            row = self.journal.row(job)
+        return row
+
+    def is_cancelling(self, row: Row) -> bool:
+        """Whether a job was asked to stop and has not ended."""
+        return row.cancel_asked and row.record.id in self.board.cards
+
+    # ---- told by the loop ----
+
+    def happen(self, event: Happening) -> None:
+        """Let the scheduler decide on an event, and do what it says."""
+        self._happenings.append(event)
+        self._work()
+
+    def hear(self, item: object) -> None:
+        """An item of the inbox."""
+        match item:
+            case Said(worker, reply) if self.hand is not None and worker is self.hand.worker:
+                self._heard(self.hand, reply)
+            case Ended(worker, how) if self.hand is not None and worker is self.hand.worker:
+                log.warning("worker ended", extra={"worker": worker.pid, "how": how})
+                self.counters["worker_deaths"] += self.board.bench.state not in ("ending", "idle")
+                self.hand = None
+                self.happen(happenings.WorkerGone(how))
+            case happenings.Stored() | happenings.NotStored() | happenings.StopAsked():
+                self.happen(item)
+            case _:
+                pass  # of a worker that was replaced
+
+    def tick(self) -> None:
+        """Time has passed: retry what the disk refused, publish held progress, let deadlines pass."""
+        now_s = time.monotonic()
+        if self._retry_s is not None and now_s >= self._retry_s:
+            self._retry_s = None
+            self._work()
+        if self._progress_due_s is not None and now_s >= self._progress_due_s:
+            self._send_progress(now_s)
+        due_ns = scheduler.next_tick_ns(self.board)
+        if due_ns is not None and time.monotonic_ns() >= due_ns and not self.trouble:
+            self.happen(happenings.Tick())
+
+    def wait_s(self) -> float:
+        """How long until `tick` has something to do."""
+        now_s = time.monotonic()
+        due_ns = scheduler.next_tick_ns(self.board) if not self.trouble else None
+        times = [self._retry_s, self._progress_due_s, None if due_ns is None else due_ns / scheduler.SECOND]
+        return max(0.0, min((t - now_s for t in times if t is not None), default=60.0))
+
+    def close(self) -> None:
+        """End the worker and the keeper."""
+        if self.hand is not None:
+            self.hand.worker.kill()
+            self.hand.worker.wait(5.0)
+        self._keeper.shutdown(wait=True)
+
+    # ---- carrying out ----
+
+    def _work(self) -> None:
+        if self._retry_s is not None:
+            return
+        try:
+            while self._actions or self._happenings:
+                while self._actions:
+                    self._do(self._actions[0])
+                    self._actions.popleft()
+                if self._happenings:
+                    event = self._happenings.popleft()
+                    self.board, actions = scheduler.step(self.board, event, time.monotonic_ns())
+                    self._actions.extend(actions)
+            self.trouble = ""
+        except JournalFull as error:
+            if not self.trouble:
+                log.error("journal refused", extra={"why": str(error)})
+            self.trouble = str(error)
+            self._retry_s = time.monotonic() + RETRY_S
+
+    def _do(self, action: Action) -> None:
+        match action:
+            case happenings.Move():
+                self._move(action)
+            case happenings.StartWorker():
+                self._start_worker()
+            case happenings.SendRun(job):
+                self._run(job)
+            case happenings.SendCancel(job) if self.hand is not None:
+                self.hand.worker.send(link.Cancel(job=job))
+            case happenings.SendUnload() if self.hand is not None:
+                self.hand.worker.send(link.Unload())
+            case happenings.KillWorker() if self.hand is not None:
+                log.warning("worker killed", extra={"worker": self.hand.worker.pid})
+                self.hand.worker.kill()
+            case happenings.Keep():
+                folder = self.store.out_dir(action.job, self.journal.row(action.job).record.attempts)
+                self._keeper.submit(self._keep, action, folder).add_done_callback(self._kept)
+            case happenings.Quit():
+                self.quit = True
+            case _:
+                pass  # the worker is gone already; its end is in the inbox
+
+    def _move(self, move: happenings.Move) -> None:
+        columns: dict[str, object] = {}
+        text = move.text[:MAX_TEXT_CHARS]
+        if move.to == "failed":
+            columns |= {"error_code": move.code, "error_text": text, "error_hint": move.hint[:MAX_TEXT_CHARS]}
+        if move.rung is not None:
+            columns |= {"rung": move.rung, "ooms": 1}
+        if move.crashed:
+            columns["crashes"] = self.journal.row(move.job).crashes + 1
+        if move.to == "running" and self.hand is not None:
+            order = self._with_model(self.journal.row(move.job).record.order, self.hand)
+            columns["request"] = msgspec.msgpack.encode(order)
+            text = f"{order.model} on {self.hand.ready.device if self.hand.ready else 'an engine'}"
+        if move.provenance is not None:
+            columns |= {"takes": msgspec.msgpack.encode(move.takes)}
+            columns |= {"provenance": msgspec.msgpack.encode(move.provenance)}
+        uses = frozenset(take.audio.sha256 for take in move.takes)
+        event = self.journal.move(move.job, move.to, time.time_ns(), text, uses, **columns)
+        self._publish_event(event)
+        if move.to in ("done", "failed", "cancelled"):
+            self.counters[move.to] += 1
+
+    def _with_model(self, order: Order, hand: Hand) -> Order:
+        if not order.model:
+            device, total = (hand.ready.device, hand.ready.total_bytes) if hand.ready else ("", 0)
+            order = msgspec.structs.replace(order, model=choice.choose(device, total))
+        hand.model = order.model
+        return order
+
+    def _start_worker(self) -> None:
+        self.counters["worker_starts"] += 1
+        try:
+            self.hand = Hand(Worker(self._log_folder / "worker.log", self._post))
+        except OSError as error:
+            self._happenings.append(happenings.WorkerGone(f"it could not be started: {error}"))
+            return
+        log.info("worker started", extra={"worker": self.hand.worker.pid})
+
+    def _run(self, job: str) -> None:
+        if self.hand is None:
+            return  # its end is in the inbox, and puts the job back
+        row = self.journal.row(job)
+        try:
+            out_dir = self.store.make_out_dir(job, row.record.attempts)
+        except StoreFull as error:
+            failed = happenings.WorkerFailed(job, error.code, str(error), error.hint)
+            self._happenings.append(failed)
+            return
+        files = {sha256: str(self.store.path(sha256)) for sha256 in blobs_of(row.record.order)}
+        self.hand.worker.send(
+            link.Run(
+                job=job,
+                attempt=row.record.attempts,
+                order=row.record.order,
+                files=files,
+                out_dir=str(out_dir),
+                rung=row.rung,
+            )
+        )
+
+    def _heard(self, hand: Hand, reply: link.Reply) -> None:
+        match reply:
+            case link.Ready():
+                hand.ready = reply
+                self.happen(happenings.WorkerReady())
+            case link.Progress():
+                self._progressed(reply)
+            case link.Made(job=job, takes=takes, provenance=provenance):
+                self.progress = None
+                self.happen(happenings.WorkerMade(job, takes, provenance))
+            case link.Stopped(job=job):
+                self.happen(happenings.WorkerStopped(job))
+            case link.Failed(job=job, code=code, text=text, hint=hint, next_rung=next_rung):
+                self.happen(happenings.WorkerFailed(job, code, text, hint, next_rung))
+
+    # ---- progress and events ----
+
+    def _progressed(self, said: link.Progress) -> None:
+        if self.board.bench.job != said.job:
+            return
+        before = self.progress
+        self.progress = Event(
+            job=said.job,
+            seq=0,
+            at_ns=time.time_ns(),
+            state="running",
+            phase=said.phase,
+            done=said.done,
+            total=said.total,
+        )
+        now_s = time.monotonic()
+        new_phase = before is None or before.phase != said.phase
+        if new_phase or now_s - self._progress_sent_s >= PROGRESS_S:
+            self._send_progress(now_s)
+        elif self._progress_due_s is None:
+            self._progress_due_s = self._progress_sent_s + PROGRESS_S
+
+    def _send_progress(self, now_s: float) -> None:
+        self._progress_due_s, self._progress_sent_s = None, now_s
+        if self.progress is not None:
+            self._publish(self.progress.job, Happened(event=self.progress))
+
+    def _publish_event(self, event: Event) -> None:
+        if event.state != "running" and self.progress is not None and self.progress.job == event.job:
+            self.progress = None
+        log.info("job", extra={"job": event.job, "seq": event.seq, "state": event.state, "text": event.text})
+        self._publish(event.job, Happened(event=event))
+
+    # ---- keeping takes, in the keeper's thread ----
+
+    def _keep(self, keep: happenings.Keep, folder: Path) -> happenings.Stored | happenings.NotStored:
+        try:
+            takes = tuple(self._adopt(made, folder) for made in keep.takes)
+        except (PunchinError, OSError) as error:
+            code = error.code if isinstance(error, Refused) else "store"
+            hint = error.hint if isinstance(error, PunchinError) else ""
+            return happenings.NotStored(keep.job, code, f"the takes could not be stored: {error}", hint)
+        self.store.drop_out_dir(folder)
+        return happenings.Stored(keep.job, takes, keep.provenance)
+
+    def _adopt(self, made: link.MadeTake, folder: Path) -> Take:
+        path = Path(made.path)
+        if path.parent != folder:
+            raise PunchinError(f"the engine names a take outside its folder: {path}")
+        sha256 = self.store.adopt(path, made.channels * made.frames * 4)
+        return Take(seed=made.seed, audio=Blob(sha256=sha256, channels=made.channels, frames=made.frames))
+
+    def _kept(self, future: Future[happenings.Stored | happenings.NotStored]) -> None:
+        self._post(future.result())
+
+    # ---- for status ----
+
+    def worker_status(self) -> WorkerStatus | None:
+        """The worker as clients see it, or None."""
+        if self.hand is None:
+            return None
+        bench, ready = self.board.bench, self.hand.ready
+        until_ns = None
+        if bench.state == "idle" and bench.by_ns is not None:
+            until_ns = time.time_ns() + bench.by_ns - time.monotonic_ns()
+        return WorkerStatus(
+            pid=self.hand.worker.pid,
+            state=bench.state,
+            device=ready.device if ready else "",
+            total_bytes=ready.total_bytes if ready else 0,
+            free_bytes=ready.free_bytes if ready else 0,
+            plan=ready.plan if ready else "",
+            model=self.hand.model,
+            job=bench.job or "",
+            until_ns=until_ns,
+        )

@@ -1,0 +1,374 @@
+"""The jobs on disk. One transition, one transaction: state and event row are committed together, or neither is.
+
+Submits, leases and ends are committed with synchronous=FULL (they survive a power cut), the rest with NORMAL (they
+survive the end of the process). Time comes in as an argument. One thread uses a Journal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from punchin.daemon.crash import crash_point
+from punchin.protocol.codec import canonical
+from punchin.protocol.errors import PunchinError, Refused
+from punchin.protocol.messages import Preview
+from punchin.protocol.order import Event, JobRecord, Order, Provenance, State, Take
+
+MAY_BECOME: Final[Mapping[State, frozenset[State]]] = {
+    "queued": frozenset({"leased", "failed", "cancelled"}),
+    "leased": frozenset({"running", "queued", "failed", "cancelled"}),
+    "running": frozenset({"storing", "queued", "failed", "cancelled"}),
+    "storing": frozenset({"done", "queued", "failed", "cancelled"}),
+    "done": frozenset(),
+    "failed": frozenset(),
+    "cancelled": frozenset(),  # the first terminal state wins
+}
+DURABLE: Final[frozenset[State]] = frozenset({"queued", "leased", "done", "failed", "cancelled"})
+COLUMNS: Final = frozenset(
+    {"request", "takes", "provenance", "error_code", "error_text", "error_hint"}
+    | {"crashes", "interruptions", "rung", "ooms"}
+)
+SCHEMA: Final = """
+CREATE TABLE jobs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, state TEXT NOT NULL, digest BLOB NOT NULL,
+    request BLOB NOT NULL, plan BLOB NOT NULL, keep_alive_s REAL, created_ns INTEGER NOT NULL, ended_ns INTEGER,
+    attempts INTEGER NOT NULL DEFAULT 0, crashes INTEGER NOT NULL DEFAULT 0, interruptions INTEGER NOT NULL DEFAULT 0,
+    ooms INTEGER NOT NULL DEFAULT 0, rung INTEGER NOT NULL DEFAULT 0, seq INTEGER NOT NULL DEFAULT 0,
+    cancel_asked INTEGER NOT NULL DEFAULT 0, pinned INTEGER NOT NULL DEFAULT 0,
+    takes BLOB, provenance BLOB, error_code TEXT NOT NULL DEFAULT '', error_text TEXT NOT NULL DEFAULT '',
+    error_hint TEXT NOT NULL DEFAULT '', landed TEXT NOT NULL DEFAULT '');
+CREATE INDEX jobs_by_state ON jobs (state);
+CREATE TABLE events (
+    job INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE, seq INTEGER NOT NULL, at_ns INTEGER NOT NULL,
+    state TEXT NOT NULL, text TEXT NOT NULL, PRIMARY KEY (job, seq)) WITHOUT ROWID;
+CREATE TABLE uses (
+    job INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE, sha256 TEXT NOT NULL, PRIMARY KEY (job, sha256)
+    ) WITHOUT ROWID;
+CREATE INDEX uses_by_blob ON uses (sha256);
+CREATE TABLE previews (
+    job INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE, seed INTEGER NOT NULL, part INTEGER NOT NULL,
+    preview BLOB NOT NULL, PRIMARY KEY (job, seed, part)) WITHOUT ROWID;
+CREATE TABLE lives (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, instance TEXT NOT NULL, pid INTEGER NOT NULL, started_ns INTEGER NOT NULL,
+    ended_ns INTEGER, finished INTEGER NOT NULL DEFAULT 0, cut INTEGER NOT NULL DEFAULT 0);
+PRAGMA user_version = 1;
+"""
+
+_pack = msgspec.msgpack.Encoder().encode
+_order = msgspec.msgpack.Decoder(Order)
+_takes = msgspec.msgpack.Decoder(tuple[Take, ...])
+_provenance = msgspec.msgpack.Decoder(Provenance)
+_preview = msgspec.msgpack.Decoder(Preview)
+
+
+class UnknownJob(Refused):
+    """No such job here."""
+
+    def __init__(self, job: str) -> None:
+        super().__init__(f"job {job} is unknown here: never submitted, or removed by gc", "punchin jobs", "unknown_job")
+
+
+class IllegalMove(PunchinError):
+    """A bug: the table has no such transition. The job is as it was."""
+
+    def __init__(self, job: str, state: State, to: State) -> None:
+        super().__init__(f"bug in punchin: job {job} is {state} and cannot become {to}")
+
+
+class JournalFull(Refused):
+    """The journal cannot be written; nothing changed."""
+
+    def __init__(self, why: object) -> None:
+        super().__init__(f"the journal cannot be written: {why}", "free some disk space, then try again", "disk_full")
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A job with what only the daemon needs to know."""
+
+    record: JobRecord
+    number: int
+    crashes: int
+    interruptions: int
+    ooms: int
+    rung: int
+    keep_alive_s: float | None
+    cancel_asked: bool
+    pinned: bool
+
+
+class Journal:
+    """The journal in one file. Raises JournalFull wherever the disk refuses, and is then as before."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0)  # None: nothing begins unasked
+        try:
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version not in (0, 1):
+                raise Refused(f"{path} was written by a newer punchin (format {version}, this one reads 1)")
+            if version == 0:
+                self._db.executescript(f"BEGIN IMMEDIATE;{SCHEMA}COMMIT;")
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise Refused(f"{path} is no journal: {error}", f"keep a copy, then remove {path}", "journal") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    @contextmanager
+    def _write(self, durable: bool) -> Generator[sqlite3.Connection]:
+        """One transaction, locked before it reads. All of it is committed at the end, or nothing."""
+        try:
+            self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._db.execute("BEGIN IMMEDIATE")
+            yield self._db
+            self._db.execute("COMMIT")
+        except BaseException as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            if isinstance(error, (sqlite3.OperationalError, OSError)):
+                raise JournalFull(error) from error
+            raise
+
+    # ---- jobs ----
+
+    def submit(
+        self, job: str, order: Order, plan: bytes, keep_alive_s: float | None, at_ns: int, most_waiting: int
+    ) -> tuple[Row, Event | None]:
+        """The job and its first event; None if it was there already. Committed on return.
+
+        Raises Refused: `conflict` (the id is another request's), `busy` (`most_waiting` jobs are queued).
+        """
+        digest = hashlib.sha256(canonical((order, plan))).digest()
+        with self._write(durable=True) as db:
+            found = db.execute("SELECT digest FROM jobs WHERE id = ?", (job,)).fetchone()
+            if found is not None and found[0] != digest:
+                raise Refused(f"job {job} is here already, with another order", "submit with a new id", "conflict")
+            if found is None:
+                waiting = db.execute("SELECT count(*) FROM jobs WHERE state = 'queued'").fetchone()[0]
+                if waiting >= most_waiting:
+                    raise Refused(f"{waiting} jobs are waiting, allowed is {most_waiting}", "punchin jobs", "busy")
+                added = db.execute(
+                    "INSERT INTO jobs (id, state, digest, request, plan, keep_alive_s, created_ns, seq)"
+                    " VALUES (?, 'queued', ?, ?, ?, ?, ?, 1)",
+                    (job, digest, _pack(order), plan, keep_alive_s, at_ns),
+                )
+                crash_point("journal.submit")
+                self._record_event(added.lastrowid or 0, Event(job=job, seq=1, at_ns=at_ns, state="queued"))
+                self._record_uses(added.lastrowid or 0, blobs_of(order))
+        crash_point("journal.submitted")
+        new = Event(job=job, seq=1, at_ns=at_ns, state="queued") if found is None else None
+        return self.row(job), new
+
+    def move(
+        self, job: str, to: State, at_ns: int, text: str = "", uses: frozenset[str] = frozenset(), **columns: object
+    ) -> Event:
+        """Put a job into a new state and record the event, or do neither; on return both are committed.
+
+        uses: blobs that are the job's from now on. columns: further columns of COLUMNS that change with the state.
+        A lease counts as an attempt, before it runs.
+        Raises UnknownJob, IllegalMove, JournalFull. After any error the job is as it was.
+        """
+        assert columns.keys() <= COLUMNS
+        with self._write(durable=to in DURABLE) as db:
+            row = db.execute("SELECT number, state, seq FROM jobs WHERE id = ?", (job,)).fetchone()
+            if row is None:
+                raise UnknownJob(job)
+            number, state, seq = row
+            if to not in MAY_BECOME[state]:
+                raise IllegalMove(job, state, to)
+            ended_ns = at_ns if not MAY_BECOME[to] else None
+            changes = {"state": to, "seq": seq + 1, "ended_ns": ended_ns} | columns
+            assignments = ", ".join(f"{name} = ?" for name in changes) + (
+                ", attempts = attempts + 1" if to == "leased" else ""
+            )
+            db.execute(f"UPDATE jobs SET {assignments} WHERE number = ?", (*changes.values(), number))
+            crash_point("journal.move")  # nothing in production; in the crash test the process ends here
+            event = Event(job=job, seq=seq + 1, at_ns=at_ns, state=to, text=text)
+            self._record_event(number, event)
+            self._record_uses(number, uses)
+            if ended_ns is not None:
+                db.execute("UPDATE lives SET finished = finished + 1 WHERE number = (SELECT max(number) FROM lives)")
+        crash_point("journal.moved")
+        return event
+
+    def _record_event(self, number: int, event: Event) -> None:
+        values = (number, event.seq, event.at_ns, event.state, event.text)
+        self._db.execute("INSERT INTO events (job, seq, at_ns, state, text) VALUES (?, ?, ?, ?, ?)", values)
+
+    def _record_uses(self, number: int, blobs: frozenset[str]) -> None:
+        rows = [(number, sha256) for sha256 in sorted(blobs)]
+        self._db.executemany("INSERT OR IGNORE INTO uses (job, sha256) VALUES (?, ?)", rows)
+
+    def ask_cancel(self, job: str) -> None:
+        """Remember that a job shall stop, so that no restart runs it again."""
+        self._set(job, "cancel_asked", 1)
+
+    def set_landed(self, job: str, where: str) -> None:
+        """Remember where a done job's takes are. Raises Refused (`not_done`)."""
+        state = self.row(job).record.state
+        if state != "done":
+            raise Refused(f"job {job} is {state}; only a done job can land", f"punchin show {job}", "not_done")
+        self._set(job, "landed", where)
+
+    def set_pinned(self, job: str, pinned: bool) -> None:
+        """Keep a job and its blobs whatever their age, or no longer."""
+        self._set(job, "pinned", int(pinned))
+
+    def _set(self, job: str, column: str, value: object) -> None:
+        with self._write(durable=True) as db:
+            if db.execute(f"UPDATE jobs SET {column} = ? WHERE id = ?", (value, job)).rowcount == 0:
+                raise UnknownJob(job)
+
+    def add_preview(self, job: str, preview: Preview) -> None:
+        """Record a decoded stretch of a take, which is in the store already."""
+        with self._write(durable=False) as db:
+            number = self._number(job)
+            values = (number, preview.seed, preview.index, _pack(preview))
+            db.execute("INSERT OR REPLACE INTO previews (job, seed, part, preview) VALUES (?, ?, ?, ?)", values)
+            self._record_uses(number, frozenset({preview.sha256}))
+
+    def _number(self, job: str) -> int:
+        row = self._db.execute("SELECT number FROM jobs WHERE id = ?", (job,)).fetchone()
+        if row is None:
+            raise UnknownJob(job)
+        return row[0]
+
+    # ---- reading ----
+
+    def has(self, job: str) -> bool:
+        """Whether there is such a job."""
+        return self._db.execute("SELECT 1 FROM jobs WHERE id = ?", (job,)).fetchone() is not None
+
+    def row(self, job: str) -> Row:
+        """One job, whole. Raises UnknownJob."""
+        row = self._db.execute(f"SELECT {_ROW} FROM jobs WHERE id = ?", (job,)).fetchone()
+        if row is None:
+            raise UnknownJob(job)
+        return _to_row(row)
+
+    def under_way(self) -> list[Row]:
+        """Jobs that have not ended, oldest first."""
+        states = [state for state, next_states in MAY_BECOME.items() if next_states]
+        marks = ", ".join("?" * len(states))
+        rows = self._db.execute(f"SELECT {_ROW} FROM jobs WHERE state IN ({marks}) ORDER BY number", states)
+        return [_to_row(row) for row in rows]
+
+    def page(self, before: str | None, most: int) -> list[JobRecord]:
+        """Up to `most` jobs, newest first, those submitted before job `before`; without their plans."""
+        number = self._number(before) if before is not None else 2**62
+        rows = self._db.execute(
+            f"SELECT {_ROW} FROM jobs WHERE number < ? ORDER BY number DESC LIMIT ?", (number, most)
+        )
+        return [msgspec.structs.replace(_to_row(row).record, plan=b"") for row in rows]
+
+    def events(self, job: str, since: int, most: int) -> list[Event]:
+        """Up to `most` events of a job with seq > since, in order. Raises UnknownJob."""
+        rows = self._db.execute(
+            "SELECT seq, at_ns, state, text FROM events WHERE job = ? AND seq > ? ORDER BY seq LIMIT ?",
+            (self._number(job), since, most),
+        )
+        return [Event(job=job, seq=seq, at_ns=at_ns, state=state, text=text) for seq, at_ns, state, text in rows]
+
+    def previews(self, job: str) -> tuple[Preview, ...]:
+        """The decoded stretches of a job's takes, by seed and order."""
+        rows = self._db.execute("SELECT preview FROM previews WHERE job = ? ORDER BY seed, part", (self._number(job),))
+        return tuple(_preview.decode(row[0]) for row in rows)
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs are in each state."""
+        return dict(self._db.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall())
+
+    def check(self) -> str:
+        """`ok`, or the first thing that SQLite finds wrong with the file."""
+        return self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+
+    # ---- for retention ----
+
+    def ended(self) -> list[tuple[int, int]]:
+        """(number, ended_ns) of the jobs that ended and are not pinned, oldest first."""
+        return self._db.execute(
+            "SELECT number, ended_ns FROM jobs WHERE ended_ns IS NOT NULL AND NOT pinned ORDER BY ended_ns, number"
+        ).fetchall()
+
+    def users(self) -> dict[str, set[int]]:
+        """Which jobs refer to each blob."""
+        users: dict[str, set[int]] = {}
+        for number, sha256 in self._db.execute("SELECT job, sha256 FROM uses"):
+            users.setdefault(sha256, set()).add(number)
+        return users
+
+    def results(self) -> set[str]:
+        """The blobs of all takes of done jobs."""
+        rows = self._db.execute("SELECT takes FROM jobs WHERE state = 'done'")
+        return {take.audio.sha256 for (takes,) in rows for take in _takes.decode(takes)}
+
+    def forget(self, numbers: set[int]) -> None:
+        """Remove jobs with their events, uses and previews."""
+        with self._write(durable=True) as db:
+            db.executemany("DELETE FROM jobs WHERE number = ?", [(number,) for number in sorted(numbers)])
+
+    # ---- lives of the daemon ----
+
+    def begin_life(self, instance: str, at_ns: int) -> int:
+        """Record that a daemon begins. Returns how many before it, in a row, were killed at work and finished nothing.
+
+        Call it before the jobs of the life before are put back: they tell whether it was at work.
+        """
+        with self._write(durable=False) as db:
+            at_work = db.execute("SELECT count(*) FROM jobs WHERE state IN ('leased', 'running', 'storing')").fetchone()
+            last = "number = (SELECT max(number) FROM lives) AND ended_ns IS NULL"
+            db.execute(f"UPDATE lives SET cut = ? WHERE {last}", (int(at_work[0] > 0),))
+            lives = db.execute("SELECT cut AND NOT finished FROM lives ORDER BY number DESC LIMIT 20").fetchall()
+            values = (instance, os.getpid(), at_ns)
+            db.execute("INSERT INTO lives (instance, pid, started_ns) VALUES (?, ?, ?)", values)
+            db.execute("DELETE FROM lives WHERE number <= (SELECT max(number) FROM lives) - 100")
+        return next((i for i, (futile,) in enumerate(lives) if not futile), len(lives))
+
+    def end_life(self, at_ns: int) -> None:
+        """Record that this daemon ends on purpose."""
+        with self._write(durable=False) as db:
+            db.execute("UPDATE lives SET ended_ns = ? WHERE number = (SELECT max(number) FROM lives)", (at_ns,))
+
+
+_ROW: Final = (
+    "id, state, request, plan, created_ns, attempts, seq, takes, provenance, error_code, error_text, error_hint,"
+    " landed, number, crashes, interruptions, ooms, rung, keep_alive_s, cancel_asked, pinned"
+)
+
+
+def _to_row(row: tuple[Any, ...]) -> Row:
+    record = JobRecord(
+        id=row[0],
+        state=row[1],
+        order=_order.decode(row[2]),
+        plan=row[3],
+        created_ns=row[4],
+        attempts=row[5],
+        seq=row[6],
+        takes=_takes.decode(row[7]) if row[7] else (),
+        provenance=_provenance.decode(row[8]) if row[8] else None,
+        error_code=row[9],
+        error_text=row[10],
+        error_hint=row[11],
+        landed=row[12],
+    )
+    return Row(record, *row[13:19], cancel_asked=bool(row[19]), pinned=bool(row[20]))
+
+
+def blobs_of(order: Order) -> frozenset[str]:
+    """The blobs that an order refers to."""
+    audio = [*order.references] + ([order.source] if order.source is not None else [])
+    return frozenset(blob.sha256 for blob in audio) | frozenset(lora.sha256 for lora in order.loras)

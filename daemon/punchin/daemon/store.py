@@ -1,0 +1,221 @@
+"""Blobs by sha256. A blob's name exists only once its bytes are whole, checked and on disk.
+
+A write is: temporary file, fsync, rename, fsync of the folder. A crash before the rename leaves a part that is
+resumed or swept; a crash after it leaves the blob. One thread writes uploads (data), one adopts takes (keeper).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from punchin.daemon.crash import crash_point
+from punchin.protocol.errors import PunchinError, Refused
+
+SYNC_EVERY_BYTES = 8 * 1024 * 1024  # keeps little dirty, so that the journal's fsync next door does not wait for it
+
+
+class StoreFull(Refused):
+    """The disk takes no more; what was stored before is whole."""
+
+    def __init__(self, why: OSError) -> None:
+        text = f"the blob store cannot be written: {why.strerror or why}"
+        super().__init__(text, "free some disk space (punchin gc), then try again", "disk_full")
+
+
+class UnknownBlob(Refused):
+    """No such blob here."""
+
+    def __init__(self, sha256: str) -> None:
+        super().__init__(f"blob {sha256[:12]} is not in the store", "submit the job again", "unknown_blob")
+
+
+class Upload:
+    """A blob under way: bytes are appended in order, hashed as they come."""
+
+    def __init__(self, part: Path, sha256: str, size_bytes: int) -> None:
+        self.sha256, self.size_bytes = sha256, size_bytes
+        self.part = part
+        self.file = part.open("ab", buffering=0)
+        self.hash = hashlib.sha256()
+        self.offset = self._resume()
+        self.touched_s = time.monotonic()
+
+    def _resume(self) -> int:
+        size = min(self.part.stat().st_size, self.size_bytes)
+        os.truncate(self.part, size)
+        with self.part.open("rb") as held:
+            while piece := held.read(1024 * 1024):
+                self.hash.update(piece)
+        return size
+
+    def append(self, piece: memoryview) -> None:
+        """Take the next bytes. Raises OSError; the part then ends where it ended before."""
+        try:
+            crash_point("store.write")
+            rest = piece
+            while rest:  # a disk that fills up takes a part of it
+                rest = rest[self.file.write(rest) :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.truncate(self.part, self.offset)
+            raise
+        self.hash.update(piece)
+        before, self.offset = self.offset, self.offset + len(piece)
+        if self.offset // SYNC_EVERY_BYTES != before // SYNC_EVERY_BYTES:
+            os.fdatasync(self.file.fileno())
+        self.touched_s = time.monotonic()
+
+    def close(self) -> None:
+        """Close the file; what is there can be resumed."""
+        self.file.close()
+
+
+class Store:
+    """The folder of blobs."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.blobs, self.parts, self.takes = root / "blobs", root / "parts", root / "takes"
+        for folder in (self.blobs, self.parts, self.takes):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def path(self, sha256: str) -> Path:
+        """Where a blob is, if it is there."""
+        return self.blobs / sha256[:2] / sha256[2:]
+
+    def size(self, sha256: str) -> int | None:
+        """A blob's bytes, or None if it is not there."""
+        try:
+            return self.path(sha256).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def read(self, sha256: str, offset: int, length: int) -> tuple[bytes, int]:
+        """Up to `length` bytes from `offset`, and the blob's size. Raises UnknownBlob, or Refused past its end."""
+        try:
+            with self.path(sha256).open("rb", buffering=0) as blob:
+                size = os.fstat(blob.fileno()).st_size
+                if offset > size or (offset == size and size):
+                    raise Refused(f"offset is {offset}, the blob has {size} bytes", code="bad_offset")
+                return os.pread(blob.fileno(), length, offset), size
+        except FileNotFoundError:
+            raise UnknownBlob(sha256) from None
+
+    def begin(self, sha256: str, size_bytes: int) -> Upload:
+        """Begin an upload, or go on with one. Raises StoreFull."""
+        try:
+            return Upload(self.parts / sha256, sha256, size_bytes)
+        except OSError as error:
+            raise StoreFull(error) from error
+
+    def finish(self, upload: Upload) -> None:
+        """Make a whole upload a blob. Raises Refused (`hash_mismatch`; the part is gone), StoreFull."""
+        upload.close()
+        found = upload.hash.hexdigest()
+        if found != upload.sha256:
+            upload.part.unlink(missing_ok=True)
+            text = f"the bytes sent have sha256 {found[:12]}, announced was {upload.sha256[:12]}"
+            raise Refused(text, "send them again", "hash_mismatch")
+        try:
+            self._keep(upload.part, upload.sha256)
+        except OSError as error:
+            raise StoreFull(error) from error
+
+    def adopt(self, path: Path, size_bytes: int) -> str:
+        """Make a finished file of the worker a blob; returns its sha256. Raises PunchinError, StoreFull."""
+        found = path.stat().st_size
+        if found != size_bytes:
+            raise PunchinError(f"the engine said {size_bytes} bytes, its take file has {found}")
+        crash_point("store.adopt")
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            self._keep(path, sha256)
+        except OSError as error:
+            raise StoreFull(error) from error
+        return sha256
+
+    def _keep(self, path: Path, sha256: str) -> None:
+        target = self.path(sha256)
+        if not target.parent.exists():
+            target.parent.mkdir(mode=0o700, exist_ok=True)
+            _sync_folder(self.blobs)
+        crash_point("store.sync")
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        crash_point("store.rename")
+        path.replace(target)
+        os.utime(target)  # its age counts from now: a sweep spares the young
+        crash_point("store.folder")
+        _sync_folder(target.parent)
+
+    def out_dir(self, job: str, attempt: int) -> Path:
+        """The folder for the takes of one attempt."""
+        return self.takes / f"{job}.{attempt}"
+
+    def make_out_dir(self, job: str, attempt: int) -> Path:
+        """The folder for the takes of one attempt, new and empty. Raises StoreFull."""
+        folder = self.out_dir(job, attempt)
+        self.drop_out_dir(folder)
+        try:
+            folder.mkdir(mode=0o700)
+        except OSError as error:
+            raise StoreFull(error) from error
+        return folder
+
+    def drop_out_dir(self, folder: Path) -> None:
+        """Remove what an attempt left behind."""
+        with contextlib.suppress(FileNotFoundError):
+            for left in folder.iterdir():
+                left.unlink(missing_ok=True)
+            folder.rmdir()
+
+    def drop_attempts(self) -> None:
+        """Remove the leftovers of all attempts: at start, when none runs."""
+        for folder in self.takes.iterdir():
+            self.drop_out_dir(folder)
+
+    def everything(self) -> Iterator[tuple[str, int, float]]:
+        """Each blob's sha256, bytes and age in seconds."""
+        now_s = time.time()
+        for folder in sorted(self.blobs.iterdir()):
+            for blob in sorted(folder.iterdir()):
+                found = blob.stat()
+                yield folder.name + blob.name, found.st_size, now_s - found.st_mtime
+
+    def remove(self, sha256: str) -> None:
+        """Remove a blob that nothing refers to."""
+        crash_point("store.sweep")
+        self.path(sha256).unlink(missing_ok=True)
+
+    def touch(self, sha256: str) -> bool:
+        """Make a blob young, so that no sweep takes it before its job is in the journal. False if it is not there."""
+        try:
+            os.utime(self.path(sha256))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def drop_old_parts(self, age_s: float) -> None:
+        """Remove uploads that nobody went on with for `age_s` seconds."""
+        now_s = time.time()
+        for part in self.parts.iterdir():
+            if now_s - part.stat().st_mtime > age_s:
+                part.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # file systems that cannot, say so like this
+            raise
+    finally:
+        os.close(fd)

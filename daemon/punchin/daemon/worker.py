@@ -1,0 +1,136 @@
+"""The engine worker's process, seen from the daemon: started, written to, read from, killed.
+
+Two threads move frames between the pipes and the daemon's loop, so that a worker which does not read cannot hold the
+loop, and everything it says arrives in the inbox in order, its end last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import BinaryIO, cast
+
+from punchin.daemon.crash import crash_point
+from punchin.protocol import link
+
+MAX_LOG_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Something that a worker said."""
+
+    worker: Worker
+    reply: link.Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A worker's process is gone and reaped; `how` in words, with the last line that it wrote."""
+
+    worker: Worker
+    how: str
+
+
+class Worker:
+    """One process. `post` gets Said and Ended from another thread."""
+
+    def __init__(self, log: Path, post: Callable[[Said | Ended], None]) -> None:
+        """Start the process. Raises OSError."""
+        crash_point("worker.start")
+        self._log = log
+        with _open_log(log) as stderr:
+            self._log_start = stderr.tell()
+            self._process = subprocess.Popen(
+                command(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                start_new_session=True,  # Ctrl-C in a terminal is not for it, and its children go with it
+            )
+        self.pid = self._process.pid
+        self._commands: SimpleQueue[link.Command | None] = SimpleQueue()
+        self._post = post
+        threading.Thread(target=self._write, name="worker-write", daemon=True).start()
+        threading.Thread(target=self._read, name="worker-read", daemon=True).start()
+
+    def send(self, message: link.Command) -> None:
+        """Queue a command; it is lost if the worker is gone, whose end is then in the inbox."""
+        self._commands.put(message)
+
+    def kill(self) -> None:
+        """End the process and what it started, now."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if sys.platform == "win32":
+                self._process.kill()
+            elif self._process.poll() is None:
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def wait(self, timeout_s: float) -> None:
+        """Until the process is reaped, `timeout_s` at most."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout_s)
+
+    def _write(self) -> None:
+        stdin = cast("BinaryIO", self._process.stdin)
+        with contextlib.suppress(OSError):  # its reader tells of the end
+            while (message := self._commands.get()) is not None:
+                link.write(stdin, message)
+        with contextlib.suppress(OSError):
+            stdin.close()
+
+    def _read(self) -> None:
+        stdout = cast("BinaryIO", self._process.stdout)
+        why = ""
+        try:
+            while (reply := link.read_reply(stdout)) is not None:
+                self._post(Said(self, reply))
+        except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+            why = f"it wrote what is no message: {error}"
+        self._commands.put(None)
+        if why:
+            self.kill()
+        code = self._process.wait()
+        stdout.close()
+        self._post(Ended(self, why or _how(code) + _last_line(self._log, self._log_start)))
+
+
+def command() -> list[str]:
+    """The worker's command line; PUNCHIN_WORKER overrides it in tests."""
+    override = os.environ.get("PUNCHIN_WORKER")
+    words = shlex.split(override) if override else [sys.executable, "-m", "punchin.engine.worker"]
+    if sys.platform != "linux":
+        return words  # there a worker ends when its stdin does
+    launcher = Path(__file__).with_name("launch.py")
+    return [sys.executable, "-I", "-S", str(launcher), str(os.getpid()), *words]
+
+
+def _open_log(path: Path) -> BinaryIO:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
+        path.replace(path.with_suffix(".old"))
+    return path.open("ab")
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"exit status {code}"
+    return f"signal {signal.Signals(-code).name}" + (", perhaps out of memory" if code == -signal.SIGKILL else "")
+
+
+def _last_line(log: Path, start: int) -> str:
+    with contextlib.suppress(OSError), log.open("rb") as file:
+        file.seek(max(start, file.seek(0, os.SEEK_END) - 4096))
+        lines = file.read().decode("utf-8", "replace").strip().splitlines()
+        if lines:
+            return f": {lines[-1].strip()[:300]}"
+    return ""

@@ -1,0 +1,74 @@
+"""How a client finds the daemon: one file of mode 0600 in a folder of mode 0700, written when the daemon is ready."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from punchin.protocol import home
+from punchin.protocol.errors import Refused
+
+
+class Connection(Struct, frozen=True, kw_only=True):
+    """What the file holds. `server_key` is CURVE's, in Z85; "" where the sockets are ipc in the private folder."""
+
+    control: str
+    events: str
+    data: str
+    instance: str
+    pid: int
+    version: str
+    protocol: int
+    started_ns: int
+    server_key: str = ""
+
+
+def folder() -> Path:
+    """The private folder of sockets, locks and the connection file. Raises Refused if it is another user's."""
+    path = home.runtime()
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if sys.platform != "win32":
+        found = path.stat()
+        if found.st_uid != os.getuid():
+            raise Refused(f"{path} belongs to user {found.st_uid}, not to {os.getuid()}", "set PUNCHIN_HOME")
+        if stat.S_IMODE(found.st_mode) != 0o700:
+            path.chmod(0o700)
+    return path
+
+
+def file() -> Path:
+    """The connection file."""
+    return folder() / "daemon.json"
+
+
+def daemon_lock() -> Path:
+    """Held by the daemon as long as it lives."""
+    return folder() / "daemon.lock"
+
+
+def spawn_lock() -> Path:
+    """Held by a client while it starts a daemon."""
+    return folder() / "spawn.lock"
+
+
+def write(connection: Connection) -> None:
+    """Make the daemon findable: all of the file at once, readable by its user alone."""
+    path = file()
+    temporary = path.with_name(f"daemon.json.{os.getpid()}")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    with os.fdopen(fd, "wb") as out:
+        out.write(msgspec.json.encode(connection))
+    temporary.replace(path)
+
+
+def read() -> Connection | None:
+    """What the last daemon wrote; None if there is nothing, or nothing readable. It may be dead since."""
+    try:
+        return msgspec.json.decode(file().read_bytes(), type=Connection)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None

@@ -1,0 +1,78 @@
+"""A lock of the operating system on a file: the one truth about who is alive. It goes with its holder's process."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+_POLL_S = 0.02  # the system offers no wait with a deadline
+
+
+class Lock:
+    """A held lock; `release` or the end of the process frees it. Made by `take`."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def release(self) -> None:
+        """Free the lock. The file stays: removing it would let two processes hold two files of one name."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def take(path: Path, wait_s: float = 0.0) -> Lock | None:
+    """The lock on `path`, or None if another process holds it for longer than `wait_s` seconds."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    until = time.monotonic() + wait_s
+    while not _try_exclusive(fd):
+        if time.monotonic() >= until:
+            os.close(fd)
+            return None
+        time.sleep(_POLL_S)
+    return Lock(fd)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a living process holds the lock. Looking does not keep others from taking it but for an instant."""
+    try:
+        fd = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _try_shared(fd)
+    finally:
+        os.close(fd)
+
+
+if sys.platform == "win32":
+
+    def _try_exclusive(fd: int) -> bool:
+        try:
+            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+    _try_shared = _try_exclusive
+else:
+
+    def _try_exclusive(fd: int) -> bool:
+        return _try(fd, fcntl.LOCK_EX)
+
+    def _try_shared(fd: int) -> bool:
+        return _try(fd, fcntl.LOCK_SH)  # two that look do not see each other
+
+    def _try(fd: int, kind: int) -> bool:
+        try:
+            fcntl.flock(fd, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
