@@ -42,6 +42,8 @@ class Request:
     seed: of the first take; the others count on from it.
     level: whether a take's loudness is matched to what it replaces.
     pre_fx, return_fx: plug-in chains (TOML) for what the model hears and for the take.
+    job_id: the caller's own name for the job, so that a request which is made again finds its job instead of asking
+    twice; further rolls add -2, -3. None makes new ones.
     """
 
     task: Task
@@ -62,6 +64,7 @@ class Request:
     out: Path | None = None
     pre_fx: Path | None = None
     return_fx: Path | None = None
+    job_id: str | None = None
 
     @property
     def is_audio(self) -> bool:

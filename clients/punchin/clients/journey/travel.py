@@ -89,9 +89,13 @@ class Journey:
             self._tell(bad, order)
 
     def _make(self, order: Order, plan: Plan) -> JobRecord:
-        record = self.client.submit(order, plan.encode())
+        record = self.client.submit(order, plan.encode(), self._job_id(plan))
         self.listener.say(f"job {record.id}")
         return wait(self.client, record.id, self.listener)
+
+    def _job_id(self, plan: Plan) -> str | None:
+        own = self.request.job_id
+        return own if own is None or plan.attempt == 1 else f"{own}-{plan.attempt}"
 
     def _roll(self, record: JobRecord, index: int, plan: Plan) -> Rolled:
         return _rolled(self.client, self.captured, plan, record, index, plan.attempt, self.listener)
