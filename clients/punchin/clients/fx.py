@@ -13,10 +13,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 
 from punchin.protocol import hostlink
 from punchin.protocol.errors import PunchinError, Refused
@@ -98,6 +98,18 @@ def apply(
         raise failed from error
 
 
+def run_host(words: Sequence[str], out: TextIO) -> int:
+    """Let a plugin host do something for people: `list`, `play FILE`. Returns its exit code; errors it tells itself."""
+    with subprocess.Popen([*_command(), *words], stdout=subprocess.PIPE, text=True) as process:
+        out.writelines(cast(TextIO, process.stdout))
+    return process.returncode
+
+
+def _command() -> list[str]:
+    override = os.environ.get("PUNCHIN_PLUGIN_HOST")  # fault tests put a host of their own here
+    return shlex.split(override) if override else [sys.executable, "-m", "punchin.plugin_host"]
+
+
 def _made(target: Path, channels: int, frames: int) -> Audio:
     import numpy as np
 
@@ -134,8 +146,7 @@ class _Host:
         self.chain, self.timeout_s = chain, timeout_s
         self.effect = ""  # what it last said it works on
         self.noise = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
-        override = os.environ.get("PUNCHIN_PLUGIN_HOST")
-        command = shlex.split(override) if override else [sys.executable, "-m", "punchin.plugin_host"]
+        command = _command()
         pipe = subprocess.PIPE
         try:
             self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.noise)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from punchin.plugin_host.effects import EFFECTS
+from punchin.plugin_host.effects import EFFECTS, parameters
 from punchin.protocol.errors import PunchinError
 
 
@@ -15,7 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m punchin.plugin_host", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", metavar="list | play")
     listing = verbs.add_parser("list", help="the effects a chain may name, their parameters, ranges and [defaults]")
-    listing.add_argument("effect", nargs="?", choices=EFFECTS, metavar="EFFECT")
+    listing.add_argument("effect", nargs="?", metavar="EFFECT", help="only this one")
     playing = verbs.add_parser("play", help="play an audio file")
     playing.add_argument("file", type=Path)
     playing.add_argument("--device", help="name of the output device [the system's own]")
@@ -46,7 +46,7 @@ def _list(effect: str | None) -> str:
     lines: list[str] = []
     for name in [effect] if effect else EFFECTS:
         lines.append(name)
-        lines += [f"  {key} = {parameter}" for key, parameter in EFFECTS[name].items()]
+        lines += [f"  {key} = {parameter}" for key, parameter in parameters(name).items()]
     return "\n".join(lines)
 
 

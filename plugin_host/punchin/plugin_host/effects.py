@@ -183,11 +183,16 @@ EFFECTS: Mapping[str, Mapping[str, Parameter]] = {
 }
 
 
-def read_values(effect: str, values: Mapping[str, Any], folder: Path) -> dict[str, float | bool | str]:
-    """The values of a built-in effect, checked. Raises Refused, which lists what exists."""
+def parameters(effect: str) -> Mapping[str, Parameter]:
+    """What an effect takes. Raises Refused, which lists the effects there are."""
     if effect not in EFFECTS:
         raise Refused(f'no effect "{effect}"; there are {", ".join(EFFECTS)}', _meant(effect, EFFECTS))
-    known = EFFECTS[effect]
+    return EFFECTS[effect]
+
+
+def read_values(effect: str, values: Mapping[str, Any], folder: Path) -> dict[str, float | bool | str]:
+    """The values of a built-in effect, checked. Raises Refused, which lists what exists."""
+    known = parameters(effect)
     for name in values:
         if name not in known:
             there = "; ".join(f"{key}: {parameter}" for key, parameter in known.items()) or "none"

@@ -39,6 +39,10 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
         Verb("cancel", "stop a job", "jobs"),
         Verb("land", "put a finished job's takes where they were meant to go", "jobs"),
     ),
+    "Listen": (
+        Verb("play", "hear a file or a job's take", "effects"),
+        Verb("fx", "effects there are; check a chain of them, or apply one to a file", "effects"),
+    ),
     "Daemon": (
         Verb("serve", "run the daemon here (others start it when they need it)", "service"),
         Verb("stop", "end the daemon", "service"),
