@@ -83,3 +83,17 @@ def test_a_plugin_keeps_places_despite_its_latency(tmp_path):
     badgain.build(tmp_path)
     made = fx.apply(chain(tmp_path, '[[effect]]\nvst3 = "BadGain.vst3"\ngain = 0.5\n'), noise(2), RATE_HZ)
     np.testing.assert_array_equal(made, noise(2) / 2)  # it reports 64 samples: the first and the last are in place
+
+
+@pytest.mark.real
+def test_a_mono_plugin_takes_each_side(tmp_path):
+    badgain.build(tmp_path, sides=1)
+    made = fx.apply(chain(tmp_path, '[[effect]]\nvst3 = "BadGain.vst3"\ngain = 0.5\n'), noise(2), RATE_HZ)
+    np.testing.assert_array_equal(made, noise(2) / 2)
+
+
+@pytest.mark.real
+def test_a_stereo_plugin_refuses_mono(tmp_path):
+    badgain.build(tmp_path)
+    with pytest.raises(fx.EffectFailed, match=r"BadGain \(1 of 1\): .*does not support 1-channel"):
+        fx.apply(chain(tmp_path, '[[effect]]\nvst3 = "BadGain.vst3"\n'), noise(1), RATE_HZ)

@@ -1,4 +1,4 @@
-// A gain with 64 samples of latency that can also do what bad plug-ins do: crash, hang, or make no numbers.
+// A gain with 64 samples of latency that can also do what bad plug-ins do: crash, hang, or make no numbers. SIDES: how many channels.
 #include "DistrhoPlugin.hpp"
 #include <cmath>
 #include <cstdlib>
@@ -9,7 +9,7 @@ START_NAMESPACE_DISTRHO
 class BadGain : public Plugin {
     enum { kGain, kMode, kCount };
     static const uint32_t delay = 64;
-    float gain = 1, mode = 0, line[2][delay] = {};
+    float gain = 1, mode = 0, line[SIDES][delay] = {};
     uint32_t at = 0;
 
 public:
@@ -44,7 +44,7 @@ protected:
         if (what == 1) *static_cast<volatile int*>(nullptr) = 1;
         while (what == 2) sleep(1);
         for (uint32_t i = 0; i < frames; ++i, at = (at + 1) % delay)
-            for (int side = 0; side < 2; ++side) {
+            for (int side = 0; side < SIDES; ++side) {
                 const float now = in[side][i];
                 out[side][i] = what == 3 ? NAN : line[side][at] * gain;
                 line[side][at] = now;
