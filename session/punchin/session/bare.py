@@ -133,12 +133,13 @@ class FileTarget:
         if first.exists() and first.samefile(path):
             raise Refused(f"-o {first} is the session itself, which is never written", "choose another name")
         written: list[Path] = []
+        replaced = first.exists()
         try:
             for take in takes:
-                file = first if not written else free_name(first.with_name(f"{first.stem}-2{first.suffix}"))
+                file = first if not written else free_name(first)
                 written.append(audiofile.write(file, take.placed.after, self.rate_hz, self.subtype))
         except BaseException:
-            for file in written:
+            for file in written[1:] if replaced else written:
                 file.unlink(missing_ok=True)
             raise
         return Landing(first, tuple(written))

@@ -241,11 +241,7 @@ def _written_path(target: RppTarget, file: Path, moved: bool) -> str:
 def _add_provenance(target: RppTarget, takes: Sequence[LandingTake], guids: Sequence[str], edits: Edits) -> None:
     """One line a take in the project's own store, by the take's GUID: what GetProjExtState("PUNCHIN", GUID) returns."""
     document = target.session.project.document
-    entries = [
-        f"{guid} {quote(json.dumps(dict(take.provenance), ensure_ascii=True, sort_keys=True))}"
-        for take, guid in zip(takes, guids, strict=True)
-        if take.provenance
-    ]
+    entries = [f"{guid} '{_one_line_json(take)}'" for take, guid in zip(takes, guids, strict=True) if take.provenance]
     if not entries:
         return
     root = document.root
@@ -259,6 +255,11 @@ def _add_provenance(target: RppTarget, takes: Sequence[LandingTake], guids: Sequ
         edits.insert(store.last, lines)
     else:
         edits.insert(root.last, ["  <EXTSTATE", *lines, "  >"])
+
+
+def _one_line_json(take: LandingTake) -> str:
+    """JSON in ASCII without apostrophes, so that it stands between two of them as it is."""
+    return json.dumps(dict(take.provenance), ensure_ascii=True, sort_keys=True).replace("'", "\\u0027")
 
 
 def _point_back(target: RppTarget, edits: Edits) -> None:

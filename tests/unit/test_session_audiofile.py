@@ -1,0 +1,104 @@
+"""Files in, arrays out, and back without a bit lost; what cannot be read or written says so."""
+
+import os
+import stat
+
+import numpy as np
+import pytest
+import soundfile
+
+from punchin.protocol.errors import PunchinError, Refused
+from punchin.session import audiofile
+
+
+@pytest.mark.parametrize(
+    ("name", "subtype", "dtype"),
+    [
+        ("a.wav", "PCM_U8", "int16"),
+        ("a.wav", "PCM_16", "int16"),
+        ("a.wav", "PCM_24", "int32"),
+        ("a.wav", "PCM_32", "int32"),
+        ("a.wav", "FLOAT", "float32"),
+        ("a.wav", "DOUBLE", "float64"),
+        ("a.flac", "PCM_16", "int16"),
+        ("a.flac", "PCM_24", "int32"),
+        ("a.aiff", "PCM_24", "int32"),
+    ],
+)
+def test_every_bit_survives_reading_and_writing(tmp_path, name, subtype, dtype):
+    rng = np.random.default_rng(1)
+    samples = rng.uniform(-1, 1, (5000, 2))
+    if dtype.startswith("int"):
+        info = np.iinfo(dtype)
+        samples = rng.integers(info.min, info.max, (5000, 2), dtype=dtype, endpoint=True)
+        samples[0] = info.min, info.max
+    soundfile.write(tmp_path / name, samples, 44_100, subtype=subtype)
+    audio, rate_hz = audiofile.read_exact(tmp_path / name)
+    assert (audio.shape, rate_hz) == ((2, 5000), 44_100)
+    again = audiofile.write(tmp_path / ("again" + name), audio, rate_hz, subtype)
+    first = soundfile.read(tmp_path / name, dtype=dtype)[0]
+    assert np.array_equal(first, soundfile.read(again, dtype=dtype)[0])
+    assert soundfile.info(again).subtype == subtype
+
+
+def test_a_part_of_a_file(tmp_path):
+    samples = np.arange(100, dtype=np.float32) / 100
+    soundfile.write(tmp_path / "a.wav", samples, 48_000, subtype="FLOAT")
+    assert audiofile.info(tmp_path / "a.wav") == audiofile.AudioInfo(48_000, 1, 100, "WAV", "FLOAT")
+    np.testing.assert_array_equal(audiofile.read(tmp_path / "a.wav", 10, 5)[0], samples[None, 10:15])
+    assert audiofile.read(tmp_path / "a.wav", 98, 50)[0].shape == (1, 2)
+    assert audiofile.read(tmp_path / "a.wav", 500, 5)[0].shape == (1, 0)
+
+
+def test_integers_are_rounded_and_clipped_at_full_scale(tmp_path):
+    path = audiofile.write(tmp_path / "a.wav", np.array([[2.0, -2.0, 0.6 / 32768, 0.0]]), 48_000, "PCM_16")
+    assert soundfile.read(path, dtype="int16")[0].tolist() == [32767, -32768, 1, 0]
+
+
+def test_what_cannot_be_read_is_refused_with_its_path(tmp_path):
+    with pytest.raises(Refused, match=r"missing: .*none\.wav"):
+        audiofile.read(tmp_path / "none.wav")
+    (tmp_path / "junk.wav").write_bytes(os.urandom(1000))
+    with pytest.raises(Refused, match=r"not readable: .*junk\.wav"):
+        audiofile.info(tmp_path / "junk.wav")
+    with pytest.raises(Refused, match="missing"):
+        audiofile.info(tmp_path)
+
+
+def test_what_cannot_be_written_is_refused(tmp_path):
+    audio = np.zeros((1, 10), dtype=np.float32)
+    with pytest.raises(Refused, match=r"cannot write \.mp3"):
+        audiofile.write(tmp_path / "a.mp3", audio, 48_000)
+    with pytest.raises(Refused, match="FLAC cannot hold FLOAT"):
+        audiofile.write(tmp_path / "a.flac", audio, 48_000, "FLOAT")
+    with pytest.raises(PunchinError, match="No such file") as failed:
+        audiofile.write(tmp_path / "no" / "a.wav", audio, 48_000)
+    assert failed.value.exit_code == 1
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path, monkeypatch):
+    path = audiofile.write(tmp_path / "a.wav", np.ones((1, 10), dtype=np.float32) / 2, 48_000)
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for write in (
+        lambda: audiofile.write(path, np.zeros((1, 10)), 48_000),
+        lambda: audiofile.write_bytes(path, b"x"),
+    ):
+        with pytest.raises(PunchinError, match="No space left") as failed:
+            write()
+        assert "make room" in failed.value.hint
+        assert path.read_bytes() == before
+        assert [p.name for p in tmp_path.iterdir()] == ["a.wav"]
+
+
+def test_new_files_are_as_readable_as_any_other(tmp_path):
+    old = os.umask(0o022)
+    try:
+        path = audiofile.write(tmp_path / "a.wav", np.zeros((1, 10)), 48_000)
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644

@@ -1,0 +1,139 @@
+"""A bare audio file as a session: the take comes back in a file that equals it everywhere else."""
+
+import hashlib
+
+import mido
+import numpy as np
+import pytest
+import soundfile
+from rppmaker import media, noise
+
+from punchin.protocol.errors import Refused
+from punchin.session.document import LandingTake, land, open_session
+
+RATE = 44_100
+
+
+def aimed(path, bars=(2, 3), **how):
+    session = open_session(path, **(how or {"bpm": 120}))
+    return session.target(None, session.region(bars=bars))
+
+
+def window(target):
+    start, end = target.start_frame - target.lead_frames, target.end_frame
+    return target.heard(start / target.rate_hz, end / target.rate_hz)
+
+
+@pytest.mark.parametrize(
+    ("name", "subtype", "channels"),
+    [
+        ("a.wav", "PCM_16", 2),
+        ("a.wav", "PCM_24", 1),
+        ("a.wav", "FLOAT", 2),
+        ("a.wav", "PCM_32", 2),
+        ("a.flac", "PCM_16", 1),
+        ("a.flac", "PCM_24", 2),
+        ("a.aiff", "PCM_16", 2),
+    ],
+)
+def test_the_output_is_the_file_with_the_take_in_it(tmp_path, name, subtype, channels):
+    a = media(tmp_path, name, noise(channels, 8 * RATE), RATE, subtype)
+    path = tmp_path / name
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    target = aimed(path)
+    placed = target.place(window(target) * np.float32(-0.5))
+    result = land(target, [LandingTake(placed, "x")])
+    assert result.output == tmp_path / f"a-punchin{path.suffix}"
+    assert result.take_files == (result.output,)
+    old, new = soundfile.info(path), soundfile.info(result.output)
+    assert (old.samplerate, old.channels, old.frames, old.subtype, old.format) == (
+        new.samplerate,
+        new.channels,
+        new.frames,
+        new.subtype,
+        new.format,
+    )
+    out = soundfile.read(result.output, dtype="float64", always_2d=True)[0].T
+    into, back = placed.fades.into.reach_frames, placed.fades.back.reach_frames
+    assert np.array_equal(out[:, : 2 * RATE - into], a[:, : 2 * RATE - into])
+    assert np.array_equal(out[:, 6 * RATE :], a[:, 6 * RATE :])
+    inside = slice(2 * RATE, 6 * RATE - back)
+    step = {"PCM_16": 2**-15, "PCM_24": 2**-23}.get(subtype, 2**-24)
+    np.testing.assert_allclose(out[:, inside], a[:, inside] * -0.5, atol=step)
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == digest == target.session.sha256
+
+
+def test_identity_nulls(tmp_path):
+    a = media(tmp_path, "a.wav", noise(2, 8 * RATE), RATE, "PCM_16")
+    target = aimed(tmp_path / "a.wav")
+    result = land(target, [LandingTake(target.place(window(target)), "x")], tmp_path / "out.wav")
+    assert np.array_equal(soundfile.read(result.output, dtype="float64", always_2d=True)[0].T, a)
+
+
+def test_several_takes_are_several_files(tmp_path):
+    media(tmp_path, "a.wav", noise(1, 8 * RATE), RATE)
+    target = aimed(tmp_path / "a.wav")
+    takes = [LandingTake(target.place(window(target)), "x")] * 3
+    assert [f.name for f in land(target, takes).take_files] == ["a-punchin.wav", "a-punchin-2.wav", "a-punchin-3.wav"]
+    assert [f.name for f in land(target, takes[:1]).take_files] == ["a-punchin-4.wav"]
+
+
+def test_the_last_bar_ends_with_the_file(tmp_path):
+    media(tmp_path, "a.wav", noise(1, 8 * RATE - 500), RATE)
+    target = aimed(tmp_path / "a.wav", (4, 4))
+    assert target.end_frame == 8 * RATE - 500
+    assert target.region.end_s == pytest.approx(8 - 500 / RATE)
+
+
+def test_heard_beyond_the_file_is_silence(tmp_path):
+    a = media(tmp_path, "a.wav", noise(1, RATE), RATE)
+    session = open_session(tmp_path / "a.wav", bpm=240)
+    target = session.target(None, session.region(time=(0.2, 0.8)))
+    out = target.heard(-0.5, 2)
+    assert out.shape == (2, round(2 * RATE) - round(-0.5 * RATE))
+    assert np.array_equal(out[:, RATE // 2 : RATE // 2 + RATE], a[[0, 0]].astype(np.float32))
+    assert not out[:, : RATE // 2].any()
+    assert not out[:, RATE // 2 + RATE :].any()
+
+
+def test_a_tempo_map_gives_the_bars(tmp_path):
+    media(tmp_path, "a.wav", noise(1, 8 * RATE), RATE)
+    file = mido.MidiFile()
+    file.tracks.append(mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(240))]))
+    file.save(tmp_path / "map.mid")
+    target = aimed(tmp_path / "a.wav", (2, 2), tempo_map=tmp_path / "map.mid")
+    assert (target.start_frame, target.end_frame) == (RATE, 2 * RATE)
+
+
+def test_a_signature_gives_the_bars(tmp_path):
+    media(tmp_path, "a.wav", noise(1, 8 * RATE), RATE)
+    target = aimed(tmp_path / "a.wav", (2, 2), bpm=120, signature=(7, 8))
+    assert (target.region.start_s, target.region.end_s) == (1.75, 3.5)
+
+
+def test_what_a_bare_file_cannot_be_is_refused(tmp_path):
+    media(tmp_path, "a.wav", noise(1, 8 * RATE), RATE)
+    media(tmp_path, "six.wav", noise(6, 100), RATE)
+    (tmp_path / "a.mp3").write_bytes(b"")
+    path = tmp_path / "a.wav"
+    region = open_session(path, bpm=120).region(bars=(1, 2))
+    for says, call in (
+        ("needs one tempo", lambda: open_session(path)),
+        ("needs one tempo", lambda: open_session(path, 120, tmp_path / "x.mid")),
+        ("tempo of 0 to 0 bpm", lambda: open_session(path, 0)),
+        ("time signature of 0/4", lambda: open_session(path, 120, signature=(0, 4))),
+        ("is missing", lambda: open_session(tmp_path / "none.wav", 120)),
+        ("is no session", lambda: open_session(tmp_path / "a.mp3", 120)),
+        ("has 6 channels, allowed is 1 to 2", lambda: open_session(tmp_path / "six.wav", 120)),
+        ("without tracks", lambda: open_session(path, 120).target("Keys", region)),
+        ("no lane to land on", lambda: open_session(path, 120).target(None, region, "lane")),
+        ("outside the session, which has 4 bars", lambda: aimed(path, (4, 5))),
+        ("never written", lambda: land(aimed(path), [LandingTake(aimed(path).place(window(aimed(path))), "x")], path)),
+        ("is no .wav", lambda: land(aimed(path), [LandingTake(aimed(path).place(window(aimed(path))), "x")], "x.flac")),
+    ):
+        with pytest.raises(Refused, match=says) as refused:
+            call()
+        assert refused.value.hint or "of 0" in says
+    (tmp_path / "p.rpp").write_text('<REAPER_PROJECT 0.1 "7" 1\n>\n')
+    with pytest.raises(Refused, match="tempo of its own"):
+        open_session(tmp_path / "p.rpp", bpm=120)

@@ -1,0 +1,349 @@
+"""Takes into projects: what the new text says, what the new files hold, and that nothing else moved."""
+
+import difflib
+import json
+import re
+
+import numpy as np
+import pytest
+import rpp as oracle
+import soundfile
+from rppmaker import item, media, noise, project, source_of, track
+
+from punchin.protocol.errors import PunchinError, Refused
+from punchin.session import audiofile
+from punchin.session.document import LandingTake, land, open_session
+
+RATE = 48_000
+KEYS = r"Media\keys.wav"
+
+
+def aimed(path, region=(2.0, 4.0), how="take", name="Keys"):
+    session = open_session(path)
+    return session.target(name, session.region(time=region), how)
+
+
+def window(target):
+    lead_s = target.lead_frames / target.rate_hz
+    start_s = target.origin_s + target.start_frame / target.rate_hz
+    return target.heard(start_s - lead_s, target.origin_s + target.end_frame / target.rate_hz)
+
+
+def landed(target, *, change=1.0, names=("punchin 7",), out=None, provenance=None):
+    placed = target.place((window(target) * np.float32(change)).astype(np.float32))
+    return land(target, [LandingTake(placed, name, provenance or {}) for name in names], out)
+
+
+def played(path, seconds, rate_hz=RATE, name="Keys"):
+    """What a track of a project plays, by a reading of it that shares nothing with the code under test."""
+    tree = oracle.loads(path.read_text("utf-8").replace("\r\n", "\n"))
+    out = np.zeros((2, round(seconds * rate_hz)))
+    tracks = [t for t in tree.findall("TRACK") if next(c for c in t.children if c[0] == "NAME")[1].startswith(name)]
+    for one in (i for t in tracks for i in t.findall("ITEM")):
+        takes, active = [[]], 0
+        for child in one.children:
+            words = [child] if isinstance(child, str) else child  # a line of one word is a string
+            if isinstance(words, list) and words[0] == "TAKE":
+                takes.append([])
+                active = len(takes) - 1 if "SEL" in words else active
+            takes[-1].append(child)
+        own = {c[0]: c[1:] for c in takes[0] if isinstance(c, list)}
+        lines = {c[0]: c[1:] for c in takes[active] if isinstance(c, list)}
+        if own["MUTE"][0] == "1":
+            continue
+        source = next(c for c in takes[active] if not isinstance(c, list) and c.tag == "SOURCE")
+        file = path.parent / next(c for c in source.children if c[0] == "FILE")[1].replace("\\", "/")
+        audio = soundfile.read(file, dtype="float64", always_2d=True)[0].T
+        start, length = float(own["POSITION"][0]), float(own["LENGTH"][0])
+        offset, gain = float(lines.get("SOFFS", ["0"])[0]), float(own["VOLPAN"][0])
+        gain *= float(lines["VOLPAN"][2] if active == 0 else lines["TAKEVOLPAN"][1])
+        first, n = round(start * rate_hz), round((start + length) * rate_hz) - round(start * rate_hz)
+        piece = audio[:, round(offset * rate_hz) :][:, :n] * gain
+        t = np.arange(piece.shape[1]) / rate_hz
+        for line, into in (("FADEIN", t), ("FADEOUT", length - t)):
+            fade = max(float(own[line][1]), float(own[line][2]))
+            if fade:
+                piece = piece * np.clip(into / fade, 0, 1)
+        out[:, first : first + piece.shape[1]] += piece
+    return out
+
+
+def test_a_take_on_the_one_item_only_adds_lines(tmp_path):
+    media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
+    second = "      TAKE SEL\n      NAME two\n      TAKEVOLPAN 0 1 -1\n      SOFFS 0\n" + source_of(KEYS)
+    path = project(tmp_path, track("Keys", item(0, 8, KEYS, takes=second, VOLPAN="0.7 0 1 -1")))
+    before = path.read_bytes()
+    result = landed(aimed(path), names=("punchin 7", 'say "8"'))
+    assert path.read_bytes() == before
+    assert result.output == tmp_path / "song-punchin.rpp"
+    old, new = before.splitlines(keepends=True), result.output.read_bytes().splitlines(keepends=True)
+    assert all(line.endswith(b"\r\n") for line in new)
+    changes = [op for op in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes() if op[0] != "equal"]
+    assert [op[0] for op in changes] == ["replace", "insert"]
+    assert old[changes[0][1]] == b"      TAKE SEL\r\n"
+    assert new[changes[0][3]] == b"      TAKE\r\n"
+    tree = oracle.loads(result.output.read_text().replace("\r\n", "\n"))
+    children = [[c] if isinstance(c, str) else c for c in tree.find("TRACK").find("ITEM").children]
+    lines = [c for c in children if isinstance(c, list)]
+    assert [c for c in lines if c[0] == "TAKE"] == [["TAKE"], ["TAKE", "SEL"], ["TAKE"]]
+    assert [c[1] for c in lines if c[0] == "NAME"] == ["item one", "two", "punchin 7", 'say "8"']
+    assert [f.name for f in result.take_files] == ["Keys-punchin-7.wav", "Keys-say-8.wav"]
+    assert soundfile.info(result.take_files[0]).subtype == "PCM_24"
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
+def test_what_came_back_as_it_went_nulls_over_the_whole_file(tmp_path, subtype):
+    a = media(tmp_path, "Media/keys.wav", noise(2, 8 * RATE), subtype=subtype)
+    path = project(tmp_path, track("Keys", item(0.5, 7, KEYS, SOFFS="0.25", VOLPAN="0.6 0.3 0.9 -1")))
+    result = landed(aimed(path))
+    take = soundfile.read(result.take_files[0], dtype="float64", always_2d=True)[0].T
+    assert np.array_equal(take, a[:, RATE // 4 : RATE // 4 + 7 * RATE])
+
+
+def test_outside_stays_bit_exact_and_inside_is_the_take_without_the_gain(tmp_path):
+    a = media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
+    path = project(tmp_path, track("Keys", item(0, 8, KEYS, VOLPAN="0.5 0 1 -1")))
+    target = aimed(path)
+    new = noise(1, 2 * RATE + target.lead_frames, 9)[[0, 0]].astype(np.float32)
+    placed = target.place(new)
+    result = land(target, [LandingTake(placed, "x")])
+    take = soundfile.read(result.take_files[0], dtype="float64", always_2d=True)[0].T
+    into, back = placed.fades.into.reach_frames, placed.fades.back.reach_frames
+    assert take.shape == a.shape
+    assert np.array_equal(take[:, : 2 * RATE - into], a[:, : 2 * RATE - into])
+    assert np.array_equal(take[:, 4 * RATE :], a[:, 4 * RATE :])
+    inside = take[0, 2 * RATE : 4 * RATE - back]
+    np.testing.assert_allclose(inside, new[0, target.lead_frames :][: len(inside)] / 0.5, atol=2**-23)
+
+
+def test_the_project_with_the_take_plays_what_was_heard(tmp_path):
+    media(tmp_path, "Media/keys.wav", noise(2, 8 * RATE))
+    path = project(tmp_path, track("Keys", item(0.5, 7, KEYS, SOFFS="0.25", VOLPAN="0.6 0 0.9 -1")))
+    old = played(path, 8)
+    result = landed(aimed(path), change=0.5)
+    new = played(result.output, 8)
+    inside = slice(round(2.01 * RATE), round(3.9 * RATE))
+    np.testing.assert_allclose(new[:, inside], old[:, inside] / 2, atol=1e-6)
+    assert np.array_equal(new[:, : RATE * 19 // 10], old[:, : RATE * 19 // 10])
+    assert np.array_equal(new[:, 4 * RATE :], old[:, 4 * RATE :])
+
+
+def overlapped(tmp_path):
+    media(tmp_path, "Media/keys.wav", noise(2, 8 * RATE, 1))
+    media(tmp_path, "Media/b.wav", noise(2, 8 * RATE, 2))
+    return project(
+        tmp_path,
+        track(
+            "Keys",
+            item(0, 3, KEYS, FADEOUT="0 0.01 0.5 0 0 0 0"),
+            item(2.5, 5, r"Media\b.wav", FADEIN="0 0.01 0.5 0 0 0 0", VOLPAN="0.5 0 1 -1"),
+        ),
+    )
+
+
+def test_several_items_are_split_and_muted_and_one_new_item_plays(tmp_path):
+    path = overlapped(tmp_path)
+    old = played(path, 8)
+    target = aimed(path)
+    assert "split and muted" in target.landing
+    result = landed(target, change=0.5)
+    new = played(result.output, 8)
+    inside = slice(round(2.01 * RATE), round(3.9 * RATE))
+    np.testing.assert_allclose(new[:, inside], old[:, inside] / 2, atol=1e-6)
+    for outside in (slice(0, round(1.94 * RATE)), slice(4 * RATE, 8 * RATE)):
+        np.testing.assert_allclose(new[:, outside], old[:, outside], atol=1e-12)
+    tree = oracle.loads(result.output.read_text().replace("\r\n", "\n"))
+    items = tree.find("TRACK").findall("ITEM")
+    muted = [i for i in items if ["MUTE", "1", "0"] in i.children]
+    assert (len(items), len(muted)) == (5, 2)
+    guids = re.findall(r"^\s+I?GUID (\{.*\})", result.output.read_text(), re.M)
+    fresh = [guid for guid in guids if not guid.startswith("{11111111")]
+    assert len(fresh) == len(set(fresh)) == 6  # three parts and an item more; the two first parts keep theirs
+
+
+def test_identity_nulls_through_a_split(tmp_path):
+    path = overlapped(tmp_path)
+    new = played(landed(aimed(path)).output, 8)
+    np.testing.assert_allclose(new, played(path, 8), atol=2**-23)
+
+
+def test_a_fade_across_an_edge_moves_the_cut_past_it(tmp_path):
+    media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE, 1))
+    media(tmp_path, "Media/b.wav", noise(1, 8 * RATE, 2))
+    path = project(
+        tmp_path,
+        track(
+            "Keys",
+            item(0, 3, KEYS, FADEIN="0 2.5 0 0 0 0 0"),
+            item(3, 1.25, r"Media\b.wav", FADEOUT="0 0.5 0 0 0 0 0"),
+        ),
+    )
+    target = aimed(path, (2.0, 4.0))
+    assert target.first_frame == 0
+    assert target.stop_frame == round(4.25 * RATE)
+    result = landed(target)
+    np.testing.assert_allclose(played(result.output, 5), played(path, 5), atol=2**-22)
+
+
+def test_a_neighbours_crossfade_does_not_keep_a_take_off_its_item(tmp_path):
+    media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE, 1), subtype="FLOAT")
+    media(tmp_path, "Media/b.wav", noise(1, 8 * RATE, 2), subtype="FLOAT")
+    fade = "0 0 0.02 0 0 0 0"
+    path = project(
+        tmp_path,
+        track(
+            "Keys",
+            item(0, 2.01, KEYS, FADEOUT=fade),
+            item(1.99, 2.02, r"Media\b.wav", FADEIN=fade, FADEOUT=fade),
+            item(3.99, 4, KEYS, FADEIN=fade),
+        ),
+    )
+    target = aimed(path)
+    assert target.landing == "a take on the item"
+    old, new = played(path, 8), played(landed(target, change=0.5).output, 8)
+    inside = slice(2 * RATE, round(3.93 * RATE))
+    np.testing.assert_allclose(new[:, inside], old[:, inside] / 2, atol=1e-6)
+    np.testing.assert_allclose(played(landed(target).output, 8), old, atol=1e-7)
+
+
+def test_a_gain_too_low_to_divide_by_keeps_the_original_and_is_counted(tmp_path):
+    a = media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
+    path = project(tmp_path, track("Keys", item(0, 8, KEYS, FADEIN="0 4 0 0 0 0 0")))
+    target = aimed(path, (0.0, 2.0))
+    placed = target.place(window(target) * np.float32(0.5))
+    low = round(10 ** (-36 / 20) * 4 * RATE)
+    assert placed.held_frames == pytest.approx(low, abs=1)
+    assert np.array_equal(placed.after[0, 1 : low - 1], a[0, 1 : low - 1].astype(np.float32))
+
+
+def test_a_region_without_an_item_gets_one(tmp_path):
+    media(tmp_path, "Media/keys.wav", noise(2, 2 * RATE))
+    path = project(tmp_path, track("Keys", item(0, 1.5, KEYS), item(5, 1.5, KEYS)), track("Bass"))
+    for how in ("take", "split"):
+        target = aimed(path, how=how)
+        new = noise(2, 2 * RATE + target.lead_frames, 5).astype(np.float32)
+        result = land(target, [LandingTake(target.place(new), "x")])
+        inside = slice(2 * RATE, round(3.9 * RATE))
+        np.testing.assert_allclose(
+            played(result.output, 8)[:, inside], new[:, target.lead_frames :][:, : inside.stop - 2 * RATE], atol=2**-23
+        )
+        np.testing.assert_array_equal(played(result.output, 8)[:, : 3 * RATE // 2], played(path, 8)[:, : 3 * RATE // 2])
+
+
+def test_sums_over_full_scale_are_kept_as_float(tmp_path):
+    media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE, level=0.9), subtype="PCM_24")
+    path = project(tmp_path, track("Keys", item(0, 8, KEYS), item(0, 8, KEYS)))
+    result = landed(aimed(path))
+    assert soundfile.info(result.take_files[0]).subtype == "FLOAT"
+    np.testing.assert_allclose(played(result.output, 8), played(path, 8), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("subtype", "made"), [("PCM_16", "PCM_24"), ("FLOAT", "FLOAT"), ("DOUBLE", "DOUBLE"), ("PCM_32", "PCM_32")]
+)
+def test_take_files_keep_the_sources_depth_exactly(tmp_path, subtype, made):
+    a = media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE), subtype=subtype)
+    path = project(tmp_path, track("Keys", item(0, 8, KEYS)))
+    file = landed(aimed(path)).take_files[0]
+    assert soundfile.info(file).subtype == made
+    take = soundfile.read(file, dtype="float64", always_2d=True)[0].T
+    outside = np.r_[0 : round(1.94 * RATE), 4 * RATE : 8 * RATE]
+    assert np.array_equal(take[:, outside], a[:, outside])
+    np.testing.assert_allclose(take, a, atol=2**-25)  # the fades are made in float32
+
+
+def test_flac_projects_get_flac_takes(tmp_path):
+    a = media(tmp_path, "Media/keys.flac", noise(1, 8 * RATE))
+    path = project(tmp_path, track("Keys", item(0, 8, source_of("Media/keys.flac", "FLAC"))))
+    result = landed(aimed(path))
+    assert result.take_files[0].suffix == ".flac"
+    assert "<SOURCE FLAC" in result.output.read_text()
+    assert np.array_equal(soundfile.read(result.take_files[0], always_2d=True)[0].T, a)
+
+
+def test_names_never_collide_and_out_replaces(tmp_path):
+    media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
+    path = project(tmp_path, track("Keys", item(0, 8, KEYS)))
+    target = aimed(path)
+    outputs = [landed(target) for _ in range(3)]
+    assert [r.output.name for r in outputs] == ["song-punchin.rpp", "song-punchin-2.rpp", "song-punchin-3.rpp"]
+    assert len({r.take_files[0] for r in outputs}) == 3
+    named = tmp_path / "mine.rpp"
+    named.write_text("old")
+    assert landed(target, out=named).output == named
+    assert named.read_bytes().startswith(b"<REAPER_PROJECT")
+
+
+def test_an_output_elsewhere_still_finds_its_media(tmp_path):
+    media(tmp_path, "song/Media/keys.wav", noise(1, 8 * RATE))
+    path = project(tmp_path / "song", track("Keys", item(0, 8, KEYS)))
+    (tmp_path / "away").mkdir()
+    out = landed(aimed(path), out=tmp_path / "away" / "new.rpp").output
+    files = re.findall(r'FILE "(.*)"', out.read_text())
+    assert files == [str(tmp_path / "song/Media/keys.wav"), str(tmp_path / "song/Media/Keys-punchin-7.wav")]
+    assert open_session(out).end_s == 8
+
+
+def test_the_session_itself_and_wrong_names_are_refused(tmp_path):
+    media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
+    path = project(tmp_path, track("Keys", item(0, 8, KEYS)))
+    before = sorted(tmp_path.rglob("*")), path.read_bytes()
+    for out, says in (
+        (path, "never written"),
+        (tmp_path / "x.wav", "is no .rpp"),
+        (tmp_path / "no/x.rpp", "does not exist"),
+    ):
+        with pytest.raises(Refused, match=says):
+            landed(aimed(path), out=out)
+    assert (sorted(tmp_path.rglob("*")), path.read_bytes()) == before
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
+    media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
+    path = project(tmp_path, track("Keys", item(0, 8, KEYS)))
+    before = sorted(tmp_path.rglob("*")), path.read_bytes()
+
+    def full(path, data):
+        raise audiofile.disk_error(path, OSError(28, "No space left on device"))
+
+    monkeypatch.setattr(audiofile, "write_bytes", full)
+    with pytest.raises(PunchinError, match="No space left on device") as failed:
+        landed(aimed(path), names=("a", "b"))
+    assert failed.value.exit_code == 1
+    assert "make room" in failed.value.hint
+    assert (sorted(tmp_path.rglob("*")), path.read_bytes()) == before
+
+
+def test_provenance_lies_in_the_project_and_beside_the_file(tmp_path):
+    media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
+    store = "  <EXTSTATE\n    <OTHER\n      KEY value\n    >\n  >\n"
+    path = project(tmp_path, track("Keys", item(0, 8, KEYS)), extra=store)
+    made = {"prompt": 'it\'s "warm" `keys`\n\u2192 slow', "seed": 7}
+    result = landed(aimed(path), provenance=made)
+    beside = result.take_files[0].with_name(result.take_files[0].name + ".punchin.json")
+    assert json.loads(beside.read_text()) == made
+    text = result.output.read_text()
+    guid = re.findall(r"GUID (\{.*\})", text)[-1]
+    line = next(line.strip() for line in text.splitlines() if line.strip().startswith(guid))
+    assert json.loads(line.removeprefix(guid).strip()[1:-1]) == made
+    assert text.count("<EXTSTATE") == 1
+    again = landed(aimed(result.output), provenance=made)
+    assert again.output.read_text().count("<PUNCHIN") == 1
+
+
+def test_a_resampled_take_starts_where_its_item_does(tmp_path):
+    t = np.arange(8 * RATE) / RATE
+    media(tmp_path, "Media/keys.wav", 0.5 * np.sin(2 * np.pi * 300 * t)[None], subtype="FLOAT")
+    path = project(tmp_path, track("Keys", item(1, 6, KEYS, SOFFS="0.2", PLAYRATE="0.5 0 0 -1 0 0.0025", LOOP=0)))
+    result = landed(aimed(path))
+    take = soundfile.read(result.take_files[0])[0]
+    middle = np.arange(RATE, 5 * RATE)
+    np.testing.assert_allclose(take[middle], 0.5 * np.sin(2 * np.pi * 300 * (0.2 + 0.5 * middle / RATE)), atol=1e-5)
+    assert "PLAYRATE 1 1 0" in result.output.read_text()
+
+
+def test_a_take_of_the_wrong_length_is_an_error(tmp_path):
+    media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
+    target = aimed(project(tmp_path, track("Keys", item(0, 8, KEYS))))
+    with pytest.raises(PunchinError, match="2 x 100 samples, 2 x 98640 are wanted"):
+        target.place(np.zeros((2, 100), dtype=np.float32))

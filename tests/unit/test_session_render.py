@@ -1,0 +1,253 @@
+"""What items sound like, against the same sum written out by hand in numpy."""
+
+import numpy as np
+import pytest
+from rppmaker import item, media, noise, project, source_of, track
+
+from punchin.protocol.errors import Refused
+from punchin.session.document import open_session
+
+RATE = 48_000
+
+
+def heard(path, start_s, end_s, name="Keys", region=(2.0, 4.0)):
+    session = open_session(path)
+    target = session.target(name, session.region(time=region))
+    return target.heard(start_s, end_s), target
+
+
+def frames(*seconds):
+    return [round(s * RATE) for s in seconds]
+
+
+def test_plain_items_are_their_samples_bit_for_bit(tmp_path):
+    a = media(tmp_path, "Media/a.wav", noise(2, 8 * RATE))
+    path = project(tmp_path, track("Keys", item(0, 8, r"Media\a.wav")))
+    out, target = heard(path, 1, 5)
+    assert np.array_equal(out, a[:, RATE : 5 * RATE].astype(np.float32))
+    assert (target.rate_hz, target.channels, target.subtype, target.notes) == (RATE, 2, "PCM_24", ())
+
+
+def test_offset_volume_pan_and_polarity(tmp_path):
+    a = media(tmp_path, "Media/a.wav", noise(1, 8 * RATE))
+    path = project(tmp_path, track("Keys", item(1, 5, "Media/a.wav", SOFFS="0.5", VOLPAN="0.5 0.25 -0.8 -1")))
+    out, _ = heard(path, 0, 7)
+    wanted = np.zeros((2, 7 * RATE))
+    wanted[:, RATE : 6 * RATE] = a[0, RATE // 2 : RATE // 2 + 5 * RATE] * 0.5 * -0.8
+    wanted[0] *= 0.75  # panned a quarter to the right: the left is lowered
+    np.testing.assert_allclose(out, wanted, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("mode", "mix"),
+    [
+        (0, lambda a: a),
+        (1, lambda a: a[::-1]),
+        (2, lambda a: np.stack([a.mean(axis=0)] * 2)),
+        (3, lambda a: a[[0, 0]]),
+        (4, lambda a: a[[1, 1]]),
+    ],
+)
+def test_channel_modes(tmp_path, mode, mix):
+    a = media(tmp_path, "Media/a.wav", noise(2, 5 * RATE))
+    path = project(tmp_path, track("Keys", item(0, 5, "Media/a.wav", CHANMODE=mode)))
+    np.testing.assert_allclose(heard(path, 0, 5)[0], mix(a), atol=1e-7)
+
+
+def test_linear_fades_and_the_sum_of_a_crossfade(tmp_path):
+    a = media(tmp_path, "Media/a.wav", noise(1, 5 * RATE, 1))
+    b = media(tmp_path, "Media/b.wav", noise(1, 5 * RATE, 2))
+    path = project(
+        tmp_path,
+        track(
+            "Keys",
+            item(0, 3, "Media/a.wav", FADEIN="0 0.5 0 0 0 0 0", FADEOUT="0 0.01 1 0 0 0 0"),  # automatic length wins
+            item(2, 3, "Media/b.wav", FADEIN="0 0.01 1 0 0 0 0"),
+        ),
+    )
+    t = np.arange(5 * RATE) / RATE
+    wanted = np.zeros(5 * RATE)
+    wanted[: 3 * RATE] += a[0, : 3 * RATE] * np.minimum(t / 0.5, 1)[: 3 * RATE] * np.minimum(3 - t, 1)[: 3 * RATE]
+    wanted[2 * RATE :] += b[0, : 3 * RATE] * np.minimum(t - 2, 1)[2 * RATE :]
+    out, target = heard(path, 0, 5)
+    np.testing.assert_allclose(out, np.stack([wanted] * 2), atol=1e-6)
+    assert target.notes == ()
+
+
+@pytest.mark.parametrize("shape", [1, 2, 3, 4, 5, 6, 7])
+def test_curved_fades_rise_from_0_to_1_and_are_noted(tmp_path, shape):
+    media(tmp_path, "Media/a.wav", np.full((1, 5 * RATE), 0.5))
+    path = project(tmp_path, track("Keys", item(0, 5, "Media/a.wav", FADEIN=f"{shape} 3 0 {shape} 0 0 0")))
+    out, target = heard(path, 0, 5)
+    rise = out[0] / 0.5
+    assert rise[0] == pytest.approx(0, abs=1e-6)
+    assert (np.diff(rise) > -1e-6).all()
+    assert rise[3 * RATE] == 1
+    assert f"has shape {shape}" in target.notes[0]
+
+
+def test_loops_wrap_and_unlooped_items_fall_silent(tmp_path):
+    a = media(tmp_path, "Media/a.wav", noise(1, RATE))
+    looped = project(tmp_path, track("Keys", item(0, 5, "Media/a.wav", SOFFS="0.25")), name="l.rpp")
+    np.testing.assert_allclose(heard(looped, 0, 5)[0][0], np.tile(a[0], 6)[RATE // 4 :][: 5 * RATE], atol=1e-7)
+    once = project(tmp_path, track("Keys", item(0, 5, "Media/a.wav", SOFFS="0.25", LOOP=0)), name="o.rpp")
+    out = heard(once, 0, 5)[0]
+    assert not out[:, 3 * RATE // 4 :].any()
+    np.testing.assert_allclose(out[0, : 3 * RATE // 4], a[0, RATE // 4 :], atol=1e-7)
+
+
+def test_sections_play_their_part_and_wrap_within_it(tmp_path):
+    a = media(tmp_path, "Media/a.wav", noise(1, 3 * RATE))
+    section = (
+        "      <SOURCE SECTION\n        LENGTH 1\n        STARTPOS 0.5\n        OVERLAP 0.01\n"
+        '        <SOURCE WAVE\n          FILE "Media/a.wav"\n        >\n      >\n'
+    )
+    path = project(tmp_path, track("Keys", item(0, 5, section)))
+    part = a[0, RATE // 2 : RATE // 2 + RATE]
+    np.testing.assert_allclose(heard(path, 0, 5)[0][0], np.tile(part, 5), atol=1e-7)
+
+
+def test_playrate_resamples_by_the_ratio_of_a_sine(tmp_path):
+    t = np.arange(10 * RATE) / RATE
+    media(tmp_path, "Media/a.wav", 0.5 * np.sin(2 * np.pi * 440 * t)[None], subtype="FLOAT")
+    path = project(tmp_path, track("Keys", item(0, 5, "Media/a.wav", PLAYRATE="1.5 0 0 -1 0 0.0025")))
+    out, target = heard(path, 0, 5)
+    middle = slice(RATE // 10, 5 * RATE - RATE // 10)
+    wanted = 0.5 * np.sin(2 * np.pi * 660 * t)[: 5 * RATE]
+    np.testing.assert_allclose(out[0, middle], wanted[middle], atol=1e-5)
+    assert target.notes == ("item 1 plays at rate 1.5; it is resampled",)
+
+
+def test_neighbours_of_another_rate_keep_their_time(tmp_path):
+    t = np.arange(10 * 44_100) / 44_100
+    media(tmp_path, "Media/a.wav", noise(1, 4 * RATE, level=0), subtype="FLOAT")
+    media(tmp_path, "Media/b.wav", 0.5 * np.sin(2 * np.pi * 300 * t)[None], rate_hz=44_100, subtype="FLOAT")
+    path = project(tmp_path, track("Keys", item(0, 4, "Media/a.wav"), item(4, 4, "Media/b.wav", SOFFS="0.1")))
+    out, target = heard(path, 0, 8)
+    assert target.rate_hz == RATE
+    middle = np.arange(round(4.1 * RATE), round(7.9 * RATE))
+    wanted = 0.5 * np.sin(2 * np.pi * 300 * (middle / RATE - 4 + 0.1))
+    assert np.abs(out[0, middle] - wanted).max() < 0.5 * 2 * np.pi * 300 / RATE / 2 + 1e-3  # half a frame
+
+
+def test_an_item_between_two_frames_is_heard_on_its_own_frames(tmp_path):
+    a = media(tmp_path, "Media/a.wav", noise(1, 8 * RATE))
+    path = project(tmp_path, track("Keys", item(0.5 + 0.3 / RATE, 7, "Media/a.wav", SOFFS=str(100.4 / RATE))))
+    out, target = heard(path, 1, 5)
+    at = target.frame_at(1)
+    assert np.array_equal(out[0], a[0, 100 + at : 100 + at + 4 * RATE].astype(np.float32))
+    assert target.origin_s == pytest.approx(0.5 + 0.3 / RATE - 0.4 / RATE, abs=1e-12)
+
+
+def test_muted_items_other_takes_and_silent_lanes_are_not_heard(tmp_path):
+    a = media(tmp_path, "Media/a.wav", noise(1, 5 * RATE, 1))
+    b = media(tmp_path, "Media/b.wav", noise(1, 5 * RATE, 2))
+    media(tmp_path, "Media/c.wav", noise(1, 5 * RATE, 3))
+    second = "      TAKE SEL\n      NAME two\n      TAKEVOLPAN 0 0.5 -1\n      SOFFS 0\n" + source_of("Media/b.wav")
+    third = "      TAKE\n      NAME three\n" + source_of("Media/c.wav")
+    path = project(
+        tmp_path,
+        track(
+            "Keys",
+            item(0, 5, "Media/a.wav", takes=second + third, YPOS="0 0.5 2"),
+            item(0, 5, "Media/c.wav", MUTE="1 0", YPOS="0 0.5 2"),
+            item(0, 5, "Media/c.wav", YPOS="0.5 0.5 2"),
+            extra="    FREEMODE 2\n    LANESOLO 1 0 0 0 0 0 0 0\n",
+        ),
+    )
+    np.testing.assert_allclose(heard(path, 0, 5)[0][0], b[0] * 0.5, atol=1e-7)
+    assert a.any()
+
+
+def test_take_null_is_silence_and_an_empty_first_take_does_not_count(tmp_path):
+    a = media(tmp_path, "Media/a.wav", noise(1, 5 * RATE, 1))
+    null = project(tmp_path, track("Keys", item(0, 5, "Media/a.wav", takes="      TAKE NULL SEL\n")), name="n.rpp")
+    assert not heard(null, 0, 5)[0].any()
+    empty = item(0, 5, None, NAME=None, SOFFS=None, takes="      TAKE\n      SOFFS 0\n" + source_of("Media/a.wav"))
+    path = project(tmp_path, track("Keys", empty))
+    np.testing.assert_allclose(heard(path, 0, 5)[0][0], a[0], atol=1e-7)
+
+
+REFUSED = {
+    "stretch markers": {"extra": "      SM 0 0 + 1 1.1\n"},
+    "pitched by 2 semitones": {"PLAYRATE": "1 1 2 -1 0 0.0025"},
+    "rate 1.2 with its pitch preserved": {"PLAYRATE": "1.2 1 0 -1 0 0.0025"},
+    r"take envelope \(volume\)": {"extra": "      <VOLENV\n        ACT 1 -1\n        PT 0 0.5 0\n      >\n"},
+    "take effects": {"extra": "      <TAKEFX\n        BYPASS 0 0 0\n        <JS x y\n        >\n      >\n"},
+    "channel mode 5": {"CHANMODE": 5},
+    "plays all its 2 takes": {"ALLTAKES": 1, "takes": "      TAKE\n" + source_of("Media/a.wav")},
+    "is MIDI": {"file": source_of("x.mid", "MIDI")},
+    "is video": {"file": source_of("x.mp4", "VIDEO")},
+    "plays LTC": {"file": source_of("", "LTC")},
+    "offline media": {"file": source_of("Media/a.wav", "_OFFLINE_WAVE")},
+    "reversed": {
+        "file": "      <SOURCE SECTION\n        LENGTH 1\n        MODE 2\n" + source_of("Media/a.wav") + "      >\n"
+    },
+    "media file is missing": {"file": "Media/gone.wav"},
+    "media file is not readable": {"file": "Media/bad.wav"},
+    "has 4 channels, allowed is 1 to 2": {"file": "Media/four.wav"},
+}
+
+
+@pytest.mark.parametrize("says", REFUSED)
+def test_what_cannot_be_rendered_is_refused_by_name_with_what_to_do(tmp_path, says):
+    media(tmp_path, "Media/a.wav", noise(1, 5 * RATE))
+    media(tmp_path, "Media/four.wav", noise(4, 100))
+    (tmp_path / "Media/bad.wav").write_bytes(b"RIFF....junk")
+    fields = dict(REFUSED[says])
+    path = project(tmp_path, track("Keys", item(0, 5, fields.pop("file", "Media/a.wav"), **fields)))
+    before = path.read_bytes()
+    session = open_session(path)
+    with pytest.raises(Refused, match=says) as refused:
+        session.target("Keys", session.region(time=(2, 4)))
+    assert refused.value.hint
+    assert path.read_bytes() == before
+
+
+def test_what_is_bypassed_or_inactive_does_not_matter(tmp_path):
+    a = media(tmp_path, "Media/a.wav", noise(1, 5 * RATE))
+    extra = (
+        "      <TAKEFX\n        BYPASS 1 0 0\n        <JS x y\n        >\n      >\n"
+        "      <VOLENV\n        ACT 0 -1\n        PT 0 0.5 0\n      >\n"
+    )
+    path = project(tmp_path, track("Keys", item(0, 5, "Media/a.wav", extra=extra)))
+    np.testing.assert_allclose(heard(path, 0, 5)[0][0], a[0], atol=1e-7)
+
+
+def test_context_ends_where_it_cannot_be_rendered(tmp_path):
+    media(tmp_path, "Media/a.wav", noise(1, 5 * RATE))
+    path = project(
+        tmp_path,
+        track("Keys", item(0, 1, source_of("x.mid", "MIDI")), item(1, 4, "Media/a.wav"), item(5, 2, "Media/gone.wav")),
+    )
+    session = open_session(path)
+    target = session.target("Keys", session.region(time=(2, 4)))
+    assert target.hearable(0, 7) == (1, 5)
+    assert target.heard(1, 5).any()
+    with pytest.raises(Refused, match="MIDI"):
+        target.heard(0, 5)
+
+
+def test_media_is_found_through_windows_paths_and_the_recording_folder(tmp_path):
+    a = media(tmp_path, "Media/a.wav", noise(1, 5 * RATE))
+    for i, file in enumerate((r"Media\a.wav", "a.wav", r"C:\Users\me\song\Media\a.wav", str(tmp_path / "Media/a.wav"))):
+        path = project(tmp_path, track("Keys", item(0, 5, file)), name=f"{i}.rpp")
+        np.testing.assert_allclose(heard(path, 0, 5)[0][0], a[0], atol=1e-7)
+
+
+def test_tracks_are_named_numbered_or_known_by_guid(tmp_path):
+    media(tmp_path, "Media/a.wav", noise(1, 5 * RATE))
+    keys = track("Keys", item(0, 5, "Media/a.wav"))
+    session = open_session(project(tmp_path, keys, track("Bass"), track("Bass"), track("")))
+    region = session.region(time=(1, 3))
+    guid = session.project.tracks[0].guid
+    for name in ("Keys", "keys", "1", guid, guid.strip("{}").lower()):
+        assert session.target(name, region).track == "Keys"
+    with pytest.raises(Refused, match="the tracks are: 1 Keys, 2 Bass, 3 Bass, 4") as refused:
+        session.target("Drums", region)
+    assert "--track" in refused.value.hint
+    with pytest.raises(Refused, match="2 tracks are named 'Bass'") as refused:
+        session.target("Bass", region)
+    assert refused.value.hint == "choose by number: --track 2 or 3"
+    with pytest.raises(Refused, match="no track is named"):
+        session.target(None, region)
