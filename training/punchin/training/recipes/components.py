@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from punchin.engine.vae import Conv, ConvTransposed, NormedConv, ResidualUnit, Snake, Vae
+from punchin.engine.vae import Conv, ConvTransposed, NormedConv, ResidualUnit, Vae
 
 STRAIGHT = -6.0  # log of a snake's frequency: x + sin^2(0.0025 x) is x
 QUIET = 1e-3  # spread of the weights that no component uses; zeros would have no direction to learn from
