@@ -3,7 +3,7 @@
 The script stands in the order's prompt, words separated by blanks, done in this order for every attempt:
 `steps=N` (default 3) progress messages, `pause=S` seconds after each, `die=N` ends at step N with status 137,
 `die-once=PATH` the same at step 1 but only if PATH does not exist yet (it is made), `oom`, `oom-once`, `fail=TEXT`,
-`deaf` (never looks for a cancel), `hang` (does nothing for ever after the steps), `garbage` (writes what is no message),
+`deaf` (never looks for a cancel), `hang` (does nothing for ever after the steps), `garbage` (writes no message),
 `short` (says more frames than it wrote), `full` (no space while writing), `child` (starts a process that sleeps).
 Without a script it is quick. The environment PUNCHIN_FAKE: `slow-start=S`, `no-start`.
 """
@@ -70,7 +70,7 @@ def take_bytes(order, seed):
 
 
 def make(fake, run):
-    order, script = run.order, script_of(run.order)
+    script = script_of(run.order)
     if "child" in script:
         subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     deaf = "deaf" in script

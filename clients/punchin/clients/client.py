@@ -73,7 +73,7 @@ class Client:
 
         channels, frames = audio.shape
         limits.CHANNELS.check(channels)
-        limits.REGION.check(frames / rate_hz)
+        limits.AUDIO.check(frames / rate_hz)
         interleaved = np.ascontiguousarray(audio.T, dtype="<f4")
         sha256 = self.put(interleaved.data)
         return Blob(sha256=sha256, channels=channels, frames=frames, rate_hz=rate_hz)

@@ -27,7 +27,7 @@ from punchin.daemon.worker import Ended, Said, Worker
 from punchin.protocol import limits, link
 from punchin.protocol.errors import PunchinError, Refused
 from punchin.protocol.messages import Happened, Notice, Submit, WorkerStatus
-from punchin.protocol.order import Blob, Event, Order, Take
+from punchin.protocol.order import TERMINAL, Blob, Event, Order, Take
 
 RETRY_S: Final = 1.0
 MAX_TEXT_CHARS: Final = 2_000  # what a worker says of its failure
@@ -85,7 +85,7 @@ class Foreman:
         if event is not None:
             self.counters["submitted"] += 1
             self._publish_event(event)
-            self.happen(happenings.Submitted(card_of(row)))
+            self._happenings.append(happenings.Submitted(card_of(row)))  # decided on in `tick`: the answer goes first
         return row
 
     def _check_blobs(self, order: Order) -> None:
@@ -104,7 +104,7 @@ class Foreman:
     def cancel(self, job: str) -> Row:
         """Ask a job to stop. Raises UnknownJob, JournalFull."""
         row = self.journal.row(job)
-        if job in self.board.cards:
+        if row.record.state not in TERMINAL:
             self.journal.ask_cancel(job)
             self.happen(happenings.CancelAsked(job))
             row = self.journal.row(job)
@@ -112,7 +112,7 @@ class Foreman:
 
     def is_cancelling(self, row: Row) -> bool:
         """Whether a job was asked to stop and has not ended."""
-        return row.cancel_asked and row.record.id in self.board.cards
+        return row.cancel_asked and row.record.state not in TERMINAL
 
     # ---- told by the loop ----
 
@@ -141,6 +141,7 @@ class Foreman:
         now_s = time.monotonic()
         if self._retry_s is not None and now_s >= self._retry_s:
             self._retry_s = None
+        if self._happenings or self._actions:
             self._work()
         if self._progress_due_s is not None and now_s >= self._progress_due_s:
             self._send_progress(now_s)
@@ -151,6 +152,8 @@ class Foreman:
     def wait_s(self) -> float:
         """How long until `tick` has something to do."""
         now_s = time.monotonic()
+        if self._happenings and self._retry_s is None:
+            return 0.0
         due_ns = scheduler.next_tick_ns(self.board) if not self.trouble else None
         times = [self._retry_s, self._progress_due_s, None if due_ns is None else due_ns / scheduler.SECOND]
         return max(0.0, min((t - now_s for t in times if t is not None), default=60.0))

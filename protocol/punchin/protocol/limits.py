@@ -47,6 +47,7 @@ VARIATIONS = Limit("variations", 1, MAX_SEEDS, "")
 BARS = Limit("bars", 1, 1_000, "")  # of music made from a prompt alone; REGION bounds them too
 ATTEMPTS = Limit("attempts", 1, 10, "")  # rolls of a take that misses a limit of the report
 SEED = Limit("seed", 0, 2**32 - 1, "")
+AUDIO = Limit("audio length", 1 / MODEL_HZ, 600, "s")  # of a blob; shorter than a window is padded by the engine
 REFERENCE = Limit("reference length", 1, 600, "s")
 CHANNELS = Limit("channels", 1, 2, "")
 SESSION_RATE = Limit("sample rate", 8_000, 192_000, "Hz")

@@ -1,0 +1,127 @@
+"""The daemon killed: nothing acknowledged is lost, and who waits gets the takes."""
+
+import os
+import signal
+import threading
+
+from faults.fake_worker import take_bytes
+from faults.lives import check_events, daemon_pid, kill_daemon, order, run, wait_until
+
+from punchin.clients.connect import connect
+from punchin.protocol import connection, lock
+
+
+def test_a_waiting_client_restarts_the_daemon_and_gets_its_takes(client):
+    asked = order("steps=20 pause=0.03")
+    job = client.submit(asked, plan=b"plan")
+    events, first = [], client.welcome.instance
+    for event in client.follow(job.id):
+        if event.phase == "diffusing" and client.welcome.instance == first and event.done >= 3:
+            kill_daemon()
+        if event.seq:
+            events.append(event)
+    check_events(events)
+    assert client.welcome.instance != first
+    record = client.result(job.id)
+    assert (record.attempts, record.plan) == (2, b"plan")
+    assert client.get(record.takes[0].audio.sha256) == take_bytes(asked, 1)
+    assert "the daemon was killed" in next(event.text for event in events[2:] if event.state == "queued")
+
+
+def test_a_call_goes_on_with_the_next_daemon(client):
+    first = client.status().pid
+    kill_daemon()
+    assert client.status().pid != first
+    kill_daemon()
+    assert client.get(client.put(b"abc" * 1_000_000)) == b"abc" * 1_000_000
+
+
+def test_waiting_jobs_survive_in_order(client):
+    client.pause()
+    ids = [client.submit(order(f"steps={n}")).id for n in range(1, 6)]
+    kill_daemon()
+    for job in ids:
+        list(client.follow(job))
+    ended = [list(client.follow(job))[-1] for job in ids]
+    assert [event.state for event in ended] == ["done"] * 5
+    assert [event.at_ns for event in ended] == sorted(event.at_ns for event in ended)
+
+
+def test_a_cancel_survives_the_kill(client):
+    job = client.submit(order("steps=1000 pause=0.02 deaf"))
+    for event in client.follow(job.id):
+        if event.phase == "diffusing":
+            break
+    client.cancel(job.id)
+    kill_daemon()
+    events = [event for event in client.follow(job.id) if event.seq]
+    check_events(events)
+    assert events[-1].state == "cancelled"
+    assert client.job(job.id).attempts == 1
+
+
+def test_a_stop_puts_the_running_job_back(client):
+    job = client.submit(order("steps=1000 pause=0.02"))
+    for event in client.follow(job.id):
+        if event.phase == "diffusing":
+            break
+    client.stop()
+    assert not lock.is_held(connection.daemon_lock())
+    with connect() as later:
+        record = later.job(job.id)
+        assert record.state in ("queued", "leased", "running")
+        later.cancel(job.id)
+
+
+def test_sigterm_is_a_stop(client):
+    run(client)
+    os.kill(daemon_pid(), signal.SIGTERM)
+    wait_until(lambda: not lock.is_held(connection.daemon_lock()), 8, "the daemon's end")
+    assert not connection.file().exists()
+
+
+def test_after_a_crash_loop_the_queue_waits(client):
+    job = client.submit(order("steps=1000 pause=0.02"))
+    for _ in range(3):
+        for event in client.follow(job.id):
+            if event.phase == "diffusing":
+                break
+        kill_daemon()
+    status = client.status()
+    assert "killed 3 times in a row" in status.paused_why
+    assert client.job(job.id).state == "queued"
+    client.resume()
+    for event in client.follow(job.id):
+        if event.phase == "diffusing":
+            break
+    client.cancel(job.id)
+
+
+def test_a_stale_connection_file_and_a_taken_lock(client):
+    """A file whose daemon is dead is no daemon; a lock without a file is one that starts or is stuck."""
+    kill_daemon()
+    assert connection.read() is not None
+    with connect() as fresh:
+        assert fresh.status().pid == daemon_pid()
+    kill_daemon()
+
+
+def test_followers_of_all_kinds_through_a_kill(client):
+    jobs = [client.submit(order("steps=6 pause=0.03")).id for _ in range(3)]
+    seen = {}
+
+    def follow(job):
+        with connect(name="waits") as other:
+            seen[job] = [event for event in other.follow(job) if event.seq]
+
+    threads = [threading.Thread(target=follow, args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: client.job(jobs[0]).state == "running", 10, "the first job")
+    kill_daemon()
+    for thread in threads:
+        thread.join(30)
+    assert set(seen) == set(jobs)
+    for events in seen.values():
+        check_events(events)
+        assert events[-1].state == "done"
