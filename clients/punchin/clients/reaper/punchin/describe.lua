@@ -36,8 +36,9 @@ local function is_plain(take, source)
     and not is_wrapped(source)
 end
 
--- Why a take cannot be heard faithfully, or nil.
-local function obstacle(take, source)
+-- Why an item cannot be heard faithfully, or nil.
+local function obstacle(item, take, source)
+  if reaper.GetMediaItemInfo_Value(item, "B_ALLTAKESPLAY") ~= 0 then return "plays all its takes; glue it first" end
   if reaper.TakeIsMIDI(take) then return "is MIDI; render it first (Item: Apply track FX to items as new take)" end
   if not source then return "has no source" end
   if reaper.TakeFX_GetCount(take) > 0 then return "has take FX; a new take would lose them, so glue the item first" end
@@ -71,6 +72,7 @@ local function take_values(take)
     name = reaper.GetTakeName(take),
     volume = reaper.GetMediaItemTakeInfo_Value(take, "D_VOL"),
     pan = reaper.GetMediaItemTakeInfo_Value(take, "D_PAN"),
+    pan_law = reaper.GetMediaItemTakeInfo_Value(take, "D_PANLAW"),
     channel_mode = reaper.GetMediaItemTakeInfo_Value(take, "I_CHANMODE"),
   }
 end
@@ -122,7 +124,7 @@ function describe.items(track, window, region, as_if)
     local take = as_if.instead[guid_of(item)] or reaper.GetActiveTake(item)
     if take and start_s < window.end_s and end_s > window.start_s and plays(track, item, as_if) then
       local source = reaper.GetMediaItemTake_Source(take)
-      local why = obstacle(take, source)
+      local why = obstacle(item, take, source)
       local within = start_s < region.end_s and end_s > region.start_s
       local sentence = why and string.format('Item "%s" at %.2f s %s.', reaper.GetTakeName(take), start_s, why)
       if why and within then return nil, sentence end

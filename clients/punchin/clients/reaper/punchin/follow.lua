@@ -79,10 +79,11 @@ local function holds(item, anchor, record, allowed)
   local inside = region_start_s > start_s - SAME_S and region_end_s < end_s + SAME_S
   local in_file = trimmed_s > -SAME_S and end_s - start_s + trimmed_s < anchor.length_s + SAME_S
   if not (near and inside and in_file) then return nil end
-  return { item = item, take = take, moved_s = moved_s, trimmed_s = math.max(trimmed_s, 0) }
+  return { item = item, take = take, then_s = anchor.position_s, trimmed_s = trimmed_s }
 end
 
--- The item that still holds the whole region: { item, take, moved_s, trimmed_s }, or nil.
+-- The item that still holds the whole region: { item, take, then_s, trimmed_s }, or nil.
+-- then_s: where the item began when it was heard; trimmed_s: what was cut off its left since.
 -- First the item itself, wherever it went; then, after a split, a piece on the same track that moved no other way.
 function follow.covering(proj, record)
   local anchor = follow.anchors(record)[1]

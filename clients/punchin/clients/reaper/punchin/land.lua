@@ -99,7 +99,8 @@ local function as_takes(proj, record, event, takes)
   if not place or locked(place.item) then return nil end
   undo.one_step(proj, "punchin: " .. event.title, function()
     local _, guid = reaper.GetSetMediaItemTakeInfo_String(place.take, "GUID", "", false)
-    add_takes(place.item, takes, place.trimmed_s, place.take, origin(record, event, { take = guid }))
+    local start_offset_s = place.then_s - event.position_s + place.trimmed_s
+    add_takes(place.item, takes, math.max(start_offset_s, 0), place.take, origin(record, event, { take = guid }))
   end)
   return true, "landed on the item"
 end
@@ -187,16 +188,24 @@ local function as_split(proj, record, event, takes)
 end
 
 -- A new track below the old one: asked for, or because the item is gone. Only the active tab can get a track.
-local function as_track(proj, record, event, takes)
+-- What is asked for in place of the original mutes it, if it is still as it was heard.
+local function as_track(proj, record, event, takes, replaces)
   local old = follow.track(proj, record.track)
   local index = old and math.floor(reaper.GetMediaTrackInfo_Value(old, "IP_TRACKNUMBER")) or reaper.CountTracks(proj)
-  local start_s = tonumber(record.start_s)
+  local items = replaces and follow.together(proj, record) or {}
+  if any_locked(items) then items = {} end
   undo.one_step(proj, "punchin: " .. event.title, function()
+    local start_s, end_s = tonumber(record.start_s), tonumber(record.end_s)
+    local more = {}
+    if #items > 0 then
+      start_s, end_s = event.position_s, event.position_s + event.length_s
+      more.muted = mute_between(items, start_s, end_s)
+    end
     reaper.InsertTrackAtIndex(index, false)
     local track = reaper.GetTrack(proj, index)
     reaper.GetSetMediaTrackInfo_String(track, "P_NAME", event.title, true)
-    local item = bare_item(track, start_s, tonumber(record.end_s) - start_s)
-    add_takes(item, takes, start_s - event.position_s, nil, origin(record, event, {}))
+    local item = bare_item(track, start_s, end_s - start_s)
+    add_takes(item, takes, start_s - event.position_s, nil, origin(record, event, more))
   end)
   return true, "landed on a new track"
 end
@@ -217,7 +226,8 @@ function land.done(proj, record, event)
     if landed then return true, words end
   end
   if reaper.EnumProjects(-1) ~= proj then return false, "waits until its project tab is in front" end
-  local landed, words = as_track(proj, record, event, takes)
+  local replaces = event.how == "track" and (record.task == "repaint" or record.task == "cover")
+  local landed, words = as_track(proj, record, event, takes, replaces)
   if way then words = words .. ": the item was changed meanwhile" end
   return landed, words
 end

@@ -1,0 +1,223 @@
+"""One request's way: from the spool through the journey to events that a DAW lands."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from punchin.clients.bridge.project import project_text
+from punchin.clients.bridge.request import RegionRequest
+from punchin.clients.bridge.spool import Spool
+from punchin.protocol.errors import Cancelled, PunchinError, Refused
+
+if TYPE_CHECKING:
+    from punchin.clients import journey
+    from punchin.protocol.order import Event
+    from punchin.session.rpp_project import Item
+
+log = logging.getLogger(__name__)
+
+Fields = dict[str, object]
+PROGRESS_S: Final = 0.15  # at most so often; a new phase is told at once
+TASKS: Final = {"repaint": "repaint", "cover": "cover", "layer": "lego", "extract": "extract"}
+
+
+class Work:
+    """One region request under way in a thread. `instance` is who hears of it, and may change while it runs.
+
+    `cancel` may be called from another thread, at any time and repeatedly.
+    """
+
+    def __init__(self, spool: Spool, request: RegionRequest) -> None:
+        self.spool, self.request, self.instance = spool, request, request.instance
+        self.text = "waits"
+        self._wanted_cancel = threading.Event()
+        self._job = ""
+        self._began_s = time.monotonic()
+        self._phase, self._phase_began_s, self._told_s = "", self._began_s, 0.0
+
+    @property
+    def id(self) -> str:
+        """The request's id."""
+        return self.request.id
+
+    def run(self) -> None:
+        """Go the whole way; whatever happens, the DAW hears how it ended."""
+        try:
+            self._check()
+            self._tell({"kind": "accepted", "text": "the region is being read"})
+            self._end(done(self.request, self._travel(), time.monotonic() - self._began_s))
+        except Cancelled:
+            self._end({"kind": "cancelled"})
+        except PunchinError as error:
+            self._end({"kind": "failed", "text": str(error), "hint": error.hint})
+        except Exception as error:
+            log.exception("request %s", self.id)
+            text = f"bug in punchin ({type(error).__name__}: {error}); see {self.spool.path('bridge.log')}"
+            self._end({"kind": "failed", "text": text, "hint": "punchin doctor"})
+
+    def cancel(self) -> None:
+        """Stop as soon as it can be; the job ends as cancelled, or as done if that came first."""
+        self._wanted_cancel.set()
+        if self._job:
+            from punchin.clients.connect import connect
+
+            try:
+                with connect(start=False, name="bridge") as client:
+                    client.cancel(self._job)
+            except PunchinError as error:  # no daemon: then the job is not running either
+                log.info("cancel of %s: %s", self.id, error)
+
+    # -- what the journey tells --------------------------------------------------------------------------------
+    def say(self, text: str) -> None:
+        """A line of talk: the log has it, a DAW needs none."""
+        log.info("%s: %s", self.id, text)
+
+    def warn(self, text: str) -> None:
+        """Something that the user should know."""
+        self._tell({"kind": "note", "text": text})
+
+    def watch(self, event: Event) -> None:
+        """How far the job is, in words with an ETA, not more often than a DAW can show."""
+        self._job = event.job
+        if self._wanted_cancel.is_set() and event.state in ("queued", "leased", "running"):
+            self.cancel()
+        now_s = time.monotonic()
+        if event.phase != self._phase:
+            self._phase, self._phase_began_s, self._told_s = event.phase, now_s, 0.0
+        if now_s - self._told_s < PROGRESS_S:
+            return
+        self._told_s = now_s
+        self._tell({"kind": "progress", "text": _progress(event, now_s - self._phase_began_s)})
+
+    # -- steps ---------------------------------------------------------------------------------------------------
+    def _check(self) -> None:
+        if self._wanted_cancel.is_set():
+            raise Cancelled("cancelled before it began")
+        request, audio = self.request, self.spool.path("audio").resolve()
+        media = Path(request.project.media_folder)
+        if not media.is_absolute() or not media.is_dir():
+            raise Refused(f"the project's media folder {media} does not exist", "save the project, then try again")
+        for track in request.tracks:
+            for item in track.items:
+                path = Path(item.source.path)
+                if not path.is_absolute():
+                    raise Refused(f"{item.take.name}: {path} is no absolute path", "save the project, then try again")
+                if path.is_relative_to(self.spool.root) and path.resolve().parent != audio:
+                    raise Refused(f"{item.take.name}: {path} is a file of the spool's own", "report this")
+
+    def _travel(self) -> journey.Result:
+        from punchin.clients import journey
+
+        folder = self.spool.path("work", self.id)
+        folder.mkdir(exist_ok=True, mode=0o700)
+        session = folder / "session.rpp"
+        session.write_text(project_text(self.request), encoding="utf-8", errors="surrogateescape", newline="")
+        return journey.perform(journey_request(self.request, session), self)
+
+    def _tell(self, fields: Fields) -> None:
+        self.text = str(fields.get("text", fields["kind"]))
+        self.spool.say(self.instance, {"job": self.id} | fields)
+
+    def _end(self, fields: Fields) -> None:
+        whole = {"job": self.id} | fields
+        self.spool.keep_answer(self.id, whole)
+        self.spool.say(self.instance, whole)
+        self.spool.forget(self.id)
+
+
+def journey_request(asked: RegionRequest, session: Path) -> journey.Request:
+    """The request as the journey knows it."""
+    from punchin.clients import journey
+
+    params = asked.params
+    task = TASKS[type(asked).__struct_config__.tag]  # pyright: ignore[reportArgumentType]
+    context = params.context if params.context in ("auto", "whole") else int(params.context)
+    return journey.Request(
+        task=task,  # pyright: ignore[reportArgumentType]
+        session=session,
+        prompt=journey.Prompt(
+            text=params.prompt,
+            lyrics=params.lyrics,
+            key=params.key or None,
+            model=params.model,
+            strength=params.strength,
+            instrument=params.instrument,
+        ),
+        seed=params.seed,
+        track=asked.target,
+        time_s=(asked.region.start_s, asked.region.end_s),
+        variations=params.variations,
+        context=context,  # pyright: ignore[reportArgumentType]
+        land=asked.land,
+        out=session.with_name("landed.rpp"),
+        job_id=asked.id,
+    )
+
+
+def done(request: RegionRequest, result: journey.Result, seconds: float) -> Fields:
+    """The event that a DAW lands: how, the files, their names, and where in project time they begin.
+
+    position_s: project time of the files' first frame. length_s: of the files.
+    """
+    from punchin.clients.journey import landing
+    from punchin.session import audiofile
+
+    item = _landed_item(result)
+    first = audiofile.info(result.takes[0].file)
+    own = {each.guid for track in request.tracks for each in track.items}
+    fields: Fields = {
+        "kind": "done",
+        "how": "take" if item.guid in own else request.land if request.land != "take" else "split",
+        "position_s": repr(item.start_s - item.takes[-1].offset_s),
+        "length_s": repr(first.frames / first.rate_hz),
+        "count": len(result.takes),
+        "text": _words(result, seconds),
+    }
+    for n, (take, rolled) in enumerate(zip(result.takes, result.rolled, strict=True), start=1):
+        made_by = landing.provenance(rolled) | {"report": take.report.to_json()}
+        fields |= {
+            f"file{n}": take.file,
+            f"name{n}": take.name,
+            f"provenance{n}": json.dumps(made_by, ensure_ascii=True, sort_keys=True),
+        }
+    return fields
+
+
+def _landed_item(result: journey.Result) -> Item:
+    """The item of the landed project that plays the first take's file."""
+    from punchin.session import rpp_project
+
+    wanted = result.takes[0].file
+    for track in rpp_project.load(result.output).tracks:
+        for item in track.items:
+            for take in item.takes:
+                if take.source is not None and (result.output.parent / take.source.file) == wanted:
+                    return item
+    raise PunchinError(f"{wanted.name} was written, but {result.output.name} does not play it", "punchin doctor")
+
+
+def _words(result: journey.Result, seconds: float) -> str:
+    count = len(result.takes)
+    text = f"{count} take{'s' if count > 1 else ''} in {seconds:.1f} s"
+    bad = sum(not take.report.ok for take in result.takes)
+    if bad:
+        text += f", {bad} over the report's limits: see the take's name"
+    if not result.trained:
+        text += ", by an untrained model: it is noise"
+    return text
+
+
+def _progress(event: Event, seconds: float) -> str:
+    if not event.phase:
+        return event.text or event.state
+    if not event.total:
+        return event.phase
+    text = f"{event.phase} {event.done} of {event.total}"
+    if 0 < event.done < event.total and seconds > 1.0:
+        text += f", about {seconds * (event.total - event.done) / event.done:.0f} s"
+    return text
