@@ -3,6 +3,7 @@
 import torch
 
 from punchin.engine.spec import Spec, VaeSpec
+from punchin.engine.vae import ConvTransposed, NormedConv, Vae
 
 SMALL = {
     "hidden_size": 64,
@@ -98,3 +99,14 @@ def taught(theirs, ours, absent=()):
 def draw(*shape, seed=0):
     """Random normal numbers of a shape."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def sound_vae(seed=10):
+    """A small random autoencoder through which signals keep their size: snake is chaos for large ones."""
+    model = stirred(Vae(VAE_SPEC), seed=seed)
+    for name, module in model.named_modules():
+        if isinstance(module, NormedConv):
+            length = (module.stride * module.weight_v.shape[1] / module.weight_v.shape[0]) ** 0.5
+            length = length if isinstance(module, ConvTransposed) else 0.3 if name.endswith("conv2") else 1.0
+            module.weight_g.data = length * (1 + 0.3 * module.weight_g.data.tanh())
+    return model

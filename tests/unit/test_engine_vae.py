@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from acestep_peers import SMALL_VAE, VAE_SPEC, draw, stirred, taught
+from acestep_peers import SMALL_VAE, VAE_SPEC, draw, sound_vae, taught
 from diffusers import AutoencoderOobleck
 
-from punchin.engine import vae as vae_module
+from punchin.engine import codec
 from punchin.engine.spec import VAE_RELEASED
 from punchin.engine.tiles import decode_margin, encode_margin, tiles
-from punchin.engine.vae import ConvTransposed, NormedConv, Vae
+from punchin.engine.vae import Vae
 from punchin.protocol.errors import Refused
 
 HOP = VAE_SPEC.hop
@@ -16,13 +16,7 @@ HOP = VAE_SPEC.hop
 
 @pytest.fixture(scope="module")
 def ours():
-    model = stirred(Vae(VAE_SPEC), seed=10)
-    for name, module in model.named_modules():  # lengths that keep a signal's size: snake is chaos for large ones
-        if isinstance(module, NormedConv):
-            length = (module.stride * module.weight_v.shape[1] / module.weight_v.shape[0]) ** 0.5
-            length = length if isinstance(module, ConvTransposed) else 0.3 if name.endswith("conv2") else 1.0
-            module.weight_g.data = length * (1 + 0.3 * module.weight_g.data.tanh())
-    return model
+    return sound_vae()
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +75,8 @@ def test_a_range_is_that_part_of_the_whole(ours, start, stop):
 def test_one_frame_less_of_margin_would_show(ours, monkeypatch, half):
     """So the margin is not merely enough: it is the smallest, and these tests would see one too small."""
     name = f"{half}_margin"
-    exact = getattr(vae_module, name)
-    monkeypatch.setattr(vae_module, name, lambda spec: exact(spec) - 1)
+    exact = getattr(codec, name)
+    monkeypatch.setattr(codec, name, lambda spec: exact(spec) - 1)
     with pytest.raises(AssertionError):
         test_tiles_are_the_whole(ours, 7)
 

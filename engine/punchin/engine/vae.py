@@ -6,48 +6,15 @@ outside this module. Attribute names are the checkpoint's, and so are `weight_g`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv1d, conv_transpose1d, softplus
+from torch.nn.functional import conv1d, conv_transpose1d
 
+from punchin.engine.codec import Codec
 from punchin.engine.spec import VaeSpec
-from punchin.engine.tiles import DILATIONS, EDGE_KERNEL, LAST_ENCODER_KERNEL, decode_margin, encode_margin, tiles
-from punchin.protocol.errors import Refused
-
-DECODE_TILE = 64  # latent frames; with 9 + 9 of margin 12 % is computed twice, and memory stays under 0.2 GB
-ENCODE_TILE = 128
-
-
-class Posterior(NamedTuple):
-    """What the encoder knows of a latent: mean and deviation, both [B, T, C]."""
-
-    mean: Tensor
-    std: Tensor
-
-    def sample(self, generator: torch.Generator) -> Tensor:
-        """A draw. The noise is made in float32 on the generator's device, so that a seed means one result."""
-        noise = torch.randn(self.mean.shape, generator=generator, device=generator.device)
-        return self.mean + self.std * noise.to(self.mean)
-
-
-class Decoded(NamedTuple):
-    """A finished piece: audio [B, A, n] of latent frames [start, stop)."""
-
-    start: int
-    stop: int
-    audio: Tensor
-
-
-class Encoded(NamedTuple):
-    """A finished piece: the posterior of latent frames [start, stop)."""
-
-    start: int
-    stop: int
-    posterior: Posterior
+from punchin.engine.tiles import DILATIONS, EDGE_KERNEL, LAST_ENCODER_KERNEL, Tile
 
 
 class Snake(nn.Module):
@@ -196,52 +163,23 @@ class Decoder(nn.Module):
         return self.conv2(self.snake1(x))
 
 
-class Vae(nn.Module):
-    """Both halves, always in exact tiles: a result does not depend on the tile size, up to float rounding.
-
-    Audio in and out is float32 [B, A, n] at `spec.rate_hz`, latents are float32 [B, T, C], whatever type the weights
-    have. `encode_tiles` and `decode_tiles` yield between tiles, so that a caller can stop or report there.
-    """
+class Vae(Codec):
+    """Both halves as released: the plain computation, for training and as the measure of the fast one."""
 
     def __init__(self, spec: VaeSpec) -> None:
-        super().__init__()
-        self.spec = spec
+        super().__init__(spec)
         self.encoder = Encoder(spec)
         self.decoder = Decoder(spec)
 
-    def encode(self, audio: Tensor, tile: int = ENCODE_TILE) -> Posterior:
-        """The posterior of n // hop latent frames; its mean is the latent to use. Raises Refused under one frame."""
-        parts = [piece.posterior for piece in self.encode_tiles(audio, tile)]
-        return Posterior(*(torch.cat(each, dim=1) for each in zip(*parts, strict=True)))
+    def mean_and_scale(self, audio: Tensor) -> Tensor:
+        """A tile's audio [B, A, n] -> [B, n // hop, 2C], float32."""
+        return self.encoder(self._typed(audio)).float().transpose(1, 2)
 
-    def encode_tiles(self, audio: Tensor, tile: int = ENCODE_TILE) -> Iterator[Encoded]:
-        """As `encode`, piece by piece in order, `tile` latent frames each."""
-        hop, frames = self.spec.hop, audio.shape[-1]
-        if frames < hop:
-            raise Refused(f"audio has {frames} frames; one latent frame takes {hop}", hint="give longer audio")
-        length = frames // hop
-        for start, stop, low, high in tiles(0, length, length, tile, encode_margin(self.spec)):
-            end = frames if high == length else high * hop  # the last tile hears what no whole frame is left of
-            both = self.encoder(self._typed(audio[..., low * hop : end])).float()
-            mean, scale = both[..., start - low : stop - low].transpose(1, 2).chunk(2, dim=-1)
-            yield Encoded(start, stop, Posterior(mean, softplus(scale) + 1e-4))
-
-    def decode(self, latent: Tensor, start: int = 0, stop: int | None = None, tile: int = DECODE_TILE) -> Tensor:
-        """Audio [B, A, (stop - start) * hop] of latent frames [start, stop): exactly that part of the whole."""
-        return torch.cat([piece.audio for piece in self.decode_tiles(latent, start, stop, tile)], dim=-1)
-
-    def decode_tiles(
-        self, latent: Tensor, start: int = 0, stop: int | None = None, tile: int = DECODE_TILE
-    ) -> Iterator[Decoded]:
-        """As `decode`, piece by piece in order, `tile` latent frames each. Raises Refused for a range outside."""
-        hop, length = self.spec.hop, latent.shape[1]
-        stop = length if stop is None else stop
-        if not 0 <= start < stop <= length:
-            raise Refused(f"latent frames {start} to {stop} were asked for; there are {length}")
-        for piece in tiles(start, stop, length, tile, decode_margin(self.spec)):
-            audio = self.decoder(self._typed(latent[:, piece.low : piece.high].transpose(1, 2))).float()
-            skip = (piece.start - piece.low) * hop
-            yield Decoded(piece.start, piece.stop, audio[..., skip : skip + (piece.stop - piece.start) * hop])
+    def sound(self, latent: Tensor, tile: Tile) -> Tensor:
+        """Audio [B, A, (stop - start) * hop], float32, of the tile's kept frames; latent [B, T, C] is the whole."""
+        audio = self.decoder(self._typed(latent[:, tile.low : tile.high].transpose(1, 2))).float()
+        skip = (tile.start - tile.low) * self.spec.hop
+        return audio[..., skip : skip + (tile.stop - tile.start) * self.spec.hop]
 
     def _typed(self, x: Tensor) -> Tensor:
         return x.to(self.encoder.conv1.weight_v.dtype)
