@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, silu
 
-from punchin.engine.layers import Attention, KeysValues, Mlp, RMSNorm, Rope, band_mask, rope_table
+from punchin.engine.band import Mask, band
+from punchin.engine.layers import Attention, KeysValues, Mlp, RMSNorm, Rope, rope_table
 from punchin.engine.spec import TIME_CHANNELS, DitSpec
 
 
@@ -64,11 +65,11 @@ class Layer(nn.Module):
         self.mlp = Mlp(block)
         self.scale_shift_table = nn.Parameter(torch.randn(1, 6, block.width) / block.width**0.5)
 
-    def forward(self, h: Tensor, time: Tensor, cond: KeysValues, rope: Rope, band: Tensor | None) -> Tensor:
-        """`h` [B, S, H], time [B, 6, H] -> [B, S, H]. `band` [S, S]: True where a patch may look; None: everywhere."""
+    def forward(self, h: Tensor, time: Tensor, cond: KeysValues, rope: Rope, near: Mask) -> Tensor:
+        """`h` [B, S, H], time [B, 6, H] -> [B, S, H]. `near`: where a patch may look; None: everywhere."""
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (self.scale_shift_table + time).chunk(6, dim=1)
         x = (self.self_attn_norm(h) * (1 + scale_a) + shift_a).type_as(h)
-        h = (h + gate_a * self.self_attn(x, rope, band)).type_as(h)
+        h = (h + gate_a * self.self_attn(x, rope, near)).type_as(h)
         h = h + self.cross_attn.cross(self.cross_attn_norm(h), cond)
         x = (self.mlp_norm(h) * (1 + scale_m) + shift_m).type_as(h)
         return (h + gate_m * self.mlp(x)).type_as(h)
@@ -117,7 +118,7 @@ class Dit(nn.Module):
         """As `velocity`, with the time's modulation already made: a schedule's times are known before it begins."""
         h = self._patches(x, context)
         table = rope_table(self.spec.block, h.shape[1], h)
-        near = band_mask(self.spec.block.window, h.shape[1], h.device)
+        near = band(self.spec.block.window, h.shape[1], h.device)
         for i, (layer, cond) in enumerate(zip(self.layers, prepared.layers, strict=True)):
             h = layer(h, modulation.table, cond, table, None if i % 2 else near)
         shift, scale = (self.scale_shift_table + modulation.out).chunk(2, dim=1)

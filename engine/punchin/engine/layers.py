@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention, silu
+from torch.nn.functional import silu
 
+from punchin.engine.band import Mask, attention, band_mask
 from punchin.engine.spec import BlockSpec
 
 
@@ -50,14 +51,6 @@ def rope_table(spec: BlockSpec, length: int, like: Tensor) -> Rope:
     return Rope(angles.cos().to(like.dtype), angles.sin().to(like.dtype))
 
 
-def band_mask(window: int, length: int, device: torch.device) -> Tensor | None:
-    """[S, S], True where |i - j| <= window; None where that is everywhere."""
-    if length <= window + 1:
-        return None
-    at = torch.arange(length, device=device)
-    return (at[:, None] - at[None, :]).abs() <= window
-
-
 class KeysValues(NamedTuple):
     """What attention looks at: normed keys and values, both [B, K, L, D]."""
 
@@ -78,8 +71,8 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(spec.head_dim, spec.norm_eps)
         self.k_norm = RMSNorm(spec.head_dim, spec.norm_eps)
 
-    def forward(self, x: Tensor, rope: Rope, mask: Tensor | None = None) -> Tensor:
-        """Self-attention: x [B, S, H] -> same. mask [S, S] or [B, 1, S, S]: True where a query may look."""
+    def forward(self, x: Tensor, rope: Rope, mask: Mask = None) -> Tensor:
+        """Self-attention: x [B, S, H] -> same. mask [S, S] or [B, 1, S, S], True where a query may look, or a band."""
         keys, values = self.keys_values(x)
         return self.attend(rope.rotate(self._queries(x)), KeysValues(rope.rotate(keys), values), mask)
 
@@ -92,9 +85,9 @@ class Attention(nn.Module):
         """The keys, normed, and values of source [B, L, H]."""
         return KeysValues(self.k_norm(self._heads(self.k_proj(source))), self._heads(self.v_proj(source)))
 
-    def attend(self, queries: Tensor, source: KeysValues, mask: Tensor | None) -> Tensor:
+    def attend(self, queries: Tensor, source: KeysValues, mask: Mask) -> Tensor:
         """`queries` [B, N, S, D] -> [B, S, H]."""
-        y = scaled_dot_product_attention(queries, source.keys, source.values, attn_mask=mask, enable_gqa=True)
+        y = attention(queries, source.keys, source.values, mask)
         return self.o_proj(y.transpose(1, 2).flatten(2))
 
     def _queries(self, x: Tensor) -> Tensor:
