@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from punchin.engine import prompts, tasks
+from punchin.engine.codec import ENCODE_TILE
 from punchin.engine.condition import Tokens
 from punchin.engine.dit import Prepared
 from punchin.engine.released import Loaded
 from punchin.engine.request import Request
+from punchin.engine.tiles import encode_margin
 from punchin.engine.tokenizer import whole_codes
-from punchin.engine.vae import ENCODE_TILE
 from punchin.protocol.limits import HOP
 from punchin.protocol.order import Task
 
@@ -85,10 +86,11 @@ class Conditioner:
         if kept is not None:
             return kept
         whole = torch.nn.functional.pad(audio, (0, -audio.shape[1] % HOP))[None].to(self._loaded.device)
-        total = -(-whole.shape[-1] // (HOP * ENCODE_TILE))
+        tile = max(ENCODE_TILE, 6 * encode_margin(self._loaded.vae.spec))
+        total = -(-whole.shape[-1] // (HOP * tile))
         parts: list[Tensor] = []
         generator = None if sampled is None else torch.Generator().manual_seed(sampled)
-        for done, piece in enumerate(self._loaded.vae.encode_tiles(whole)):
+        for done, piece in enumerate(self._loaded.vae.encode_tiles(whole, tile)):
             parts.append(piece.posterior.mean if generator is None else piece.posterior.sample(generator))
             yield Stage("encoding", done + 1, total)
         return self._latents.put(key, torch.cat(parts, dim=1))

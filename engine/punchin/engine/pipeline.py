@@ -17,14 +17,16 @@ from torch import Tensor
 
 from punchin.engine import prompts, tasks
 from punchin.engine import request as asked
+from punchin.engine.codec import DECODE_TILE
 from punchin.engine.conditioner import Conditioner, Stage
 from punchin.engine.dit import Prepared
 from punchin.engine.guidance import Apg, PlainCfg, guided
-from punchin.engine.released import Loaded, Report, load
+from punchin.engine.released import Loaded, load
 from punchin.engine.request import CoverMode, GuidanceMode, MaskMode, Request
 from punchin.engine.sampler import Velocity, sample
 from punchin.engine.schedule import noised, times, times_after_cover_noise, times_from_strength
-from punchin.engine.vae import DECODE_TILE
+from punchin.engine.takes import Report
+from punchin.engine.tiles import decode_margin
 from punchin.protocol.errors import JobFailed, Refused
 from punchin.protocol.limits import HOP, MODEL_HZ
 from punchin.protocol.models import Model
@@ -250,9 +252,8 @@ class AceStepPipeline:
         for number, latent in enumerate(latents):
             audios.append((yield from self._decoded(request, latent, number)))
         shift = self.variant.shift if request.shift is None else request.shift
-        return Music(
-            torch.stack(audios), torch.cat(latents).cpu(), MODEL_HZ, request.seeds, len(schedule), shift, guidance, notes
-        )
+        both = torch.stack(audios), torch.cat(latents).cpu()
+        return Music(*both, MODEL_HZ, request.seeds, len(schedule), shift, guidance, notes)
 
     def _schedule(self, request: Request) -> tuple[tuple[float, ...], bool]:
         """The times, and whether sampling starts from noised audio rather than from noise."""
@@ -316,9 +317,10 @@ class AceStepPipeline:
         """Audio [2, n] of the wanted frames: exactly that part of the whole."""
         begin, end = request.wanted or (0, request.frames)
         start, stop = begin // HOP, -(-end // HOP)
-        tiles = -(-(stop - start) // DECODE_TILE)
+        tile = max(DECODE_TILE, 4 * decode_margin(self.loaded.vae.spec))
+        tiles = -(-(stop - start) // tile)
         parts: list[Tensor] = []
-        for done, piece in enumerate(self.loaded.vae.decode_tiles(latent, start, stop)):
+        for done, piece in enumerate(self.loaded.vae.decode_tiles(latent, start, stop, tile)):
             parts.append(piece.audio[0].float().cpu())
             yield Stage("decoding", number * tiles + done + 1, len(request.seeds) * tiles)
         audio = torch.cat(parts, dim=1)[:, begin - start * HOP : end - start * HOP]

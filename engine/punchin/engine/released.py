@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +18,7 @@ from torch import Tensor
 from punchin.engine import weights
 from punchin.engine.model import AceStep
 from punchin.engine.spec import BadSpec, Spec, VaeSpec
+from punchin.engine.takes import Report
 from punchin.engine.text import TextEncoder, empty_encoder
 from punchin.engine.vae import Vae
 from punchin.protocol.errors import Refused
@@ -29,8 +29,6 @@ MAIN: Final = "Ace-Step1.5"  # the repository that holds the shared parts
 VAE: Final = "vae"
 TEXT: Final = "Qwen3-Embedding-0.6B"
 UNTRAINED: Final = "punchin_trained"  # config.json: false where the weights are random
-
-Report = Callable[[str, int, int], None]  # phase, done, total
 
 
 @dataclass(frozen=True)
@@ -55,6 +53,7 @@ class Loaded:
     folders: Folders
     device: torch.device
     dtype: torch.dtype
+    sha256: str  # of the DiT's keys, shapes and bytes
 
 
 def folders(folder: str | Path, shared: str | Path | None = None) -> Folders:
@@ -129,7 +128,9 @@ def load(
     report("loading model", len(parts), len(parts))
     silence = weights.silence(where.dit, spec.dit.latent_channels).to(device)
     trained = config.get(UNTRAINED) is not False
-    return Loaded(model, vae, text, silence, variant(where.dit, spec), trained, where, torch.device(device), dtype)
+    known = variant(where.dit, spec)
+    digest = weights.fingerprint(parts[0][0])
+    return Loaded(model, vae, text, silence, known, trained, where, torch.device(device), dtype, digest)
 
 
 def _check_specs(spec: Spec, vae: VaeSpec) -> None:

@@ -1,0 +1,136 @@
+"""One order performed: the model found and kept, the order turned into a request, takes written."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from punchin.engine import prompts, tiny
+from punchin.engine.pipeline import AceStepPipeline, Music
+from punchin.engine.request import Request, reference, stereo
+from punchin.engine.takes import Report, read_blob, write_take
+from punchin.protocol import home
+from punchin.protocol.errors import Refused
+from punchin.protocol.limits import HOP
+from punchin.protocol.link import Made, Run
+from punchin.protocol.models import BY_NAME, Model
+from punchin.protocol.order import Order, Provenance
+
+RUNGS: Final = 2
+
+
+def placement(rung: int) -> tuple[torch.device, torch.dtype]:
+    """Device and precision of a rung of the memory plan: 0 is the best, each next one needs less of the device."""
+    cuda = torch.cuda.is_available()
+    if rung == 0:
+        return (torch.device("cuda"), torch.bfloat16) if cuda else (torch.device("cpu"), torch.float32)
+    return torch.device("cpu"), torch.bfloat16
+
+
+def find(model: Model) -> Path:
+    """The folder of an installed model. Refused (`model_missing`) with the command that gets it."""
+    if model.family == "tiny":
+        return tiny.ready()
+    models = home.models()
+    for folder in (models / model.folder, models / "Ace-Step1.5" / model.folder):
+        if (folder / "config.json").is_file():
+            return folder
+    size = f" ({model.size_bytes / 1e9:.1f} GB)" if model.size_bytes else ""
+    pull = f"`punchin models pull {model.name}`{size}"
+    raise Refused(f"model {model.name} is not installed below {models}", pull, "model_missing")
+
+
+class Performer:
+    """Performs orders one after the other and keeps the last model, so that the next order finds it warm."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[str, int] | None = None
+        self._pipeline: AceStepPipeline | None = None
+
+    def perform(self, run: Run, report: Report) -> Made:
+        """Make all takes of a job. Raises Refused, JobFailed, whatever `report` raises, and OSError."""
+        order = run.order
+        model = BY_NAME.get(order.model)
+        if model is None:
+            raise Refused(f"no model is called {order.model!r}", f"one of: {', '.join(BY_NAME)}", "model_missing")
+        request = request_of(order, run)
+        pipeline = self._loaded(model, run.rung, report)
+        stages = pipeline.stages(request)
+        while True:
+            try:
+                stage = next(stages)
+            except StopIteration as end:
+                music: Music = end.value
+                break
+            report(*stage)
+        takes = tuple(
+            write_take(run.out_dir, seed, audio.numpy()) for seed, audio in zip(music.seeds, music.audio, strict=True)
+        )
+        return Made(job=run.job, takes=takes, provenance=_provenance(pipeline, music, run.rung))
+
+    def _loaded(self, model: Model, rung: int, report: Report) -> AceStepPipeline:
+        if self._pipeline is None or self._kept != (model.name, rung):
+            self._pipeline, self._kept = None, None
+            gc.collect()  # the old model's memory is needed for the new one
+            folder = find(model)
+            device, dtype = placement(rung)
+            self._pipeline = AceStepPipeline.from_pretrained(folder, device=device, dtype=dtype, report=report)
+            self._kept = (model.name, rung)
+        return self._pipeline
+
+
+def request_of(order: Order, run: Run) -> Request:
+    """The engine's request for an order whose audio lies in `run.files`. Refused for what the engine cannot take."""
+    source = None
+    if order.source is not None:
+        source = stereo(torch.from_numpy(read_blob(order.source, run.files, "the source")), "the source")
+    references = tuple(
+        reference(torch.from_numpy(read_blob(blob, run.files, f"reference {number}")), number)
+        for number, blob in enumerate(order.references, start=1)
+    )
+    whole = ((0, -(-order.frames // HOP)),) if order.task == "repaint" and not order.mask else ()
+    request = Request(
+        task=order.task,
+        frames=order.frames,
+        prompt=order.prompt,
+        lyrics=order.lyrics,
+        language=order.language,
+        instruments=prompts.instruments(order.instrument),
+        bpm=order.bpm,
+        keyscale=order.key,
+        timesignature=None if order.signature is None else str(order.signature),
+        source=source,
+        references=references,
+        regions=tuple((start, stop) for start, stop in order.mask) or whole,
+        wanted=order.wanted,
+        seeds=order.seeds,
+        num_inference_steps=order.steps,
+        shift=order.shift,
+        cfg_scale=order.guidance,
+        repainting_strength=order.strength if order.task == "repaint" else 1.0,
+        audio_cover_strength=1 - order.strength if order.task == "cover" else 1.0,
+    )
+    return request.with_raw(order.raw)
+
+
+def _provenance(pipeline: AceStepPipeline, music: Music, rung: int) -> Provenance:
+    loaded = pipeline.loaded
+    notes = music.notes
+    if rung:
+        notes = (*notes, f"memory was short: made {rung} rung lower on the memory plan, on {loaded.device}")
+    if not loaded.trained:
+        notes = (*notes, "the weights are untrained: the take is noise")
+    return Provenance(
+        model=loaded.variant.name,
+        model_sha256=loaded.sha256,
+        trained=loaded.trained,
+        device=str(loaded.device),
+        dtype=str(loaded.dtype).removeprefix("torch."),
+        steps=music.steps,
+        shift=music.shift,
+        guidance=music.guidance,
+        notes=notes,
+    )

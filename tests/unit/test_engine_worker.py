@@ -1,0 +1,217 @@
+"""The worker as a real process on its pipe: jobs, progress, cancel, bad input, and its end."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from punchin.protocol import link
+from punchin.protocol.order import Blob, Order
+
+JOB = "job-0001"
+
+
+class Process:
+    def __init__(self, home):
+        env = {**os.environ, "PUNCHIN_HOME": str(home), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "punchin.engine.worker"]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=(home / "log").open("wb"), env=env
+        )
+        self.log = home / "log"
+        self.ready = self.read()
+
+    def send(self, command):
+        link.write(self.process.stdin, command)
+
+    def read(self):
+        return link.read_reply(self.process.stdout)
+
+    def until_end(self, on_progress=lambda reply: None):
+        """All replies of a job up to its last word."""
+        replies = [self.read()]
+        while isinstance(replies[-1], link.Progress):
+            on_progress(replies[-1])
+            replies.append(self.read())
+        return replies
+
+    def end(self):
+        self.process.stdin.close()
+        return self.process.wait(10)
+
+
+@pytest.fixture
+def worker(tmp_path):
+    process = Process(tmp_path)
+    yield process
+    if process.process.poll() is None:
+        process.process.kill()
+    process.process.wait()
+    process.process.stdout.close()
+    process.process.stdin.close()
+
+
+@pytest.fixture
+def store(tmp_path):
+    class Store:
+        files: dict[str, str] = {}
+
+        def put(self, audio):
+            raw = np.ascontiguousarray(audio.T, "<f4").tobytes()
+            name = hashlib.sha256(raw).hexdigest()
+            (tmp_path / name).write_bytes(raw)
+            self.files[name] = str(tmp_path / name)
+            return Blob(sha256=name, channels=audio.shape[0], frames=audio.shape[1])
+
+    return Store()
+
+
+def noise(seconds, channels=2, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.uniform(-0.2, 0.2, (channels, round(seconds * 48000))).astype(np.float32)
+
+
+def run(order, store, tmp_path, job=JOB, rung=0):
+    return link.Run(job=job, attempt=1, order=order, files=store.files, out_dir=str(tmp_path / "out"), rung=rung)
+
+
+def samples(take):
+    return np.fromfile(take.path, "<f4").reshape(take.frames, take.channels).T
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_identity_returns_the_wanted_frames_bit_by_bit_without_torch(worker, store, tmp_path, channels):
+    audio = noise(6, channels)
+    order = Order(
+        task="repaint", model="identity", frames=audio.shape[1], source=store.put(audio), mask=((10, 50),),
+        wanted=(10_001, 90_003), seeds=(4, 9),
+    )  # fmt: skip
+    assert worker.ready.pid == worker.process.pid
+    assert worker.ready.total_bytes > 0
+    worker.send(run(order, store, tmp_path))
+    made = worker.until_end()[-1]
+    assert isinstance(made, link.Made)
+    assert [take.seed for take in made.takes] == [4, 9]
+    for take in made.takes:
+        np.testing.assert_array_equal(samples(take), audio[:, 10_001:90_003])
+    maps = (f"/proc/{worker.process.pid}/maps",)
+    assert "libtorch" not in open(maps[0]).read()
+    assert worker.end() == 0
+
+
+@pytest.mark.slow
+def test_repaint_reports_each_phase_and_the_same_seed_gives_the_same_take(worker, store, tmp_path):
+    audio = noise(8)
+    order = Order(
+        task="repaint", model="punchin-tiny", prompt="dusty rhodes", frames=audio.shape[1], source=store.put(audio),
+        mask=((50, 100),), wanted=(94_000, 192_000), seeds=(1, 2), steps=3, bpm=97.35,
+    )  # fmt: skip
+    worker.send(run(order, store, tmp_path))
+    *progress, made = worker.until_end()
+    assert isinstance(made, link.Made), made
+    phases = list(dict.fromkeys(each.phase for each in progress))
+    assert phases == ["loading model", "encoding", "diffusing", "decoding"]
+    assert [(p.done, p.total) for p in progress if p.phase == "diffusing"] == [(n, 6) for n in range(1, 7)]
+    takes = [samples(take) for take in made.takes]
+    assert all(take.shape == (2, 98_000) and np.isfinite(take).all() for take in takes)
+    assert np.abs(takes[0] - takes[1]).max() > 1e-4
+    assert made.provenance.model == "punchin-tiny"
+    assert (made.provenance.steps, made.provenance.shift, made.provenance.guidance) == (3, 3.0, 1.0)
+    assert len(made.provenance.model_sha256) == 64
+
+    again = run(order, store, tmp_path, job="job-0002")
+    worker.send(again)
+    *progress, made = worker.until_end()
+    assert "encoding" not in [each.phase for each in progress], "the source's latent is kept"
+    for take, first in zip(made.takes, takes, strict=True):
+        np.testing.assert_array_equal(samples(take), first)
+
+
+@pytest.mark.slow
+def test_a_cancel_stops_at_the_next_step_and_hits_nobody_else(worker, store, tmp_path):
+    audio = noise(8)
+    long = Order(task="repaint", model="punchin-tiny", frames=audio.shape[1], source=store.put(audio),
+                 mask=((50, 100),), steps=200)  # fmt: skip
+    worker.send(run(long, store, tmp_path))
+
+    def cancel(progress):
+        if progress.phase == "diffusing" and progress.done == 2:
+            worker.send(link.Cancel(job=JOB))
+
+    *progress, last = worker.until_end(cancel)
+    assert last == link.Stopped(job=JOB)
+    assert max(p.done for p in progress if p.phase == "diffusing") < 150
+    assert not list((tmp_path / "out").glob("*"))
+    worker.send(link.Cancel(job=JOB))  # late: for nobody
+    short = Order(task="repaint", model="identity", frames=audio.shape[1], source=long.source, mask=((0, 5),))
+    worker.send(run(short, store, tmp_path, job="job-0002"))
+    assert isinstance(worker.until_end()[-1], link.Made)
+
+
+@pytest.mark.slow
+def test_a_worker_whose_daemon_dies_ends_within_a_second_in_the_middle_of_a_step(worker, store, tmp_path):
+    audio = noise(30)
+    order = Order(task="cover", model="punchin-tiny", frames=audio.shape[1], source=store.put(audio), steps=200)
+    worker.send(run(order, store, tmp_path))
+    while not (isinstance(reply := worker.read(), link.Progress) and reply.phase == "diffusing"):
+        assert isinstance(reply, link.Progress), reply
+    worker.process.stdin.close()
+    begin = time.monotonic()
+    assert worker.process.wait(5) == 0
+    assert time.monotonic() - begin < 1
+
+
+def test_a_command_that_is_none_ends_the_worker_with_an_error(worker):
+    worker.process.stdin.write(b"\xff\xff\xff\xff....")
+    worker.process.stdin.flush()
+    assert worker.process.wait(10) == 1
+    assert "no command" in worker.log.read_text()
+
+
+def test_unload_ends_the_worker(worker):
+    worker.send(link.Unload())
+    assert worker.process.wait(10) == 0
+
+
+def test_bad_audio_is_refused_by_name_and_the_worker_goes_on(worker, store, tmp_path):
+    audio = noise(6)
+    blob = store.put(audio)
+
+    def order(source):
+        return Order(task="repaint", model="identity", frames=source.frames, source=source, mask=((0, 5),))
+
+    def text(source):
+        worker.send(run(order(source), store, tmp_path))
+        failed = worker.until_end()[-1]
+        assert isinstance(failed, link.Failed)
+        assert failed.code == "refused"
+        return failed.text
+
+    short = Blob(sha256=blob.sha256, channels=2, frames=blob.frames + 1)
+    assert "has 2304000 bytes, 288001 frames of 2 channels are 2304008" in text(short)
+    other = Blob(sha256=blob.sha256, channels=2, frames=blob.frames, rate_hz=44_100)
+    assert "at 44100 Hz, the engine takes 48000" in text(other)
+    holed = audio.copy()
+    holed[1, 77] = np.nan
+    assert "has 1 samples that are not finite" in text(store.put(holed))
+    assert "did not come with the job" in text(Blob(sha256="0" * 64, channels=2, frames=6 * 48_000))
+    worker.send(run(order(blob), store, tmp_path))
+    assert isinstance(worker.until_end()[-1], link.Made)
+
+
+def test_models_that_are_not_there_and_full_disks_have_their_own_codes(worker, store, tmp_path):
+    audio = noise(6)
+    source = store.put(audio)
+    base = {"task": "repaint", "frames": audio.shape[1], "source": source, "mask": ((0, 5),)}
+    for name, hint in (("turbo", "punchin models pull turbo"), ("no-such", "one of: turbo")):
+        worker.send(run(Order(model=name, **base), store, tmp_path))
+        failed = worker.until_end()[-1]
+        assert failed.code == "model_missing"
+        assert hint in failed.hint
+    (tmp_path / "out").write_text("a file where the folder should be")
+    worker.send(run(Order(model="identity", **base), store, tmp_path))
+    assert worker.until_end()[-1].code == "disk"
