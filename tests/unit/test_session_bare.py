@@ -85,6 +85,24 @@ def test_the_last_bar_ends_with_the_file(tmp_path):
     assert target.region.end_s == pytest.approx(8 - 500 / RATE)
 
 
+def test_a_layer_is_a_file_of_its_own_beside_the_session(tmp_path):
+    a = media(tmp_path, "a.wav", noise(2, 8 * RATE), RATE)
+    session = open_session(tmp_path / "a.wav", bpm=120)
+    target = session.layer(session.region(bars=(2, 3)), "Warm Strings")
+    np.testing.assert_array_equal(target.heard(0, 8), a.astype(np.float32))
+    new = noise(2, target.lead_frames + 4 * RATE, 9).astype(np.float32)
+    result = land(target, [LandingTake(target.place(new), "x")])
+    assert result.output.name == "a-punchin-Warm-Strings.wav"
+    out = soundfile.read(result.output, always_2d=True)[0].T
+    assert out.shape == a.shape
+    assert not out[:, : round(1.94 * RATE)].any()
+    assert not out[:, 6 * RATE :].any()
+    inside = slice(2 * RATE, round(5.9 * RATE))
+    np.testing.assert_allclose(out[:, inside], new[:, target.lead_frames :][:, : inside.stop - 2 * RATE], atol=2**-15)
+    with pytest.raises(Refused, match="without tracks"):
+        session.layer(session.region(bars=(2, 3)), "Strings", ["Keys"])
+
+
 def test_heard_beyond_the_file_is_silence(tmp_path):
     a = media(tmp_path, "a.wav", noise(1, RATE), RATE)
     session = open_session(tmp_path / "a.wav", bpm=240)

@@ -179,8 +179,8 @@ def test_a_fade_across_an_edge_moves_the_cut_past_it(tmp_path):
         ),
     )
     target = aimed(path, (2.0, 4.0))
-    assert target.first_frame == 0
-    assert target.stop_frame == round(4.25 * RATE)
+    assert target.shown.first == 0
+    assert target.shown.stop == round(4.25 * RATE)
     result = landed(target)
     np.testing.assert_allclose(played(result.output, 5), played(path, 5), atol=2**-22)
 
@@ -340,6 +340,137 @@ def test_a_resampled_take_starts_where_its_item_does(tmp_path):
     middle = np.arange(RATE, 5 * RATE)
     np.testing.assert_allclose(take[middle], 0.5 * np.sin(2 * np.pi * 300 * (0.2 + 0.5 * middle / RATE)), atol=1e-5)
     assert "PLAYRATE 1 1 0" in result.output.read_text()
+
+
+def lane_of(one):
+    words = next(c for c in one.children if c[0] == "YPOS")
+    return round(float(words[1]) / float(words[2]))
+
+
+@pytest.mark.parametrize("lanes", [0, 2])
+def test_a_new_lane_plays_the_whole_track_alone(tmp_path, lanes):
+    path = overlapped(tmp_path)
+    if lanes:
+        text = path.read_text().replace("\n    <ITEM", "\n    FREEMODE 2\n    LANESOLO 3 0 0 0 0 0 0 0\n    <ITEM", 1)
+        parts = text.split("      IGUID")
+        path.write_text(
+            "      YPOS 0 0.5 2\n      IGUID".join(parts[:2]) + "      YPOS 0.5 0.5 2\n      IGUID" + parts[2]
+        )
+    old = played(path, 8)
+    result = landed(aimed(path, how="lane"), change=0.5)
+    tree = oracle.loads(result.output.read_text().replace("\r\n", "\n"))
+    track_lines = tree.find("TRACK").children
+    new_lane = max(lanes, 1)
+    assert ["FREEMODE", "2"] in track_lines
+    assert ["LANESOLO", str(1 << new_lane), "0", "0", "0", "0", "0", "0", "0"] in track_lines
+    items = tree.find("TRACK").findall("ITEM")
+    assert [lane_of(one) for one in items] == [0, lanes // 2] + [new_lane] * 3
+    assert not any(["MUTE", "1", "0"] in one.children for one in items)
+    session = open_session(result.output)
+    target = session.target("Keys", session.region(time=(2, 4)))
+    new = target.heard(0, 8)
+    inside = slice(round(2.01 * RATE), round(3.9 * RATE))
+    np.testing.assert_allclose(new[:, inside], old[:, inside] / 2, atol=1e-6)
+    for outside in (slice(0, round(1.94 * RATE)), slice(4 * RATE, 8 * RATE)):
+        np.testing.assert_allclose(new[:, outside], old[:, outside], atol=1e-7)
+
+
+def test_lanes_are_refused_where_items_lie_freely(tmp_path):
+    media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
+    path = project(tmp_path, track("Keys", item(0, 8, KEYS), extra="    FREEMODE 1\n"))
+    with pytest.raises(Refused, match="positions its items freely"):
+        aimed(path, how="lane")
+
+
+def test_a_new_track_plays_what_was_muted(tmp_path):
+    path = overlapped(tmp_path)
+    old = played(path, 8)
+    result = landed(aimed(path, how="track"), change=0.5)
+    tree = oracle.loads(result.output.read_text().replace("\r\n", "\n"))
+    assert len(tree.findall("TRACK")) == 2
+    new = played(result.output, 8)  # both tracks are called Keys...
+    inside = slice(round(2.01 * RATE), round(3.9 * RATE))
+    np.testing.assert_allclose(new[:, inside], old[:, inside] / 2, atol=1e-6)
+
+
+def test_a_split_item_holds_a_bar_more_on_both_sides(tmp_path):
+    a = media(tmp_path, "Media/keys.wav", noise(1, 16 * RATE))
+    path = project(tmp_path, track("Keys", item(0, 16, KEYS)))
+    result = landed(aimed(path, (4.0, 6.0), "split"))
+    take = soundfile.read(result.take_files[0])[0]
+    new = [line.split()[1] for line in result.output.read_text().splitlines() if "SOFFS" in line][-1]
+    assert float(new) == pytest.approx(2.0, abs=1e-9)
+    first = round((4 - 0.055 - 2) * RATE)
+    np.testing.assert_array_equal(take, a[0, first : 8 * RATE])
+    np.testing.assert_allclose(played(result.output, 16), played(path, 16), atol=1e-9)
+
+
+def test_handles_stop_where_nothing_can_be_rendered(tmp_path):
+    media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
+    midi = item(0, 3.5, source_of("x.mid", "MIDI"))
+    path = project(tmp_path, track("Keys", midi, item(3.5, 4, KEYS), item(7, 4, "Media/gone.wav")))
+    target = aimed(path, (4.0, 6.0), "split")
+    assert (target.time_at(target.file.first), target.time_at(target.file.stop)) == (3.5, 7.0)
+
+
+def test_split_parts_of_a_slow_item_start_where_they_were(tmp_path):
+    media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
+    second = "      TAKE\n      NAME two\n      PLAYRATE 2 0 0 -1 0 0.0025\n" + source_of(KEYS)
+    rate = {"PLAYRATE": "0.5 0 0 -1 0 0.0025", "SOFFS": "0.25", "MUTE": None}
+    path = project(tmp_path, track("Keys", item(1, 7, KEYS, takes=second, **rate)))
+    result = landed(aimed(path, how="split"))
+    tree = oracle.loads(result.output.read_text().replace("\r\n", "\n"))
+    items = tree.find("TRACK").findall("ITEM")
+    offsets = [[float(c[1]) for c in one.children if c[0] == "SOFFS"] for one in items[:3]]
+    assert offsets == [[0.25], pytest.approx([0.25 + 0.945 / 2, 0.945 * 2]), pytest.approx([0.25 + 1.5, 6.0])]
+    assert [["MUTE", "1", "0"] in one.children for one in items] == [False, True, False, False]
+
+
+def test_a_take_begins_where_its_items_part_of_a_frame_does(tmp_path):
+    media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
+    path = project(tmp_path, track("Keys", item(0.5 + 0.3 / RATE, 7, KEYS, SOFFS=str(100.4 / RATE))))
+    text = landed(aimed(path)).output.read_text()
+    new = [line.split()[1] for line in text.splitlines() if "SOFFS" in line][-1]
+    assert float(new) * RATE == pytest.approx(0.4, abs=1e-6)
+
+
+def session_of_three(tmp_path):
+    a = media(tmp_path, "Media/a.wav", noise(1, 8 * RATE, 1))
+    b = media(tmp_path, "Media/b.wav", noise(2, 8 * RATE, 2))
+    path = project(
+        tmp_path,
+        track("Drums", item(0, 8, "Media/a.wav"), extra="    VOLPAN 0.5 0.5 -1 -1 1\n"),
+        track("Bass", item(0, 8, "Media/b.wav"), item(0, 8, source_of("x.mid", "MIDI"))),
+        track("Off", item(0, 8, "Media/gone.wav"), extra="    MUTESOLO 1 0 0\n"),
+    )
+    return path, a, b
+
+
+def test_a_layer_hears_all_unmuted_tracks_through_their_faders(tmp_path):
+    path, a, b = session_of_three(tmp_path)
+    session = open_session(path)
+    target = session.layer(session.region(time=(2, 4)), "Strings")
+    np.testing.assert_allclose(target.heard(0, 8), a * np.array([[0.25], [0.5]]) + b, atol=1e-6)
+    assert target.notes[0].startswith("not heard: item 2 of track 'Bass'")
+    only = session.layer(session.region(time=(2, 4)), "Strings", ["Drums"])
+    np.testing.assert_allclose(only.heard(0, 8), a * np.array([[0.25], [0.5]]), atol=1e-6)
+    with pytest.raises(Refused, match="MIDI"):
+        session.layer(session.region(time=(2, 4)), "Strings", ["Bass"])
+
+
+def test_a_layer_lands_on_a_new_track_and_touches_nothing_else(tmp_path):
+    path, _, _ = session_of_three(tmp_path)
+    session = open_session(path)
+    target = session.layer(session.region(time=(2, 4)), "Strings")
+    new = noise(2, target.lead_frames + 2 * RATE, 9).astype(np.float32)
+    result = land(target, [LandingTake(target.place(new), "punchin 7")])
+    old, out = path.read_bytes().splitlines(keepends=True), result.output.read_bytes().splitlines(keepends=True)
+    ops = [op for op in difflib.SequenceMatcher(None, old, out, autojunk=False).get_opcodes() if op[0] != "equal"]
+    assert [op[0] for op in ops] == ["insert"]
+    inside = slice(2 * RATE, round(3.9 * RATE))
+    heard = played(result.output, 8, name="Strings")
+    np.testing.assert_allclose(heard[:, inside], new[:, target.lead_frames :][:, : inside.stop - 2 * RATE], atol=2**-23)
+    assert not heard[:, 4 * RATE :].any()
 
 
 def test_a_take_of_the_wrong_length_is_an_error(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ from punchin.protocol import limits
 from punchin.protocol.errors import Refused
 from punchin.session import audiofile, gain, splice
 from punchin.session.region import Region, choose
-from punchin.session.target import Audio, How, Landing, LandingTake, Placed, check_take, free_name
+from punchin.session.target import Audio, How, Landing, LandingTake, Placed, check_take, file_stem, free_name
 from punchin.session.tempo import TempoMap
 
 
@@ -54,10 +55,16 @@ class AudioSession:
             raise Refused(f"a bare audio file has no {how} to land on", "leave --land out")
         return FileTarget(self, region)
 
+    def layer(self, region: Region, name: str, hear: Sequence[str] = ()) -> FileTarget:
+        """A file beside this one, as long as it, silent but for the region. Raises Refused where tracks are named."""
+        if hear:
+            raise Refused(f"{self.path.name} is one audio file without tracks", "leave --hear out")
+        return FileTarget(self, region, track=name, landing="a file beside the session, as long as it")
+
 
 @dataclass(frozen=True, eq=False)
 class FileTarget:
-    """A region of a bare file. Frames are the file's own."""
+    """A region of a bare file. Frames are the file's own. A named one is a layer: its takes do not hold the file."""
 
     session: AudioSession
     region: Region
@@ -117,17 +124,18 @@ class FileTarget:
         """Splice a take into the whole file; see `Target.place`."""
         check_take(new, self)
         start, end, lead = self.start_frame, self.end_frame, self.lead_frames
-        kept = self._whole[:, start - lead : end]
+        before = np.zeros_like(self._whole) if self.track else self._whole
+        kept = before[:, start - lead : end]
         heard = np.broadcast_to(kept, new.shape).astype(np.float32)
         own, held = gain.ungain(new, heard, kept, 1.0)
-        fades = splice.choose(self._whole, own, start, end, self.rate_hz)
-        after = splice.splice(self._whole, own, start, end, fades)
-        return Placed(self._whole, after, start, end, fades, self.rate_hz, held)
+        fades = splice.choose(before, own, start, end, self.rate_hz)
+        return Placed(before, splice.splice(before, own, start, end, fades), start, end, fades, self.rate_hz, held)
 
     def land(self, takes: tuple[LandingTake, ...], out: Path | None) -> Landing:
         """Write each take as a whole file of the same format; the first one is the output."""
         path = self.session.path
-        first = out if out is not None else free_name(path.with_name(f"{path.stem}-punchin{path.suffix}"))
+        what = f"punchin-{file_stem(self.track)}" if self.track else "punchin"
+        first = out if out is not None else free_name(path.with_name(f"{path.stem}-{what}{path.suffix}"))
         if first.suffix.lower() != path.suffix.lower():
             raise Refused(f"-o {first.name} is no {path.suffix} file", f"name it {first.stem}{path.suffix}")
         if first.exists() and first.samefile(path):

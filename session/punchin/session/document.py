@@ -70,6 +70,13 @@ class Session(Protocol):
         """The named track's region. `track` is a name, a number from 1, or a GUID; None only for a bare file."""
         ...
 
+    def layer(self, region: Region, name: str, hear: Sequence[str] = ()) -> Target:
+        """A new track called `name` beside the others (layer, extract), its region of them all or of `hear` heard.
+
+        Of a bare file: a new file as long as it, silent but for the region.
+        """
+        ...
+
 
 def open_session(
     path: Path | str,

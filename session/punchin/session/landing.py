@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import unicodedata
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,8 +20,9 @@ from punchin.protocol.errors import Refused
 from punchin.session import audiofile
 from punchin.session.rpp import Chunk, Edits, quote
 from punchin.session.rpp import number as text_of
+from punchin.session.rpp_lanes import add_lane
 from punchin.session.rpp_split import split_item
-from punchin.session.target import Landing, LandingTake, free_name
+from punchin.session.target import Landing, LandingTake, file_stem, free_name
 
 if TYPE_CHECKING:
     from punchin.session.rpp_session import RppTarget
@@ -33,8 +33,8 @@ TAGS: Final = {".wav": "WAVE", ".flac": "FLAC", ".aiff": "WAVE"}
 
 def land(target: RppTarget, takes: Sequence[LandingTake], out: Path | None) -> Landing:
     """Write the take files, then the project that names them. On an error the files written so far go again."""
-    session = target.session
-    output = _output(session.path, out)
+    session_path = target.project.path
+    output = _output(session_path, out)
     folder = media_folder(target)
     written: list[Path] = []
     try:
@@ -42,7 +42,7 @@ def land(target: RppTarget, takes: Sequence[LandingTake], out: Path | None) -> L
         for take in takes:
             written.append(_write_take(target, take, folder))
             _write_note(written[-1], take)
-        text = _document(target, takes, written, moved=output.absolute().parent != session.path.absolute().parent)
+        text = _document(target, takes, written, moved=output.absolute().parent != session_path.parent)
         audiofile.write_bytes(output, text)
     except BaseException as error:
         for file in written:
@@ -63,8 +63,8 @@ def media_folder(target: RppTarget) -> Path:
     """Where take files go: the project's recording folder, else where the item's media lies if that is within the
     project's folder, else `Media` beside the project.
     """
-    base = target.session.project.path.parent
-    recorded = target.session.project.record_path.replace("\\", "/")
+    base = target.project.path.parent
+    recorded = target.project.record_path.replace("\\", "/")
     if recorded and not recorded.startswith("/") and ":" not in recorded:
         return base / recorded
     if recorded.startswith("/") and Path(recorded).is_dir():
@@ -88,10 +88,10 @@ def _output(path: Path, out: Path | None) -> Path:
 
 def _write_take(target: RppTarget, take: LandingTake, folder: Path) -> Path:
     """A new file for one take; sums over full scale, which 24 bits would clip, are kept as float."""
-    kind, subtype = target.format, target.subtype
+    kind, subtype = target.form.format, target.subtype
     if subtype == "PCM_24" and float(np.abs(take.placed.after).max(initial=0.0)) > 1.0:
         kind, subtype = "WAV", "FLOAT"
-    stem = _file_stem(f"{target.track}-{take.name}")
+    stem = file_stem(f"{target.track}-{take.name}")
     path = folder / f"{stem}{audiofile.EXTENSIONS[kind]}"
     while True:
         path = free_name(path)
@@ -114,7 +114,7 @@ def _write_note(file: Path, take: LandingTake) -> None:
 
 
 def _document(target: RppTarget, takes: Sequence[LandingTake], files: Sequence[Path], moved: bool) -> bytes:
-    document, edits = target.session.project.document, Edits()
+    document, edits = target.project.document, Edits()
     guids = [new_guid() for _ in takes]
     if target.item is not None:
         _add_takes(target, takes, files, guids, edits, moved)
@@ -136,7 +136,7 @@ def _add_takes(
 ) -> None:
     """The takes at the item's end, the first of them active."""
     assert target.item is not None
-    document, item, old = target.session.project.document, target.item.item, target.item.take
+    document, item, old = target.project.document, target.item.item, target.item.take
     for take in item.takes:
         if take.selected:
             line = document.text(take.first_line)
@@ -165,36 +165,35 @@ def _add_item(
     edits: Edits,
     moved: bool,
 ) -> None:
-    """One item that holds the takes over what is split and muted under it, on this track or a new one."""
-    document, track = target.session.project.document, target.target_track
-    start_s = target.origin_s + target.first_frame / target.rate_hz
-    end_s = target.origin_s + target.stop_frame / target.rate_hz
-    for item in track.sounding():
-        if item.start_s < end_s and item.end_s > start_s:
-            split_item(document, item, start_s, end_s, edits)
-    lines = item_lines(target, takes, files, guids, start_s, end_s, moved)
-    indent = _indent(document.text(track.chunk.first))
-    if target.how == "track":
-        edits.insert(track.chunk.last + 1, [indent + line for line in _track_lines(target, takes, lines)])
+    """One item that holds the takes: instead of what is under it, in a lane of its own, or on a new track."""
+    document, track = target.project.document, target.under
+    start_s, end_s = target.time_at(target.shown.first), target.time_at(target.shown.stop)
+    lines = _item_lines(target, takes, files, guids, moved)
+    if target.how == "lane" and track is not None:
+        add_lane(document, track, lines, start_s, end_s, edits)
+        return
+    if target.replaces and track is not None:
+        for item in track.sounding():
+            if item.start_s < end_s and item.end_s > start_s:
+                split_item(document, item, start_s, end_s, edits)
+    if target.how == "track" or track is None:
+        at = document.root.last if track is None else track.chunk.last + 1
+        edits.insert(at, ["  " + line for line in _track_lines(target, takes, lines)])
     else:
-        edits.insert(track.chunk.last, [indent + "  " + line for line in lines])
+        indent = _indent(document.text(track.chunk.first)) + "  "
+        edits.insert(track.chunk.last, [indent + line for line in lines])
 
 
-def item_lines(
-    target: RppTarget,
-    takes: Sequence[LandingTake],
-    files: Sequence[Path],
-    guids: Sequence[str],
-    start_s: float,
-    end_s: float,
-    moved: bool,
+def _item_lines(
+    target: RppTarget, takes: Sequence[LandingTake], files: Sequence[Path], guids: Sequence[str], moved: bool
 ) -> list[str]:
     """An item without fades that plays the takes' files at gain 1, the first one active."""
+    start_s, length_frames = target.time_at(target.shown.first), target.shown.stop - target.shown.first
     lines = [
         "<ITEM",
         f"  POSITION {text_of(start_s)}",
         "  SNAPOFFS 0",
-        f"  LENGTH {text_of(end_s - start_s)}",
+        f"  LENGTH {text_of(length_frames / target.rate_hz)}",
         "  LOOP 0",
         "  ALLTAKES 0",
         "  FADEIN 0 0 0 0 0 0 0",
@@ -203,12 +202,13 @@ def item_lines(
         "  SEL 0",
         f"  IGUID {new_guid()}",
     ]
+    offset = text_of((target.shown.first - target.file.first) / target.rate_hz)
     for i, (take, file, guid) in enumerate(zip(takes, files, guids, strict=True)):
         volume = "VOLPAN 1 0 1 -1" if i == 0 else "TAKEVOLPAN 0 1 -1"
         own = [
             f"NAME {quote(take.name)}",
             volume,
-            "SOFFS 0",
+            f"SOFFS {offset}",
             "PLAYRATE 1 1 0 -1 0 0.0025",
             "CHANMODE 0",
             f"GUID {guid}",
@@ -219,7 +219,7 @@ def item_lines(
 
 def _track_lines(target: RppTarget, takes: Sequence[LandingTake], item: Sequence[str]) -> list[str]:
     guid = new_guid()
-    name = f"{target.track} {takes[0].name}"
+    name = f"{target.track} {takes[0].name}" if target.replaces else target.track
     return [f"<TRACK {guid}", f"  NAME {quote(name)}", f"  TRACKID {guid}", *(f"  {line}" for line in item), ">"]
 
 
@@ -229,7 +229,7 @@ def _source_lines(target: RppTarget, file: Path, moved: bool) -> list[str]:
 
 def _written_path(target: RppTarget, file: Path, moved: bool) -> str:
     """Relative to the project in its own style of slashes; absolute where the new project lies elsewhere."""
-    base = target.session.project.path.parent
+    base = target.project.path.parent
     if moved or not file.is_relative_to(base):
         return str(file.absolute())
     relative = file.relative_to(base).as_posix()
@@ -240,7 +240,7 @@ def _written_path(target: RppTarget, file: Path, moved: bool) -> str:
 
 def _add_provenance(target: RppTarget, takes: Sequence[LandingTake], guids: Sequence[str], edits: Edits) -> None:
     """One line a take in the project's own store, by the take's GUID: what GetProjExtState("PUNCHIN", GUID) returns."""
-    document = target.session.project.document
+    document = target.project.document
     entries = [f"{guid} '{_one_line_json(take)}'" for take, guid in zip(takes, guids, strict=True) if take.provenance]
     if not entries:
         return
@@ -264,8 +264,8 @@ def _one_line_json(take: LandingTake) -> str:
 
 def _point_back(target: RppTarget, edits: Edits) -> None:
     """Relative media paths made absolute: the new project does not lie beside its media."""
-    document = target.session.project.document
-    base = target.session.project.path.parent
+    document = target.project.document
+    base = target.project.path.parent
 
     def walk(chunk: Chunk) -> None:
         for entry in chunk.entries:
@@ -288,10 +288,3 @@ def new_guid() -> str:
 
 def _indent(line: str) -> str:
     return line[: len(line) - len(line.lstrip())]
-
-
-def _file_stem(name: str) -> str:
-    """A name for a file on any system: letters, digits, dash and underscore, at most 60."""
-    plain = unicodedata.normalize("NFKC", name)
-    stem = re.sub(r"[^\w-]+", "-", plain).strip("-_")
-    return stem[:60] or "take"

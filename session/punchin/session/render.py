@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from punchin.protocol import limits
 from punchin.protocol.errors import Refused
 from punchin.session import audiofile, gain, resample
-from punchin.session.rpp_project import FadeShape, Item, Project, Take, Track
+from punchin.session.rpp_project import Item, Project, Take, Track
 
 AUDIO_KINDS = frozenset({"WAVE", "AIFF", "FLAC", "MP3", "VORBIS", "OPUS", "WAVPACK"})
 RATE_STEPS = 1_000_000  # a playrate as a ratio of integers, finer than REAPER shows it
@@ -295,8 +295,10 @@ def fade_gain(shape: int, x: NDArray[np.float64]) -> NDArray[np.float64]:
             return np.sin(x * np.pi / 2)
 
 
-def widest_fade(item: Item, fade: FadeShape, at_start: bool) -> tuple[float, float]:
-    """The project times between which one of an item's fades moves."""
-    if at_start:
-        return item.start_s, item.start_s + fade.length_s
-    return item.end_s - fade.length_s, item.end_s
+def fade_spans(item: Item) -> list[tuple[float, float]]:
+    """The project times between which the item's fades move."""
+    spans = (
+        (item.start_s, item.start_s + item.fade_in.length_s),
+        (item.end_s - item.fade_out.length_s, item.end_s),
+    )
+    return [span for span in spans if span[0] < span[1]]

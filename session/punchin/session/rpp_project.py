@@ -96,14 +96,20 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One track. playing_lanes: numbers of the fixed lanes that play, None where the track has none."""
+    """One track. playing_lanes: numbers of the fixed lanes that play, None where the track has none.
+
+    free: items lie at heights of their own (free item positioning). gain and pan are the fader's.
+    """
 
     chunk: Chunk
     number: int  # from 1
     name: str
     guid: str
     muted: bool
+    gain: float
+    pan: float
     delay_s: float
+    free: bool
     playing_lanes: frozenset[int] | None
     items: tuple[Item, ...]
 
@@ -208,12 +214,13 @@ def _stretches(points: list[tuple[float, float, int]], bpm: float) -> tuple[Stre
 def _track(document: Document, chunk: Chunk, index: int) -> Track:
     words = document.tokens(chunk.first)
     guid = words[1] if len(words) > 1 else ""
-    fixed_lanes = int(_number(document.find(chunk, "FREEMODE") or [], 1)) == 2
+    mode = int(_number(document.find(chunk, "FREEMODE") or [], 1))
     playing = None
-    if fixed_lanes:
+    if mode == 2:
         mask = int(_number(document.find(chunk, "LANESOLO") or [], 1, 1.0))
         playing = frozenset(lane for lane in range(64) if mask >> lane & 1)
     delay = document.find(chunk, "PLAYOFFS") or []
+    fader = document.find(chunk, "VOLPAN") or []
     name = document.find(chunk, "NAME") or ["NAME", ""]
     return Track(
         chunk=chunk,
@@ -221,6 +228,9 @@ def _track(document: Document, chunk: Chunk, index: int) -> Track:
         name=name[1] if len(name) > 1 else "",
         guid=_word({"TRACKID": document.find(chunk, "TRACKID") or []}, "TRACKID") or guid,
         muted=_number(document.find(chunk, "MUTESOLO") or [], 1) != 0,
+        gain=_number(fader, 1, 1.0),
+        pan=_number(fader, 2),
+        free=mode == 1,
         delay_s=_number(delay, 1) if not int(_number(delay, 2)) & 1 else 0.0,
         playing_lanes=playing,
         items=tuple(_item(document, item, i) for i, item in enumerate(chunk.chunks("ITEM"), start=1)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,3 +160,9 @@ def free_name(path: Path) -> Path:
         free = path.with_name(f"{path.stem}-{number}{path.suffix}")
         number += 1
     return free
+
+
+def file_stem(name: str) -> str:
+    """A name for a file on any system: letters, digits, dash and underscore, at most 60."""
+    stem = re.sub(r"[^\w-]+", "-", unicodedata.normalize("NFKC", name)).strip("-_")
+    return stem[:60] or "take"

@@ -1,0 +1,183 @@
+"""From a region to a target: which items it meets, on whose frames it counts, and what its take files span."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from punchin.protocol import limits
+from punchin.protocol.errors import Refused
+from punchin.session import splice
+from punchin.session.region import Region
+from punchin.session.render import ItemSound, fade_spans, open_item
+from punchin.session.rpp_project import Item, Project, Track
+from punchin.session.rpp_target import Form, RppTarget, Span
+from punchin.session.rpp_voices import Voice, Voices
+from punchin.session.target import How
+
+EDGE_S = 0.1  # a neighbour that reaches this far into a region is a crossfade, not a second layer of it
+COVER_S = 0.001  # an item that ends this much before a bar line was cut at it
+LEAD_S = splice.FADES_S[0] + splice.EARLY_S
+AROUND_S = limits.REGION.high  # how far around its region a layer may listen
+_LOSSLESS = {"PCM_S8": "PCM_24", "PCM_U8": "PCM_24", "PCM_16": "PCM_24", "PCM_24": "PCM_24", "PCM_32": "PCM_32"}
+
+
+def at_track(project: Project, track: Track, region: Region, how: How) -> RppTarget:
+    """The region of one track. Raises Refused for what sounds in the region and cannot be rendered."""
+    voices = Voices(project, (Voice(track),))
+    covering = _covering(track, region) if how == "take" else None
+    if covering is not None:
+        return _on_item(voices, track, region, covering)
+    if how == "lane" and track.free:
+        text = f"track {_name(track)!r} positions its items freely, so it has no lanes"
+        raise Refused(text, "use --land split, or turn free item positioning off and save")
+    low_s, high_s = _cuts(track, region)
+    sounds = voices.sounds(low_s, high_s)
+    form = _form(sounds, project)
+    origin_s = _phase(sounds, form.rate_hz)
+    start, stop, low, high = (
+        round((at_s - origin_s) * form.rate_hz) for at_s in (region.start_s, region.end_s, low_s, high_s)
+    )
+    handle = _handles(voices, region, low_s, high_s)
+    file = Span(*(round((at_s - origin_s) * form.rate_hz) for at_s in handle))
+    return RppTarget(
+        project, _name(track), track, region, how, None, voices, form, origin_s,
+        file, Span(low, high), Span(start, stop), _notes(track, sounds, region),
+    )  # fmt: skip
+
+
+def over_tracks(project: Project, region: Region, name: str, named: Sequence[Track]) -> RppTarget:
+    """A new track over a region, hearing the named tracks, or all unmuted ones through their faders.
+
+    Of all tracks, items that cannot be rendered are left out and noted; of named ones they are refused.
+    """
+    tracks = named or [track for track in project.tracks if not track.muted]
+    if not tracks:
+        raise Refused("all tracks are muted: there is nothing to hear", "unmute one, or use --hear NAME")
+    left_out: dict[int, str] = {}
+    if not named:
+        for track in tracks:
+            left_out |= _not_renderable(project, track, region)
+    voices = Voices(project, tuple(Voice(track, _fader(track)) for track in tracks), frozenset(left_out))
+    form = Form(
+        _rate(voices.sounds(region.start_s, region.end_s), project), 2, project.record_format or "WAV", "PCM_24"
+    )
+    low_s = max(region.start_s - LEAD_S, 0.0)
+    low, start, stop = (round(at_s * form.rate_hz) for at_s in (low_s, region.start_s, region.end_s))
+    notes = [f"not heard: {why}" for why in left_out.values()]
+    if len(tracks) > 1:
+        notes.append("tracks are heard through their own faders; folders, sends and effects are not")
+    under = tracks[-1] if named else (project.tracks[-1] if project.tracks else None)
+    return RppTarget(
+        project, name, under, region, "track", None, voices, form, 0.0,
+        Span(low, stop), Span(low, stop), Span(start, stop), tuple(notes), replaces=False,
+    )  # fmt: skip
+
+
+def _on_item(voices: Voices, track: Track, region: Region, item: Item) -> RppTarget:
+    """A take on the one item: its file is the whole item, on the source's own frames."""
+    sound = voices.sound(track, item)
+    form = _form([sound], voices.project)
+    whole = Span(0, sound.span(form.rate_hz, sound.origin_s)[1])
+    start, stop = (round((at_s - sound.origin_s) * form.rate_hz) for at_s in (region.start_s, region.end_s))
+    inside = Span(max(start, whole.first), min(stop, whole.stop))
+    around = voices.sounds(region.start_s - LEAD_S, region.end_s)
+    return RppTarget(
+        voices.project, _name(track), track, region, "take", sound, voices, form, sound.origin_s,
+        whole, whole, inside, _notes(track, around, region),
+    )  # fmt: skip
+
+
+def _covering(track: Track, region: Region) -> Item | None:
+    """The one item that a take can go on: it covers the region, all others only crossfade into it."""
+    items = [item for item in track.sounding() if item.start_s < region.end_s and item.end_s > region.start_s]
+    covering = [i for i in items if i.start_s <= region.start_s + COVER_S and i.end_s >= region.end_s - COVER_S]
+    if len(covering) != 1:
+        return None
+    for item in items:
+        inside_s = min(item.end_s, region.end_s) - max(item.start_s, region.start_s)
+        at_edge = item.start_s < region.start_s or item.end_s > region.end_s
+        if item is not covering[0] and (inside_s > EDGE_S or not at_edge):
+            return None
+    return covering[0]
+
+
+def _cuts(track: Track, region: Region) -> tuple[float, float]:
+    """Where the originals are split: at the lead's start and the region's end, further out past any fade there."""
+    low, high = region.start_s - LEAD_S, region.end_s
+    fades = [span for item in track.sounding() for span in fade_spans(item)]
+    for start, end in sorted(fades, reverse=True):
+        if start < low < end:
+            low = start
+    for start, end in sorted(fades):
+        if start < high < end:
+            high = end
+    return max(low, 0.0), high
+
+
+def _handles(voices: Voices, region: Region, low_s: float, high_s: float) -> tuple[float, float]:
+    """What a new item's file spans: a bar more on both sides, as far as that can be rendered and the project goes."""
+    tempo = voices.project.tempo
+    first, last = region.bars
+    before = region.start_s - tempo.bars_to_seconds(max(first - 1, 1), max(first - 1, 1))[0] if first > 1 else 0.0
+    after_start, after_end = tempo.bars_to_seconds(last + 1, last + 1)
+    start_s, end_s = max(low_s - before, 0.0), high_s + after_end - after_start
+    start_s, end_s = voices.hearable(region, start_s, max(min(end_s, voices.project.end_s), high_s))
+    return min(start_s, low_s), max(end_s, high_s)
+
+
+def _form(sounds: Sequence[ItemSound], project: Project) -> Form:
+    """Rate and channels of the sources, and their depth, at least 24 bit."""
+    rate_hz = _rate(sounds, project)
+    if not sounds:
+        return Form(rate_hz, 2, project.record_format or "WAV", "PCM_24")
+    panned = len(sounds) > 1 and any(sound.take.pan for sound in sounds)
+    channels = 2 if panned else max(sound.channels for sound in sounds)
+    subtypes = {_LOSSLESS.get(sound.info.subtype, sound.info.subtype) for sound in sounds}
+    if subtypes == {"PCM_24"}:
+        source = sounds[0].info.format
+        own = source if source in ("FLAC", "AIFF") else "WAV"
+        return Form(rate_hz, channels, project.record_format or own, "PCM_24")
+    wide = [name for name in ("DOUBLE", "PCM_32") if subtypes == {name}]
+    return Form(rate_hz, channels, "WAV", wide[0] if wide else "FLOAT")
+
+
+def _rate(sounds: Sequence[ItemSound], project: Project) -> int:
+    """The rate that all sources share, else the project's, else 48,000 Hz."""
+    rates = {sound.info.rate_hz for sound in sounds}
+    return rates.pop() if len(rates) == 1 else project.rate_hz or limits.MODEL_HZ
+
+
+def _phase(sounds: Sequence[ItemSound], rate_hz: int) -> float:
+    """Where frame 0 lies so that the first item's own frames are kept: within one frame after time 0."""
+    plain = [sound for sound in sounds if sound.plain_at(rate_hz)]
+    return (plain[0].origin_s * rate_hz % 1.0) / rate_hz if plain else 0.0
+
+
+def _not_renderable(project: Project, track: Track, region: Region) -> dict[int, str]:
+    """The items near a region that cannot be rendered, by first line, and why."""
+    out: dict[int, str] = {}
+    for item in track.sounding():
+        if item.start_s < region.end_s + AROUND_S and item.end_s > region.start_s - AROUND_S:
+            try:
+                open_item(project, track, item)
+            except Refused as error:
+                out[item.chunk.first] = str(error)
+    return out
+
+
+def _fader(track: Track) -> tuple[float, float]:
+    """A track's volume and pan (as a balance) as two gains."""
+    return track.gain * min(1.0, 1.0 - track.pan), track.gain * min(1.0, 1.0 + track.pan)
+
+
+def _notes(track: Track, sounds: Sequence[ItemSound], region: Region) -> tuple[str, ...]:
+    notes = [note for sound in sounds for note in sound.notes(region.start_s - LEAD_S, region.end_s)]
+    if track.muted:
+        notes.append(f"track {_name(track)!r} is muted in the project")
+    if track.delay_s:
+        notes.append(f"track {_name(track)!r} plays {track.delay_s:g} s off; it is heard in place")
+    return tuple(notes)
+
+
+def _name(track: Track) -> str:
+    return track.name or f"track {track.number}"

@@ -1,0 +1,46 @@
+"""A new fixed lane (REAPER 7) that plays a track with the take in it; the lanes that played before are left whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from punchin.session.rpp import Document, Edits
+from punchin.session.rpp import number as text_of
+from punchin.session.rpp_project import Track
+from punchin.session.rpp_split import copy_part, indent_of, set_line
+
+
+def add_lane(document: Document, track: Track, item: Sequence[str], start_s: float, end_s: float, edits: Edits) -> None:
+    """Put `item` (an ITEM's lines, from `start_s` to `end_s`) on a new last lane, the only one that plays then.
+
+    The lane also gets copies of what plays before and after, so that it is the whole track by itself. The items that
+    were there change in their height alone (YPOS), the track in its lane settings.
+    """
+    new = max((each.lane for each in track.items), default=-1) + 1
+    height = 1 / (new + 1)
+    indent = indent_of(document, track.chunk.first) + "  "
+    _set(document, track, "LANESOLO", f"{indent}LANESOLO {1 << new} 0 0 0 0 0 0 0", edits)
+    _set(document, track, "FREEMODE", f"{indent}FREEMODE 2", edits)
+    for each in track.items:
+        set_line(document, each, "YPOS", _ypos(each.lane, height), edits)
+    copies: list[str] = []
+    for each in track.sounding():
+        for low, high in ((each.start_s, min(start_s, each.end_s)), (max(end_s, each.start_s), each.end_s)):
+            if high > low:
+                copies += copy_part(document, each, low, high, {"YPOS": _ypos(new, height)})
+    own = [item[0], f"  {_ypos(new, height)}", *item[1:]]
+    edits.insert(track.chunk.last, [*copies, *(indent + line for line in own)])
+
+
+def _ypos(lane: int, height: float) -> str:
+    """Where a lane's items lie: top and height as parts of the track; the lane is round(top / height)."""
+    return f"YPOS {text_of(lane * height)} {text_of(height)} 2"
+
+
+def _set(document: Document, track: Track, key: str, text: str, edits: Edits) -> None:
+    """A track's line: in the place of the one with this name, else after its first line."""
+    for entry in track.chunk.entries:
+        if isinstance(entry, int) and document.key(entry) == key.encode():
+            edits.replace(entry, text)
+            return
+    edits.insert(track.chunk.first + 1, [text])

@@ -1,0 +1,157 @@
+"""A region of a project that can be heard and landed on, all of it on one axis of frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from punchin.session import splice
+from punchin.session.region import Region
+from punchin.session.render import ItemSound
+from punchin.session.rpp_project import Project, Track
+from punchin.session.rpp_voices import Voices
+from punchin.session.target import Audio, How, Landing, LandingTake, Placed, check_take
+
+
+class Form(NamedTuple):
+    """How take files are made: libsndfile's names for format and subtype."""
+
+    rate_hz: int
+    channels: int
+    format: str
+    subtype: str
+
+
+class Span(NamedTuple):
+    """Frames [first, stop)."""
+
+    first: int
+    stop: int
+
+
+@dataclass(frozen=True, eq=False)
+class RppTarget:
+    """A region of a project; `Target` says what its parts mean.
+
+    under: the track that takes land on or under; None is after the last one.
+    item: the one item whose new take a landing is; None lands as an item of its own, which spans `shown`.
+    file: what take files span; beyond `shown` they hold what surrounds it, to slip into.
+    voices: what is heard. replaces: whether what sounds under `shown` gives way (a layer plays beside it).
+    """
+
+    project: Project
+    track: str
+    under: Track | None
+    region: Region
+    how: How
+    item: ItemSound | None
+    voices: Voices
+    form: Form
+    origin_s: float
+    file: Span
+    shown: Span
+    inside: Span
+    notes: tuple[str, ...]
+    replaces: bool = True
+
+    @property
+    def rate_hz(self) -> int:
+        """Frames a second, of frames and take files."""
+        return self.form.rate_hz
+
+    @property
+    def channels(self) -> int:
+        """Channels of the take files."""
+        return self.form.channels
+
+    @property
+    def subtype(self) -> str:
+        """Subtype of the take files."""
+        return self.form.subtype
+
+    @property
+    def start_frame(self) -> int:
+        """The region's first frame."""
+        return self.inside.first
+
+    @property
+    def end_frame(self) -> int:
+        """The frame after the region."""
+        return self.inside.stop
+
+    @property
+    def lead_frames(self) -> int:
+        """Frames before the region that a take covers."""
+        return splice.lead_frames(self.inside.first - self.shown.first, self.rate_hz)
+
+    @property
+    def landing(self) -> str:
+        """In words, how takes land."""
+        if self.item is not None:
+            return "a take on the item"
+        if not self.replaces:
+            return "a new track beside the others"
+        return {
+            "take": "a new item on the track; what it replaces is split and muted",
+            "split": "a new item on the track; what it replaces is split and muted",
+            "lane": "a new lane of the track, which plays instead of the others",
+            "track": "a new track; what it replaces is split and muted",
+        }[self.how]
+
+    def frame_at(self, at_s: float) -> int:
+        """The frame nearest to a project time."""
+        return round((at_s - self.origin_s) * self.rate_hz)
+
+    def time_at(self, frame: int) -> float:
+        """The project time of a frame."""
+        return self.origin_s + frame / self.rate_hz
+
+    def hearable(self, start_s: float, end_s: float) -> tuple[float, float]:
+        """The part of a span around the region in which everything can be rendered."""
+        return self.voices.hearable(self.region, start_s, end_s)
+
+    def heard(self, start_s: float, end_s: float) -> Audio:
+        """What sounds, [2, n]. Raises Refused for what cannot be rendered, and for missing media."""
+        return self._frames(self.frame_at(start_s), self.frame_at(end_s))
+
+    def place(self, new: Audio) -> Placed:
+        """Splice a take into the original; see `Target.place`."""
+        check_take(new, self)
+        before = self._before
+        if self.item is not None:
+            own, held = self._own(self.item, new)
+        else:
+            own, held = new if self.channels == 2 else new.mean(axis=0, keepdims=True), 0
+        start, end = self.start_frame - self.file.first, self.end_frame - self.file.first
+        fades = splice.choose(before, own, start, end, self.rate_hz)
+        return Placed(before, splice.splice(before, own, start, end, fades), start, end, fades, self.rate_hz, held)
+
+    def land(self, takes: tuple[LandingTake, ...], out: Path | None) -> Landing:
+        """Write take files and the new project; see `document.land`."""
+        from punchin.session import landing
+
+        return landing.land(self, takes, out)
+
+    def _own(self, item: ItemSound, new: Audio) -> tuple[NDArray[Any], int]:
+        """What the item must hold so that the track sounds like `new`: neighbours' crossfades are taken out."""
+        low, high = self.start_frame - self.lead_frames, self.end_frame
+        heard, alone = self._frames(low, high), item.heard(self.rate_hz, self.origin_s, low, high)
+        share = np.where(new == heard, alone, new - (heard - alone))
+        kept = self._before[:, low - self.file.first : high - self.file.first]
+        return item.take_back(share, alone, kept, item.gains(self.origin_s + np.arange(low, high) / self.rate_hz))
+
+    def _frames(self, start: int, stop: int) -> Audio:
+        return self.voices.frames(self.rate_hz, self.origin_s, start, stop)
+
+    @cached_property
+    def _before(self) -> NDArray[Any]:
+        if self.item is not None:
+            return self.item.kept(self.rate_hz, self.origin_s, *self.file)
+        if not self.replaces:
+            return np.zeros((self.channels, self.file.stop - self.file.first), dtype=np.float32)
+        return self._frames(*self.file)[: self.channels]
