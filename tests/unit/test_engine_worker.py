@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,7 +59,8 @@ def worker(tmp_path):
 @pytest.fixture
 def store(tmp_path):
     class Store:
-        files: dict[str, str] = {}
+        def __init__(self):
+            self.files = {}
 
         def put(self, audio):
             raw = np.ascontiguousarray(audio.T, "<f4").tobytes()
@@ -98,8 +100,7 @@ def test_identity_returns_the_wanted_frames_bit_by_bit_without_torch(worker, sto
     assert [take.seed for take in made.takes] == [4, 9]
     for take in made.takes:
         np.testing.assert_array_equal(samples(take), audio[:, 10_001:90_003])
-    maps = (f"/proc/{worker.process.pid}/maps",)
-    assert "libtorch" not in open(maps[0]).read()
+    assert "libtorch" not in Path(f"/proc/{worker.process.pid}/maps").read_text()
     assert worker.end() == 0
 
 

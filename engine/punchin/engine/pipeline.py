@@ -208,11 +208,10 @@ class AceStepPipeline:
     def stages(self, request: Request) -> Stages:
         """Make music, pausing after each step and tile; the result is what the generator returns.
 
-        To cancel, stop iterating. Refuses what this model cannot do before the first pause. Not to be called in
-        `torch.inference_mode` of one's own: that is entered here, between the pauses.
+        To cancel, stop iterating. Refuses what this model cannot do at once, before any weight is moved.
         """
         _check_model(self.variant, request)
-        return _inferring(self._stages(request))
+        return _without_grad(self._stages(request))
 
     def codes(self, audio: Tensor, rate_hz: int = MODEL_HZ) -> str:
         """The audio codes of audio [1 or 2, n], five a second, as `audio_code_string` takes them."""
@@ -222,7 +221,7 @@ class AceStepPipeline:
             latent = yield from self.conditioner.latent(source)
             return self.conditioner.codes(latent)
 
-        return asked.code_string(_last(_inferring(listen())))
+        return asked.code_string(_last(_without_grad(listen())))
 
     def _stages(self, request: Request) -> Stages:
         schedule, clean_needed = self._schedule(request)
@@ -337,10 +336,10 @@ class AceStepPipeline:
         return asked.duration_frames(DEFAULT_DURATION_S if duration is None else duration)
 
 
-def _inferring(stages: Generator[Stage, None, T]) -> Generator[Stage, None, T]:
-    """The same stages, each run in inference mode: a mode entered inside a generator would leak out at its pauses."""
+def _without_grad(stages: Generator[Stage, None, T]) -> Generator[Stage, None, T]:
+    """The same stages, each run without gradients: a mode entered inside a generator would leak out at its pauses."""
     while True:
-        with torch.inference_mode():
+        with torch.no_grad():
             try:
                 stage = next(stages)
             except StopIteration as end:

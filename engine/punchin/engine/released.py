@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from punchin.engine import weights
+from punchin.engine.fastvae import FastVae
 from punchin.engine.model import AceStep
 from punchin.engine.spec import BadSpec, Spec, VaeSpec
 from punchin.engine.takes import Report
@@ -45,7 +46,7 @@ class Loaded:
     """A model in memory: modules in eval mode, what they are called, and whether anyone trained them."""
 
     model: AceStep
-    vae: Vae
+    vae: FastVae
     text: TextEncoder
     silence: Tensor  # [1, T, C] float32, on the device
     variant: Model
@@ -130,7 +131,7 @@ def load(
     trained = config.get(UNTRAINED) is not False
     known = variant(where.dit, spec)
     digest = weights.fingerprint(parts[0][0])
-    return Loaded(model, vae, text, silence, known, trained, where, torch.device(device), dtype, digest)
+    return Loaded(model, FastVae(vae), text, silence, known, trained, where, torch.device(device), dtype, digest)
 
 
 def _check_specs(spec: Spec, vae: VaeSpec) -> None:
