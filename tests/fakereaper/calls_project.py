@@ -157,6 +157,7 @@ CALLS = {
     "Undo_BeginBlock2": begin_undo,
     "Undo_EndBlock2": end_undo,
     "PreventUIRefresh": prevent_refresh,
+    "Undo_DoUndo2": lambda script, project: int(bool(project.undo())),
     "UpdateArrange": lambda script: None,
     "UpdateTimeline": lambda script: None,
     "ValidatePtr2": valid_pointer,

@@ -63,7 +63,7 @@ def user_inputs(script, title, count, captions, values):
 def message_box(script, text, title, kind):
     script.host.foreground(script, "MB")
     script.host.messages.append(text)
-    return 1
+    return script.host.button
 
 
 def console(script, text):

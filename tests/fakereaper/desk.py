@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
-import punchin.clients
-from fakereaper.host import Host
+from fakereaper.host import FUNCTIONS, Host, Script
+from punchin.clients.install.reaper import install
 
-SCRIPTS = Path(punchin.clients.__file__).parent / "reaper"
 RATE_HZ = 48_000
 
 
@@ -48,13 +47,9 @@ class Desk:
         self.resource, self.media = self.folder / "REAPER", self.folder / "song" / "Media"
         self.scripts, self.spool = self.resource / "Scripts" / "Punchin", self.resource / "Data" / "Punchin" / "spool"
         self.media.mkdir(parents=True)
-        shutil.copytree(SCRIPTS, self.scripts)
-        for name in ("inbox", "draft", "out", "asked", "cancel", "audio"):
-            (self.spool / name).mkdir(parents=True)
-        (self.scripts / "bridge.cfg").write_text(
-            f"spool={percent(self.spool)}\nargument1=/usr/bin/python3\nargument2=-m\nargument3=punchin.clients.bridge\n"
-            "region_min_s=0.25\nregion_max_s=600\nvariations_max=16\n"
-        )
+        (self.resource).mkdir(parents=True)
+        (self.resource / "reaper.ini").touch()
+        install(self.resource)
         self.host = Host(self.resource, lua, version, **options)
         self.project.media_dir = str(self.media)
         self.project.path = str(self.folder / "song" / "song.rpp")
@@ -102,10 +97,19 @@ class Desk:
         files = {}
         for n in range(1, count + 1):
             files[f"file{n}"] = str(tone(self.media / f"take-{job}-{n}.wav", length_s, 300.0 + n))
-            files[f"name{n}"], files[f"provenance{n}"] = f"punchin repaint {n}", '{"seed": %d}' % n
+            files[f"name{n}"], files[f"provenance{n}"] = f"punchin repaint {n}", f'{{"seed": {n}}}'
         fields = {"job": job, "kind": "done", "how": how, "position_s": position_s, "length_s": length_s,
                   "count": count, "text": "1 take in 2 s"} | files | more  # fmt: skip
         self.say(**fields)
+
+    @contextmanager
+    def editing(self):
+        """The user's own edit: calls of the API inside an undo block of its own."""
+        self.project.undo_depth += 1
+        self.project.open_snapshot = self.project.snapshot()
+        user = Script(self.host, "the user", -1)
+        yield lambda name, *values: FUNCTIONS[name](user, *values)
+        FUNCTIONS["Undo_EndBlock2"](user, self.project, "the user", -1)
 
     def open_jobs(self, project=None):
         return (project or self.project).ext.get("PUNCHIN", {})

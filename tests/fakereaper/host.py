@@ -110,7 +110,7 @@ class Host:
         self.help, self.console, self.messages, self.spoken, self.toggles = [], [], [], [], {}
         self.inputs, self.dialogs, self.shortcut_dialogs, self.processes = [], [], [], []
         self.execute = lambda command, timeout_ms: None
-        self.open_accessors = 0
+        self.open_accessors, self.button = 0, 6  # every message box is answered with Yes
 
     @property
     def project(self) -> Project:

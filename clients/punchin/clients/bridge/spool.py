@@ -77,8 +77,12 @@ class Spool:
 
     def request_ids(self) -> list[str]:
         """Ids of complete requests, the oldest first; other files are no requests."""
-        found = (path for path in self.path("inbox").iterdir() if path.suffix == ".json")
-        return sorted(path.stem for path in found if ID.match(path.stem))
+        found: list[tuple[int, str]] = []
+        for path in self.path("inbox").iterdir():
+            if path.suffix == ".json" and ID.match(path.stem):
+                with contextlib.suppress(FileNotFoundError):
+                    found.append((path.lstat().st_mtime_ns, path.stem))
+        return [id for _, id in sorted(found)]
 
     def read_request(self, id: str) -> bytes:
         """The bytes of a request. Raises Refused: too big, no plain file, not this user's; FileNotFoundError."""

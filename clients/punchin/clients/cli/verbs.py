@@ -51,6 +51,8 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
     ),
     "This machine": (
         Verb("doctor", "check everything and say how to mend it", "doctor"),
+        Verb("install", "put Punchin's actions into a DAW, or bring them up to date", "install"),
+        Verb("uninstall", "take them out again", "install"),
         Verb("version", "versions of package and protocol", "service"),
     ),
 }

@@ -212,15 +212,20 @@ end
 
 local WAYS = { take = as_takes, split = as_split, lane = as_split }
 
+-- The event's numbers as numbers, or nil: what cannot be read is not landed.
+local function with_numbers(record, event)
+  event.position_s, event.length_s = tonumber(event.position_s), tonumber(event.length_s)
+  event.title = event.title or record.title
+  return event.position_s and event.length_s and tonumber(record.start_s) and tonumber(record.end_s)
+end
+
 -- Lands a `done` event. Returns true and words; or false and the reason to try again later; or nil and a sentence.
 function land.done(proj, record, event)
   if reaper.GetPlayStateEx(proj) & RECORDING ~= 0 then return false, "waits for the end of the recording" end
-  event.position_s, event.length_s = tonumber(event.position_s), tonumber(event.length_s)
-  event.title = event.title or record.title
-  if not (event.position_s and event.length_s and tonumber(record.start_s)) then return nil, "the event is damaged" end
+  if not with_numbers(record, event) then return nil, "the event is damaged" end
   local takes, why = takes_of(event)
   if not takes then return nil, why end
-  local way = (record.onto or "") ~= "" and onto_item or WAYS[event.how]
+  local way = record.onto ~= nil and record.onto ~= "" and onto_item or WAYS[event.how]
   if way then
     local landed, words = way(proj, record, event, takes)
     if landed then return true, words end

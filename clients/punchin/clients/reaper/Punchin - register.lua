@@ -1,0 +1,4 @@
+-- @description Punchin: register
+local here = debug.getinfo(1, "S").source:match("^@(.*[/\\])")
+package.path = here .. "?.lua;" .. package.path
+require("punchin.register").add()

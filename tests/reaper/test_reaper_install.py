@@ -1,0 +1,190 @@
+"""Installing into a resource folder of REAPER's, and getting out of it again without a trace."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from fakereaper.desk import Desk, decode
+
+from punchin.clients.cli import main
+from punchin.clients.install import reaper
+from punchin.protocol.errors import BadUsage, PunchinError, Refused
+
+KEY_MAP = b'SCR 4 0 RSabc "Custom: mine.lua" mine.lua\r\nKEY 9 89 _RSabc 0\r\n'
+
+
+@pytest.fixture
+def resource(tmp_path):
+    folder = tmp_path / "REAPER höme"
+    (folder / "Scripts").mkdir(parents=True)
+    (folder / "reaper.ini").write_text("[reaper]\n")
+    (folder / "reaper-kb.ini").write_bytes(KEY_MAP)
+    (folder / "Scripts" / "mine.lua").write_text("-- mine\n")
+    return folder
+
+
+def everything(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_dry_run_changes_nothing(resource, capsys):
+    before = everything(resource)
+    assert main(["install", "reaper", "--resource-path", str(resource), "--dry-run"]) == 0
+    assert everything(resource) == before
+    assert "Punchin - register.lua" in capsys.readouterr().out
+
+
+def test_install_check_and_uninstall_leave_the_rest_untouched(resource, capsys):
+    before = everything(resource)
+    assert main(["install", "reaper", "--resource-path", str(resource)]) == 0
+    scripts = resource / "Scripts" / "Punchin"
+    assert (scripts / "Punchin - Repaint selection (last preset).lua").is_file()
+    assert (resource / "Data" / "Punchin" / "spool").stat().st_mode & 0o777 == 0o700
+    assert (resource / "reaper-kb.ini").read_bytes() == KEY_MAP
+    assert main(["install", "reaper", "--resource-path", str(resource), "--check"]) == 0
+    assert "self-test has not run" in capsys.readouterr().out
+    assert main(["uninstall", "reaper", "--resource-path", str(resource)]) == 0
+    assert everything(resource) == before
+    assert not scripts.exists()
+    assert main(["install", "reaper", "--resource-path", str(resource), "--check"]) == 1
+
+
+def test_installing_twice_changes_nothing(resource):
+    reaper.install(resource)
+    assert {change.what for change in reaper.install(resource)} == {"same"}
+
+
+def test_an_upgrade_keeps_what_was_edited(resource):
+    reaper.install(resource)
+    scripts = resource / "Scripts" / "Punchin"
+    edited = scripts / "Punchin - Status.lua"
+    original = edited.read_bytes()
+    edited.write_bytes(b"-- my own\n")
+    old = scripts / "Punchin - Next take.lua"
+    manifest = json.loads((scripts / "manifest.json").read_text())
+    import hashlib
+
+    old.write_bytes(b"-- an older version\n")
+    manifest["files"]["Punchin - Next take.lua"] = hashlib.sha256(old.read_bytes()).hexdigest()
+    gone = scripts / "Punchin - Gone.lua"
+    gone.write_bytes(b"-- dropped since\n")
+    manifest["files"]["Punchin - Gone.lua"] = hashlib.sha256(gone.read_bytes()).hexdigest()
+    (scripts / "manifest.json").write_text(json.dumps(manifest))
+    what = {change.path.name: change.what for change in reaper.install(resource) if change.what != "same"}
+    assert what == {
+        "Punchin - Status.lua": "keep edited",
+        "Punchin - Next take.lua": "update",
+        "Punchin - Gone.lua": "remove",
+    }
+    assert edited.read_bytes() == original
+    assert (scripts / "Punchin - Status.lua.edited").read_bytes() == b"-- my own\n"
+    assert not gone.exists()
+
+
+def test_uninstall_keeps_what_was_edited(resource):
+    reaper.install(resource)
+    edited = resource / "Scripts" / "Punchin" / "Punchin - Status.lua"
+    edited.write_bytes(b"-- my own\n")
+    reaper.uninstall(resource)
+    left = sorted(path.name for path in (resource / "Scripts" / "Punchin").rglob("*"))
+    assert left == ["Punchin - Status.lua"]
+
+
+def test_uninstall_of_nothing_is_refused(resource):
+    with pytest.raises(Refused, match="not installed"):
+        reaper.uninstall(resource)
+
+
+def test_a_damaged_manifest_is_no_licence_to_delete(resource):
+    reaper.install(resource)
+    (resource / "Scripts" / "Punchin" / "manifest.json").write_text("{")
+    with pytest.raises(PunchinError, match="damaged"):
+        reaper.uninstall(resource)
+
+
+@pytest.mark.parametrize(
+    ("platform", "env", "wanted"),
+    [
+        ("linux", {"HOME": "/home/me"}, "/home/me/.config/REAPER"),
+        ("linux", {"HOME": "/home/me", "XDG_CONFIG_HOME": "/xdg"}, "/xdg/REAPER"),
+        ("darwin", {"HOME": "/Users/me"}, "/Users/me/Library/Application Support/REAPER"),
+        ("win32", {"APPDATA": "/Users/me/AppData/Roaming"}, "/Users/me/AppData/Roaming/REAPER"),
+    ],
+)
+def test_the_usual_folder_of_each_system(platform, env, wanted):
+    assert [str(folder) for folder in reaper.usual_folders(platform, env)] == [wanted]
+
+
+def test_the_usual_folder_is_found_and_a_wrong_one_refused(resource, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
+    with pytest.raises(BadUsage, match="not where it usually is"):
+        reaper.resource_folder(None)
+    (tmp_path / "xdg" / "REAPER").mkdir(parents=True)
+    (tmp_path / "xdg" / "REAPER" / "reaper.ini").touch()
+    assert reaper.resource_folder(None) == tmp_path / "xdg" / "REAPER"
+    with pytest.raises(BadUsage, match="no reaper.ini"):
+        reaper.resource_folder(tmp_path)
+
+
+def test_the_scripts_read_the_configuration_as_it_was_written(resource):
+    reaper.install(resource)
+    text = (resource / "Scripts" / "Punchin" / "bridge.cfg").read_text()
+    settings = decode(text.replace("\n", "\t"))
+    assert settings["spool"] == str(resource / "Data" / "Punchin" / "spool")
+    assert settings["argument1"] == sys.executable
+    assert settings["variations_max"] == "16"
+
+
+def test_register_adds_all_actions_and_asks_for_keys(tmp_path):
+    desk = Desk(tmp_path)
+    desk.press("register")
+    assert len(desk.host.commands) == 16
+    assert len(desk.host.shortcut_dialogs) == 4
+    command = desk.host.persisted["PUNCHIN", "watcher_command"]
+    assert command.startswith("_RS")
+    desk.press("unregister")
+    assert desk.host.commands == {}
+    assert ("PUNCHIN", "watcher_command") not in desk.host.persisted
+
+
+def test_register_does_without_the_dialog_of_reaper_7(tmp_path):
+    desk = Desk(tmp_path, lua="5.3", version="6.24")
+    desk.press("register")
+    assert len(desk.host.commands) == 16
+    assert "Give them keys there" in desk.host.messages[0]
+    desk.press("unregister")
+    assert desk.host.commands == {}
+
+
+def test_the_selftest_passes_and_the_check_reads_it(desk):
+    desk.press("selftest")
+    desk.host.tick(3)
+    report = json.loads((desk.resource / "Data" / "Punchin" / "selftest.json").read_text())
+    assert [check for check in report["checks"] if not check["ok"]] == []
+    assert len(report["checks"]) >= 9
+    assert desk.project.tracks == []
+    told = list(reaper.findings(desk.resource))
+    assert ("ok", f"REAPER {report['reaper']}: self-test passed, {len(report['checks'])} checks", "") in told
+
+
+def test_a_selftest_that_fails_is_told_by_the_check(desk):
+    path = desk.resource / "Data" / "Punchin" / "selftest.json"
+    checks = [{"name": "split", "ok": False, "found": "0.25"}, {"name": "files", "ok": True, "found": ""}]
+    path.write_text(json.dumps({"reaper": "7.0", "checks": checks}))
+    verdict, text, _ = list(reaper.findings(desk.resource))[-1]
+    assert (verdict, text) == ("fail", "REAPER 7.0: self-test: split: 0.25")
+
+
+def test_the_selftest_wants_an_empty_project(desk):
+    desk.simple()
+    desk.press("selftest")
+    assert "empty project" in desk.host.messages[0]
+    assert len(desk.project.tracks) == 1
+
+
+def test_the_help_names_the_verbs():
+    done = subprocess.run(
+        [sys.executable, "-m", "punchin.clients.cli", "install", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "--resource-path" in done.stdout
