@@ -83,10 +83,12 @@ def open_session(
     bpm: float | None = None,
     tempo_map: Path | str | None = None,
     signature: tuple[int, int] | None = None,
+    approximate: bool = False,
 ) -> Session:
     """Read a session: `.rpp`, or `.wav`/`.flac`/`.aiff` with `bpm` or `tempo_map` (a Standard MIDI File).
 
     signature: of a bare file with `bpm`; 4/4 unless given.
+    approximate: take what cannot be read exactly (a project's Bezier tempo points) as near as can be, and note it.
     Raises Refused: missing, unreadable, unknown kind, no tempo for a bare file, or one given for a project.
     """
     path = Path(path)
@@ -94,7 +96,7 @@ def open_session(
     if kind == ".rpp":
         if bpm is not None or tempo_map is not None:
             raise Refused(f"{path.name} has a tempo of its own", "leave --bpm and --tempo-map out")
-        return rpp_session.open_project(path)
+        return rpp_session.open_project(path, approximate)
     if kind not in FORMATS:
         raise Refused(f"{path.name} is no session that Punchin reads", "use a .rpp, .wav, .flac or .aiff file")
     if not path.is_file():

@@ -22,12 +22,12 @@ from punchin.session.rpp import Chunk, Edits, quote
 from punchin.session.rpp import number as text_of
 from punchin.session.rpp_lanes import add_lane
 from punchin.session.rpp_split import split_item
+from punchin.session.takefiles import STORE, note_file
 from punchin.session.target import Landing, LandingTake, file_stem, free_name
 
 if TYPE_CHECKING:
     from punchin.session.rpp_session import RppTarget
 
-EXTSTATE: Final = "PUNCHIN"  # the section of a project's own store that scripts can read (GetProjExtState)
 TAGS: Final = {".wav": "WAVE", ".flac": "FLAC", ".aiff": "WAVE"}
 
 
@@ -52,11 +52,6 @@ def land(target: RppTarget, takes: Sequence[LandingTake], out: Path | None) -> L
             raise audiofile.disk_error(folder, error) from error
         raise
     return Landing(output, tuple(written))
-
-
-def note_file(take_file: Path) -> Path:
-    """Where a take file's provenance stands as JSON: beside it."""
-    return take_file.with_name(take_file.name + ".punchin.json")
 
 
 def media_folder(target: RppTarget) -> Path:
@@ -246,11 +241,11 @@ def _add_provenance(target: RppTarget, takes: Sequence[LandingTake], guids: Sequ
         return
     root = document.root
     store = next(root.chunks("EXTSTATE"), None)
-    section = next(store.chunks(EXTSTATE), None) if store else None
+    section = next(store.chunks(STORE), None) if store else None
     if section is not None:
         edits.insert(section.last, [f"      {entry}" for entry in entries])
         return
-    lines = [f"    <{EXTSTATE}", *(f"      {entry}" for entry in entries), "    >"]
+    lines = [f"    <{STORE}", *(f"      {entry}" for entry in entries), "    >"]
     if store is not None:
         edits.insert(store.last, lines)
     else:

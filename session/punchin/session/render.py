@@ -70,6 +70,11 @@ class ItemSound:
         first = ceil((self.item.start_s - origin_s) * rate_hz - _EDGE)
         return first, max(ceil((self.item.end_s - origin_s) * rate_hz - _EDGE), first)
 
+    def whole(self, rate_hz: int) -> int:
+        """Frames from `origin_s` to the item's end, or to its source's where only a part of a frame lies between."""
+        stop, source_end = self.span(rate_hz, self.origin_s)[1], self._length - self.first_frame
+        return source_end if self.plain_at(rate_hz) and source_end == stop - 1 else stop
+
     def kept(self, rate_hz: int, origin_s: float, start: int, stop: int) -> NDArray[Any]:
         """Source samples [channels, stop - start] on target frames, before channel mode and gain.
 

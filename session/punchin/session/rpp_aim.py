@@ -41,7 +41,7 @@ def at_track(project: Project, track: Track, region: Region, how: How) -> RppTar
     file = Span(*(round((at_s - origin_s) * form.rate_hz) for at_s in handle))
     return RppTarget(
         project, _name(track), track, region, how, None, voices, form, origin_s,
-        file, Span(low, high), Span(start, stop), _notes(track, sounds, region),
+        file, Span(low, high), Span(start, stop), _notes(project, track, sounds, region),
     )  # fmt: skip
 
 
@@ -63,7 +63,7 @@ def over_tracks(project: Project, region: Region, name: str, named: Sequence[Tra
     )
     low_s = max(region.start_s - LEAD_S, 0.0)
     low, start, stop = (round(at_s * form.rate_hz) for at_s in (low_s, region.start_s, region.end_s))
-    notes = [f"not heard: {why}" for why in left_out.values()]
+    notes = [*project.notes, *(f"not heard: {why}" for why in left_out.values())]
     if len(tracks) > 1:
         notes.append("tracks are heard through their own faders; folders, sends and effects are not")
     under = tracks[-1] if named else (project.tracks[-1] if project.tracks else None)
@@ -77,13 +77,13 @@ def _on_item(voices: Voices, track: Track, region: Region, item: Item) -> RppTar
     """A take on the one item: its file is the whole item, on the source's own frames."""
     sound = voices.sound(track, item)
     form = _form([sound], voices.project)
-    whole = Span(0, sound.span(form.rate_hz, sound.origin_s)[1])
+    whole = Span(0, sound.whole(form.rate_hz))
     start, stop = (round((at_s - sound.origin_s) * form.rate_hz) for at_s in (region.start_s, region.end_s))
     inside = Span(max(start, whole.first), min(stop, whole.stop))
     around = voices.sounds(region.start_s - LEAD_S, region.end_s)
     return RppTarget(
         voices.project, _name(track), track, region, "take", sound, voices, form, sound.origin_s,
-        whole, whole, inside, _notes(track, around, region),
+        whole, whole, inside, _notes(voices.project, track, around, region),
     )  # fmt: skip
 
 
@@ -170,8 +170,9 @@ def _fader(track: Track) -> tuple[float, float]:
     return track.gain * min(1.0, 1.0 - track.pan), track.gain * min(1.0, 1.0 + track.pan)
 
 
-def _notes(track: Track, sounds: Sequence[ItemSound], region: Region) -> tuple[str, ...]:
-    notes = [note for sound in sounds for note in sound.notes(region.start_s - LEAD_S, region.end_s)]
+def _notes(project: Project, track: Track, sounds: Sequence[ItemSound], region: Region) -> tuple[str, ...]:
+    notes = [*project.notes]
+    notes += [note for sound in sounds for note in sound.notes(region.start_s - LEAD_S, region.end_s)]
     if track.muted:
         notes.append(f"track {_name(track)!r} is muted in the project")
     if track.delay_s:

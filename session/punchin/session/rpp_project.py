@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from punchin.protocol.errors import Refused
-from punchin.session import rpp
 from punchin.session.rpp import Chunk, Document
 from punchin.session.tempo import Signature, Stretch, TempoMap
 
 TAKE_ENVELOPES = {"VOLENV": "volume", "PANENV": "pan", "MUTEENV": "mute", "PITCHENV": "pitch"}
-BEZIER, HOLD = 5, 1
+LINEAR, HOLD, BEZIER = 0, 1, 5
 
 
 class FadeShape(NamedTuple):
@@ -133,6 +132,7 @@ class Project:
     record_path: str
     record_format: str  # the four letters of RECORD_CFG as libsndfile's format, "" if none or another
     tracks: tuple[Track, ...]
+    notes: tuple[str, ...] = ()  # what of it is approximated
 
     @property
     def end_s(self) -> float:
@@ -140,20 +140,22 @@ class Project:
         return max((item.end_s for track in self.tracks for item in track.items), default=0.0)
 
 
-def load(path: Path) -> Project:
-    """Read a project. Raises Refused where it is missing, not a project, or says something that cannot be."""
-    return from_document(path, rpp.read(path))
+def from_document(path: Path, document: Document, approximate: bool = False) -> Project:
+    """The values of a document that was read from `path`. Raises Refused where it says something that cannot be.
 
-
-def from_document(path: Path, document: Document) -> Project:
-    """The values of a document that was read from `path`."""
+    approximate: take curved tempo points as straight ramps, and note it, instead of refusing them.
+    """
     root = document.root
     rate = document.find(root, "SAMPLERATE") or ["SAMPLERATE", "0", "0"]
     record = document.find(root, "RECORD_PATH") or ["RECORD_PATH", ""]
+    tempo, curved = read_tempo(document)
+    if curved and not approximate:
+        raise Refused(curved[0], "give it the linear or the square shape in REAPER and save, or use --approximate")
     return Project(
         path=path,
         document=document,
-        tempo=read_tempo(document),
+        tempo=tempo,
+        notes=tuple(f"{where}; it is taken as a straight ramp" for where in curved),
         rate_hz=int(_number(rate, 1)) if _number(rate, 2) else None,
         pan_law=_number(document.find(root, "PANLAW") or [], 1, 1.0),
         record_path=record[1] if len(record) > 1 else "",
@@ -162,9 +164,10 @@ def from_document(path: Path, document: Document) -> Project:
     )
 
 
-def read_tempo(document: Document) -> TempoMap:
-    """The tempo envelope's points where it has any, else the TEMPO line. Bezier points are refused by bar time.
+def read_tempo(document: Document) -> tuple[TempoMap, tuple[str, ...]]:
+    """The tempo envelope's points where it has any, else the TEMPO line; and which points curve, in words.
 
+    A curved point (Bezier) is in the map as a straight ramp to the next one. REAPER publishes no formula for it.
     PT: time bpm shape [signature as denominator * 65536 + numerator [selected [flags]]], bpm in quarter notes always;
     shape 0 moves linearly in time to the next point, 1 holds; flags & 2: the point sets no tempo.
     """
@@ -183,32 +186,30 @@ def read_tempo(document: Document) -> TempoMap:
                 signatures.append((at_s, code & 0xFFFF, code >> 16))
             if not flags & 2:
                 points.append((at_s, _number(words, 2), int(_number(words, 3))))
-    stretches = _stretches(points, bpm)
+    stretches, curved = _stretches(points, bpm)
     plain = TempoMap(stretches)
     changes: dict[float, Signature] = {}
     for at_s, top, bottom in signatures:
         beats = max(float(plain.seconds_to_beats(at_s)), 0.0)
         beats = round(beats, 6) if abs(beats - round(beats, 6)) < 1e-7 else beats
         changes[beats] = Signature(beats, top, bottom)
-    return TempoMap(stretches, tuple(changes[beats] for beats in sorted(changes)))
+    return TempoMap(stretches, tuple(changes[beats] for beats in sorted(changes))), curved
 
 
-def _stretches(points: list[tuple[float, float, int]], bpm: float) -> tuple[Stretch, ...]:
+def _stretches(points: list[tuple[float, float, int]], bpm: float) -> tuple[tuple[Stretch, ...], tuple[str, ...]]:
     points = sorted(points, key=lambda point: point[0])  # stable: of points at one time the last one counts
     if not points or points[0][0] > 0:
         points.insert(0, (0.0, points[0][1] if points else bpm, HOLD))
     out: dict[float, Stretch] = {}
+    curved: list[str] = []
     for i, (at_s, tempo, shape) in enumerate(points):
         following = points[i + 1] if i + 1 < len(points) else None
-        if shape not in (0, HOLD) and following is not None and following[1] != tempo:
+        if shape not in (LINEAR, HOLD) and following is not None and following[1] != tempo:
             kind = "Bezier" if shape == BEZIER else "curved"
-            raise Refused(
-                f"the tempo point at {at_s:.3f} s has a {kind} shape ({shape})",
-                "give it the linear or the square shape in REAPER, and save",
-            )
-        end = following[1] if following is not None and shape == 0 else tempo
+            curved.append(f"the tempo point at {at_s:.3f} s has a {kind} shape ({shape})")
+        end = following[1] if following is not None and shape != HOLD else tempo
         out[max(at_s, 0.0)] = Stretch(max(at_s, 0.0), tempo, end)
-    return tuple(out[start] for start in sorted(out))
+    return tuple(out[start] for start in sorted(out)), tuple(curved)
 
 
 def _track(document: Document, chunk: Chunk, index: int) -> Track:

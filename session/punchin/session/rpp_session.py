@@ -81,9 +81,8 @@ class RppSession:
         raise Refused(f"there is no track {wanted!r}; the tracks are: {listing}", "use --track NAME or its number")
 
 
-def open_project(path: Path) -> RppSession:
-    """A `.rpp` as a session. Raises Refused where it is missing or no project."""
+def open_project(path: Path, approximate: bool = False) -> RppSession:
+    """A `.rpp` as a session. Raises Refused where it is missing or no project; see `rpp_project.from_document`."""
     document = rpp.read(path)
-    return RppSession(
-        path, hashlib.sha256(document.dump()).hexdigest(), rpp_project.from_document(path.absolute(), document)
-    )
+    digest = hashlib.sha256(document.dump()).hexdigest()
+    return RppSession(path, digest, rpp_project.from_document(path.absolute(), document, approximate))

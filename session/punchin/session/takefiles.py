@@ -1,0 +1,115 @@
+"""Take files on disk after they have landed: what made each, and which ones no project uses any more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from punchin.protocol.errors import Refused
+from punchin.session import audiofile, rpp
+from punchin.session.rpp import Chunk, Document
+
+NOTE: Final = ".punchin.json"  # beside each take file: what made it
+STORE: Final = "PUNCHIN"  # the section of a project's own store (GetProjExtState) with the same by take GUID
+
+
+@dataclass(frozen=True, slots=True)
+class UnusedTake:
+    """A take file that no project in its folder names. note: the file with its provenance."""
+
+    file: Path
+    note: Path
+    size_bytes: int
+
+
+def note_file(take_file: Path) -> Path:
+    """Where a take file's provenance stands as JSON: beside it."""
+    return take_file.with_name(take_file.name + NOTE)
+
+
+def provenance(take: Path) -> dict[str, Any]:
+    """What made a take file. Raises Refused where nothing is kept, or no longer readable."""
+    note = note_file(take)
+    try:
+        return _checked(json.loads(note.read_text("utf-8")), take.name)
+    except FileNotFoundError as error:
+        raise Refused(f"nothing is kept of what made {take}: {note.name} is missing", "make a new take") from error
+    except (OSError, ValueError) as error:
+        raise Refused(f"what made {take} is not readable: {note.name}: {error}", "make a new take") from error
+
+
+def provenance_in_project(path: Path, guid: str) -> dict[str, Any]:
+    """What made the take with a GUID, from the project's own store: for takes whose note file is gone."""
+    document = rpp.read(path)
+    for store in document.root.chunks("EXTSTATE"):
+        for section in store.chunks(STORE):
+            for entry in section.entries:
+                words = document.tokens(entry) if isinstance(entry, int) else []
+                if len(words) > 1 and words[0].strip("{}").lower() == guid.strip("{}").lower():
+                    try:
+                        return _checked(json.loads(words[1]), guid)
+                    except ValueError as error:
+                        raise Refused(f"what made take {guid} is not readable in {path.name}: {error}") from error
+    raise Refused(f"{path.name} keeps nothing of what made take {guid}", "make a new take")
+
+
+def unused(folder: Path) -> tuple[UnusedTake, ...]:
+    """The take files in and below a folder that no project in or below it names, backups of projects included.
+
+    Only files that Punchin made count: those with a note beside them. Raises Refused where the folder is missing or a
+    project in it is not readable, because then nobody knows what it uses.
+    """
+    if not folder.is_dir():
+        raise Refused(f"there is no folder {folder}", "name the folder of a project")
+    notes = sorted(folder.rglob(f"*{NOTE}"))
+    used: set[Path] = set()
+    for project in _projects(folder):
+        used.update(_media(project))
+    takes = ((note, note.with_name(note.name.removesuffix(NOTE))) for note in notes)
+    return tuple(
+        UnusedTake(take, note, take.stat().st_size)
+        for note, take in takes
+        if take.is_file() and take.resolve() not in used
+    )
+
+
+def remove(take: UnusedTake) -> None:
+    """Delete a take file and its note. Raises PunchinError with the reason."""
+    for path in (take.file, take.note):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise audiofile.disk_error(path, error) from error
+
+
+def _projects(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in (".rpp", ".rpp-bak", ".rpp-undo") and path.is_file():
+            yield path
+
+
+def _media(project: Path) -> Iterator[Path]:
+    """Every file that a project's sources name, active or not, wherever it may lie."""
+    document = rpp.read(project)
+    record = document.find(document.root, "RECORD_PATH") or []
+    folders = [project.parent, *(project.parent / word.replace("\\", "/") for word in record[1:2])]
+    for name in _names(document, document.root):
+        for folder in folders:
+            yield (folder / name.replace("\\", "/")).resolve()
+
+
+def _names(document: Document, chunk: Chunk) -> Iterator[str]:
+    for entry in chunk.entries:
+        if isinstance(entry, Chunk):
+            yield from _names(document, entry)
+        elif document.key(entry) == b"FILE":
+            yield from document.tokens(entry)[1:2]
+
+
+def _checked(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Refused(f"what made {name} is not readable: it is no JSON object", "make a new take")
+    return value

@@ -1,0 +1,83 @@
+"""What made a take, and which take files nobody uses."""
+
+import json
+
+import numpy as np
+import pytest
+from rppmaker import item, media, noise, project, track
+
+from punchin.protocol.errors import Refused
+from punchin.session import takefiles
+from punchin.session.document import LandingTake, land, open_session
+
+RATE = 48_000
+MADE = {"seed": 7, "prompt": "it's `warm`"}
+
+
+def landed(tmp_path, name="song.rpp"):
+    media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
+    path = project(tmp_path, track("Keys", item(0, 8, r"Media\keys.wav")), name=name)
+    session = open_session(path)
+    target = session.target("Keys", session.region(time=(2, 4)))
+    new = np.zeros((2, target.lead_frames + 2 * RATE), dtype=np.float32)
+    return land(target, [LandingTake(target.place(new), "punchin 7", MADE)])
+
+
+def test_what_made_a_take_is_read_beside_it_and_from_the_project(tmp_path):
+    result = landed(tmp_path)
+    assert takefiles.provenance(result.take_files[0]) == MADE
+    tree = open_session(result.output).project
+    guid = tree.tracks[0].items[0].take.guid
+    assert takefiles.provenance_in_project(result.output, guid.lower()) == MADE
+    with pytest.raises(Refused, match="keeps nothing"):
+        takefiles.provenance_in_project(result.output, "{0}")
+
+
+def test_a_take_without_a_note_or_with_a_broken_one_is_refused(tmp_path):
+    result = landed(tmp_path)
+    note = takefiles.note_file(result.take_files[0])
+    for text in ("{", "[1]"):
+        note.write_text(text)
+        with pytest.raises(Refused, match="not readable"):
+            takefiles.provenance(result.take_files[0])
+    note.unlink()
+    with pytest.raises(Refused, match="is missing"):
+        takefiles.provenance(result.take_files[0])
+
+
+def test_takes_that_no_project_names_are_found_and_removed(tmp_path):
+    first, second = landed(tmp_path), landed(tmp_path)
+    foreign = media(tmp_path, "Media/mine.wav", noise(1, 100))
+    assert takefiles.unused(tmp_path) == ()
+    second.output.unlink()
+    found = takefiles.unused(tmp_path)
+    assert [take.file for take in found] == list(second.take_files)
+    assert found[0].size_bytes == second.take_files[0].stat().st_size
+    takefiles.remove(found[0])
+    assert takefiles.unused(tmp_path) == ()
+    assert first.take_files[0].exists()
+    assert not found[0].note.exists()
+    assert (tmp_path / "Media/mine.wav").exists()
+    assert foreign.any()
+
+
+def test_a_take_that_only_a_backup_or_another_folder_names_is_used(tmp_path):
+    result = landed(tmp_path)
+    (tmp_path / "Backups").mkdir()
+    text = result.output.read_text().replace("Media\\Keys", "..\\Media\\Keys")
+    result.output.unlink()
+    (tmp_path / "Backups" / "song.rpp-bak").write_text(text)
+    assert takefiles.unused(tmp_path) == ()
+
+
+def test_an_unreadable_project_stops_the_search(tmp_path):
+    landed(tmp_path)
+    (tmp_path / "broken.rpp").write_text("<REAPER_PROJECT 0.1\n")
+    with pytest.raises(Refused, match=r"broken\.rpp is cut short"):
+        takefiles.unused(tmp_path)
+    with pytest.raises(Refused, match="there is no folder"):
+        takefiles.unused(tmp_path / "none")
+
+
+def test_the_note_is_plain_json(tmp_path):
+    assert json.loads(takefiles.note_file(landed(tmp_path).take_files[0]).read_bytes()) == MADE
