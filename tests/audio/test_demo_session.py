@@ -1,5 +1,6 @@
 """The bundled session: what is in it, where its notes are, and that it can be made again."""
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -11,9 +12,8 @@ import rpp
 import soundfile
 from realparts import need
 
-from punchin.clients.demo import session_folder
+from punchin.clients.demo import project, session_folder, studio
 
-CURE = "apt-get install fluidsynth musescore-general-soundfont-small"
 BAR_S = 4 * 60 / 97.35
 FRAMES = 1_893_374  # 16 bars at 48 kHz: 1893374.42
 CHANNELS = {"drums": 1, "bass": 1, "keys": 2}
@@ -82,8 +82,6 @@ def test_oracle_parses_the_project():
 
 
 def test_score_writes_the_project(tmp_path):
-    from punchin.clients.demo import project
-
     project.write(tmp_path / "demo.rpp")
     assert (tmp_path / "demo.rpp").read_bytes() == (session_folder() / "demo.rpp").read_bytes()
 
@@ -91,7 +89,10 @@ def test_score_writes_the_project(tmp_path):
 @pytest.mark.real
 @pytest.mark.slow
 def test_score_renders_the_media(tmp_path):
-    need("fluidsynth", CURE)
+    need("fluidsynth", studio.CURE)
+    if not studio.SOUNDFONT.is_file():
+        text = f"no soundfont at {studio.SOUNDFONT}: {studio.CURE}"
+        pytest.fail(text) if os.environ.get("PUNCHIN_REQUIRE_REAL") else pytest.skip(text)
     subprocess.run([sys.executable, "-m", "punchin.clients.demo.score", tmp_path], check=True, timeout=300)
     for name in CHANNELS:
         made, _ = soundfile.read(tmp_path / "media" / f"{name}.flac")
@@ -103,7 +104,7 @@ def test_without_a_soundfont_the_cure_is_named(tmp_path):
     command = [sys.executable, "-m", "punchin.clients.demo.score", tmp_path, "--soundfont", tmp_path / "none.sf3"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 4
-    assert CURE in done.stderr
+    assert studio.CURE in done.stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -237,7 +237,10 @@ def test_a_host_ends_with_its_client_even_in_the_middle_of_work(tmp_path):
         while hostlink.read_reply(process.stdout) != hostlink.Working(effect="PitchShift (2 of 2)", doing="process"):
             pass
         process.stdin.close()
-        assert process.wait(timeout=5) == 0
+        try:
+            assert process.wait(timeout=5) == 0
+        finally:
+            process.kill()  # so that a failure does not hang here
     assert not (tmp_path / "wet.f32").exists()
 
 
