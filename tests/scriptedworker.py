@@ -5,6 +5,7 @@ shift      one sample late: a fault that a null test must find
 noise      white noise, another for each seed
 click      a click at both edges for even seeds, the source for odd ones: only some takes keep the limits
 short      one frame less than asked for
+stubborn   as hold, and deaf to cancel
 hold       as identity, but only once a file `gate` is in the folder; says one step of progress before
 """
 
@@ -29,7 +30,7 @@ def perform(mode, source, seed):
         loud = source.copy()
         loud[len(loud) // 2 :: 997] = 0.9
         return loud
-    return source[:-1] if mode == "short" else source
+    return source
 
 
 def wait_for_gate(folder, job, send, cancelled):
@@ -45,7 +46,7 @@ def wait_for_gate(folder, job, send, cancelled):
 def run(mode, folder, command, send, cancelled):
     order = command.order
     send(link.Progress(job=command.job, phase="diffusing", done=1, total=8))
-    if mode == "hold" and not wait_for_gate(folder, command.job, send, cancelled):
+    if mode in ("hold", "stubborn") and not wait_for_gate(folder, command.job, send, cancelled):
         return send(link.Stopped(job=command.job))
     source = np.zeros((order.frames, 2), "<f4")
     if order.source is not None:
@@ -54,7 +55,7 @@ def run(mode, folder, command, send, cancelled):
     start, stop = order.wanted or (0, order.frames)
     takes = []
     for seed in order.seeds:
-        made = perform(mode, source, seed)[start:stop]
+        made = perform(mode, source, seed)[start : stop - (mode == "short")]
         path = Path(command.out_dir) / f"{hashlib.sha256(made.tobytes()).hexdigest()}-{seed}.f32"
         path.write_bytes(made.tobytes())
         takes.append(link.MadeTake(seed=seed, path=str(path), channels=made.shape[1], frames=len(made)))
@@ -74,7 +75,7 @@ def main(mode, folder):
         if isinstance(command, link.Run):
             threading.Thread(target=run, args=(mode, folder, command, send, cancelled), daemon=True).start()
         elif isinstance(command, link.Cancel):
-            cancelled.add(command.job)
+            cancelled.update({command.job} if mode != "stubborn" else ())
         else:
             return
 

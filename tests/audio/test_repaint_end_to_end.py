@@ -158,7 +158,8 @@ def test_an_audio_file_comes_back_whole(punchin, tmp_path, rate_hz, channels, su
     soundfile.write(path, tone(rate_hz, channels), rate_hz, subtype=subtype)
     before_bytes = path.read_bytes()
     made = punchin.json(
-        "repaint", path, "--bpm", "120", "--bars", "3-4", "--prompt", "x", "--seed", "3", "--model", "identity", "-o", out
+        "repaint", path, "--bpm", "120", "--bars", "3-4", "--prompt", "x", "--seed", "3", "--model", "identity",
+        "-o", out,
     )  # fmt: skip
     assert Path(made["output"]) == out
     assert path.read_bytes() == before_bytes

@@ -49,10 +49,10 @@ class Talk:
         if event.state in TERMINAL:
             self._close_phase()
             return
-        phase = event.phase or event.state
-        if phase != self._phase:
+        phase = event.phase or (event.state if event.state == "queued" else "")
+        if phase and phase != self._phase:
             self._open_phase(phase, event)
-        if self._bars is not None and self._bar is not None and event.total:
+        if self._bars is not None and self._bar is not None and phase and event.total:
             self._bars.update(self._bar, completed=event.done, total=event.total)
 
     def rest(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -34,9 +35,19 @@ def perform(request: Request, listener: Listener) -> Result:
         listener.warn(note)
     from punchin.clients.connect import connect
 
+    _check_out(request)
     _check_effects(request)
     with connect(start=True, name="cli") as client:
         return Journey(client, request, captured, listener).go()
+
+
+def _check_out(request: Request) -> None:
+    """A folder that cannot be written is found before the take is made, not after."""
+    folder = (request.out or request.session).absolute().parent
+    if not folder.is_dir():
+        raise Refused(f"the folder {folder} does not exist", f"mkdir -p {folder}")
+    if not os.access(folder, os.W_OK):
+        raise Refused(f"the folder {folder} may not be written", "name another with -o")
 
 
 def _check_effects(request: Request) -> None:
@@ -131,7 +142,12 @@ def _rolled(
 
 
 def _land(client: Client, captured: Capture, plan: Plan, rolled: tuple[Rolled, ...]) -> Result:
-    result = landing.land(_fresh(captured, plan), plan, rolled)
+    newest = max((each.record for each in rolled), key=lambda record: record.created_ns)
+    try:
+        result = landing.land(_fresh(captured, plan), plan, rolled)
+    except PunchinError as error:
+        error.hint = f"{error.hint}\nthe takes are kept; once it is mended: punchin land {newest.id}".strip()
+        raise
     for job in {each.record.id for each in rolled}:
         client.landed(job, str(result.output))
     return result

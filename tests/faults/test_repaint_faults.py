@@ -1,0 +1,154 @@
+"""A region on its way survives killed processes, ctrl-C and an impatient user; nothing is half written."""
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import soundfile
+from punchinhere import Home
+
+from punchin.clients.demo import session_folder
+
+ASK = "--track", "Keys", "--bars", "5-8", "--prompt", "x", "--seed", "1", "--json"
+
+
+@pytest.fixture
+def session(tmp_path):
+    shutil.copytree(session_folder(), tmp_path / "session")
+    return tmp_path / "session" / "demo.rpp"
+
+
+@pytest.fixture
+def punchin(tmp_path):
+    """A daemon whose worker waits for a gate in every job."""
+    here = Home(tmp_path / "home", worker="hold")
+    yield here
+    (here.folder / "gate").touch()
+    here.stop()
+
+
+def files(session):
+    return {path: path.read_bytes() for path in session.parent.rglob("*") if path.is_file()}
+
+
+def start(punchin, session, *more):
+    """A repaint whose job runs and waits at the gate: (the command, the job's id)."""
+    running = punchin.start("repaint", session, *ASK, *more)
+    job = running.wait_for("job ").split()[1]
+    running.wait_for("diffusing")
+    return running, job
+
+
+def landed_well(session, output):
+    made = json.loads(output)
+    before, _ = soundfile.read(session.parent / "media" / "keys.flac", always_2d=True)
+    after, _ = soundfile.read(made["takes"][0]["file"], always_2d=True)
+    assert abs(after - before).max() == 0.0
+    return made
+
+
+def test_ctrl_c_cancels_the_job_and_writes_nothing(punchin, session):
+    before = files(session)
+    running, job = start(punchin, session)
+    running.interrupt()
+    ended = running.end()
+    assert (ended.returncode, ended.stdout) == (130, "")
+    assert "cancelled; nothing was written" in ended.stderr
+    assert punchin.json("show", job)["state"] == "cancelled"
+    assert files(session) == before
+
+
+def test_a_second_ctrl_c_leaves_the_job_to_the_daemon(tmp_path, session):
+    punchin = Home(tmp_path / "home", worker="stubborn")
+    before = files(session)
+    try:
+        running, job = start(punchin, session)
+        running.interrupt()
+        running.wait_for("cancelling")
+        running.interrupt()
+        ended = running.end()
+        assert ended.returncode == 130
+        assert f"job {job} goes on" in ended.stderr or "cancelled" in ended.stderr
+        assert files(session) == before
+    finally:
+        punchin.stop()
+
+
+def test_another_client_may_cancel(punchin, session):
+    running, job = start(punchin, session)
+    assert punchin.json("cancel", job)["state"] == "cancelled"
+    ended = running.end()
+    assert (ended.returncode, ended.stdout) == (130, "")
+
+
+def test_a_killed_daemon_is_started_again_and_the_take_lands(punchin, session):
+    running, _ = start(punchin, session)
+    os.kill(punchin.json("status")["pid"], signal.SIGKILL)
+    (punchin.folder / "gate").touch()
+    ended = running.end()
+    assert ended.returncode == 0, ended.stderr
+    landed_well(session, ended.stdout)
+
+
+def test_a_killed_worker_costs_no_job(punchin, session):
+    running, _ = start(punchin, session)
+    (worker,) = punchin.json("ps")
+    os.kill(worker["pid"], signal.SIGKILL)
+    (punchin.folder / "gate").touch()
+    ended = running.end()
+    assert ended.returncode == 0, ended.stderr
+    landed_well(session, ended.stdout)
+
+
+def test_a_killed_client_is_no_loss_either(punchin, session):
+    running, job = start(punchin, session)
+    running.process.kill()
+    running.end()
+    (punchin.folder / "gate").touch()
+    assert punchin.run("show", job, "--follow").returncode == 0
+    made = landed_well(session, punchin.run("land", job, "--json").stdout)
+    assert made["job"] == job
+
+
+def test_a_session_saved_meanwhile_is_landed_on(punchin, session):
+    """What was added elsewhere in the project while the job ran is in the output too."""
+    running, _ = start(punchin, session)
+    saved = session.read_bytes().replace(b"NAME Bass", b'NAME "Bass DI"')
+    session.write_bytes(saved)
+    (punchin.folder / "gate").touch()
+    ended = running.end()
+    assert ended.returncode == 0, ended.stderr
+    made = landed_well(session, ended.stdout)
+    assert b'NAME "Bass DI"' in Path(made["output"]).read_bytes()
+    assert session.read_bytes() == saved
+
+
+def test_a_region_changed_meanwhile_is_refused(punchin, session):
+    running, job = start(punchin, session)
+    saved = session.read_bytes()
+    quieter = saved.replace(b"VOLPAN 1 0 1 -1", b"VOLPAN 0.5 0 1 -1")
+    assert quieter != saved
+    session.write_bytes(quieter)
+    before = files(session)
+    (punchin.folder / "gate").touch()
+    ended = running.end()
+    assert (ended.returncode, ended.stdout) == (4, "")
+    assert "has changed since" in ended.stderr
+    assert files(session) == before
+    session.write_bytes(saved)
+    landed_well(session, punchin.run("land", job, "--json").stdout)
+
+
+def test_an_engine_that_returns_too_little_fails_the_job(tmp_path, session):
+    punchin = Home(tmp_path / "home", worker="short")
+    before = files(session)
+    try:
+        done = punchin.run("repaint", session, *ASK)
+    finally:
+        punchin.stop()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "error: " in done.stderr
+    assert files(session) == before
