@@ -68,7 +68,8 @@ class Board:
     cards: Mapping[JobId, Card] = field(default_factory=dict[JobId, Card])
     bench: Bench = Bench()
     paused: str = ""  # why; "" is not
-    stop_by_ns: int | None = None  # draining: the running job is put back then
+    stopping: bool = False  # start nothing more
+    stop_by_ns: int | None = None  # what runs is put back then
     stop_when_idle: bool = False
     keep_alive_ns: int = 300 * SECOND
 
@@ -106,11 +107,10 @@ def step(board: Board, event: Happening, now_ns: int) -> tuple[Board, tuple[Acti
         case UnloadAsked():
             board = _unload(board, now_ns, actions)
         case StopAsked(when_idle):
-            board = replace(
-                board,
-                stop_when_idle=board.stop_when_idle or when_idle,
-                stop_by_ns=board.stop_by_ns if when_idle else now_ns + DRAIN_NS,
-            )
+            if when_idle:
+                board = replace(board, stop_when_idle=True)
+            elif not board.stopping:
+                board = replace(board, stopping=True, stop_by_ns=now_ns + DRAIN_NS)
         case _:
             pass
     return _go_on(board, now_ns, actions), tuple(actions)
@@ -118,8 +118,9 @@ def step(board: Board, event: Happening, now_ns: int) -> tuple[Board, tuple[Acti
 
 def next_tick_ns(board: Board) -> int | None:
     """When time alone will change something; None is never."""
-    cancels = [card.cancel_by_ns for card in board.cards.values() if card.state == "running"]
-    times = [t for t in (*cancels, board.bench.by_ns, board.stop_by_ns) if t is not None]
+    running = board.cards.get(board.bench.job) if board.bench.job is not None else None
+    cancel_by_ns = running.cancel_by_ns if running is not None and board.bench.state == "busy" else None
+    times = [t for t in (cancel_by_ns, board.bench.by_ns, board.stop_by_ns) if t is not None]
     return min(times, default=None)
 
 
@@ -238,24 +239,39 @@ def _is_over(by_ns: int | None, now_ns: int) -> bool:
 
 
 def _stop(board: Board, now_ns: int, actions: list[Action]) -> Board:
-    over = _is_over(board.stop_by_ns, now_ns)
-    for card in list(board.cards.values()):
-        if board.stop_by_ns is not None and (card.state == "leased" or (over and card.state == "running")):
-            if card.cancel_by_ns is not None:
-                board = _end(board, Move(card.id, "cancelled"), actions)
-            else:
-                move = Move(card.id, "queued", "the daemon stops; this job waits for its next start")
-                board = _requeue(board, card, move, actions)
+    """Towards the end: put back what has not begun, at the deadline also what runs; quit when nothing is at work."""
+    if not (board.stopping or board.stop_when_idle):
+        return board
+    if board.stopping:
+        over = _is_over(board.stop_by_ns, now_ns)
+        if over:
+            board = _end_worker(replace(board, stop_by_ns=None), actions)
+        for card in list(board.cards.values()):
+            if card.state == "leased" or (over and card.state == "running"):
+                board = _put_back(board, card, actions)
     at_work = any(card.state != "queued" for card in board.cards.values())
-    now_idle = board.stop_by_ns is not None and not at_work
-    if now_idle or (board.stop_when_idle and not board.cards):
+    if (board.stopping and not at_work) or not board.cards:
         actions.append(Quit())
-        return replace(board, stop_by_ns=None, stop_when_idle=False, paused="the daemon stops")
     return board
 
 
+def _end_worker(board: Board, actions: list[Action]) -> Board:
+    if board.bench.state == "absent":
+        return board
+    actions.append(KillWorker())
+    return replace(board, bench=replace(board.bench, state="ending", job=None, by_ns=None))
+
+
+def _put_back(board: Board, card: Card, actions: list[Action]) -> Board:
+    if card.cancel_by_ns is not None:
+        return _end(board, Move(card.id, "cancelled"), actions)
+    return _requeue(
+        board, card, Move(card.id, "queued", "the daemon stops; this job waits for its next start"), actions
+    )
+
+
 def _lease(board: Board, now_ns: int, actions: list[Action]) -> Board:
-    if board.stop_by_ns is not None or board.bench.state in ("busy", "ending"):
+    if board.stopping or board.bench.state in ("busy", "ending"):
         return board
     leased = next((card for card in board.cards.values() if card.state == "leased"), None)
     if leased is None and not board.paused:

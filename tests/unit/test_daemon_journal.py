@@ -1,0 +1,217 @@
+"""The journal: the table of moves walked whole, idempotent submits, and what a full disk leaves behind."""
+
+import errno
+import itertools
+import sqlite3
+
+import pytest
+
+from punchin.daemon import crash
+from punchin.daemon.journal import MAY_BECOME, IllegalMove, Journal, JournalFull, UnknownJob
+from punchin.daemon.recovery import recover
+from punchin.protocol.errors import Refused
+from punchin.protocol.order import TERMINAL, Order
+
+PATHS = {  # the shortest way to each state, written by hand
+    "queued": [],
+    "leased": ["leased"],
+    "running": ["leased", "running"],
+    "storing": ["leased", "running", "storing"],
+    "done": ["leased", "running", "storing", "done"],
+    "failed": ["failed"],
+    "cancelled": ["cancelled"],
+}
+
+
+def order(prompt="hello"):
+    return Order(task="text2music", frames=4_800, prompt=prompt, model="identity")
+
+
+@pytest.fixture
+def journal(tmp_path):
+    journal = Journal(tmp_path / "journal.sqlite")
+    yield journal
+    journal.close()
+
+
+def submit(journal, job="job-00001", prompt="hello", most=10):
+    return journal.submit(job, order(prompt), b"plan", None, 5, most)
+
+
+def bring(journal, state, job="job-00001"):
+    submit(journal, job)
+    for to in PATHS[state]:
+        journal.move(job, to, 6)
+
+
+@pytest.mark.parametrize(("at", "to"), list(itertools.product(PATHS, PATHS)))
+def test_every_move_of_the_table_and_no_other(journal, at, to):
+    bring(journal, at)
+    before = journal.row("job-00001"), journal.events("job-00001", 0, 99)
+    if to in MAY_BECOME[at]:
+        event = journal.move("job-00001", to, 7, "why")
+        assert (event.seq, event.state, event.text) == (len(PATHS[at]) + 2, to, "why")
+        assert journal.row("job-00001").record.state == to
+        assert journal.events("job-00001", 0, 99)[-1] == event
+    else:
+        with pytest.raises(IllegalMove, match=f"is {at} and cannot become {to}"):
+            journal.move("job-00001", to, 7)
+        assert (journal.row("job-00001"), journal.events("job-00001", 0, 99)) == before
+
+
+def test_the_end_is_the_end():
+    assert {state for state, later in MAY_BECOME.items() if not later} == TERMINAL
+
+
+def test_an_attempt_counts_before_it_runs(journal):
+    bring(journal, "leased")
+    assert journal.row("job-00001").record.attempts == 1
+    journal.move("job-00001", "queued", 8)
+    journal.move("job-00001", "leased", 9)
+    assert journal.row("job-00001").record.attempts == 2
+
+
+def test_the_same_submit_twice_is_one_job(journal):
+    row, event = submit(journal)
+    assert event.seq == 1
+    again, nothing = submit(journal)
+    assert nothing is None
+    assert again == row
+    with pytest.raises(Refused) as error:
+        submit(journal, prompt="other")
+    assert error.value.code == "conflict"
+    assert journal.row("job-00001") == row
+
+
+def test_too_many_waiting(journal):
+    for number in range(3):
+        submit(journal, f"job-{number:05}", most=3)
+    with pytest.raises(Refused, match="3 jobs are waiting, allowed is 3") as error:
+        submit(journal, "job-99999", most=3)
+    assert error.value.code == "busy"
+    assert submit(journal, "job-00002", most=3)[1] is None  # one that is there already is no further one
+
+
+@pytest.mark.parametrize("point", ["journal.submit", "journal.submitted"])
+def test_a_disk_that_is_full_at_submit(journal, monkeypatch, point):
+    monkeypatch.setattr(crash, "_plan", {point: ("full", 0)})
+    with pytest.raises((JournalFull, OSError)):
+        submit(journal)
+    monkeypatch.undo()
+    if point == "journal.submit":
+        with pytest.raises(UnknownJob):
+            journal.row("job-00001")
+    assert submit(journal)[0].record.state == "queued"
+
+
+def test_a_disk_that_is_full_at_a_move(journal, monkeypatch):
+    bring(journal, "running")
+    before = journal.row("job-00001"), journal.events("job-00001", 0, 99)
+    monkeypatch.setattr(crash, "_plan", {"journal.move": ("full", 0)})
+    with pytest.raises(JournalFull, match="No space left on device") as error:
+        journal.move("job-00001", "storing", 7)
+    assert error.value.code == "disk_full"
+    assert (journal.row("job-00001"), journal.events("job-00001", 0, 99)) == before
+    monkeypatch.undo()
+    assert journal.move("job-00001", "storing", 7).seq == 4
+
+
+def test_the_next_life_puts_jobs_back(tmp_path):
+    path = tmp_path / "journal.sqlite"
+    journal = Journal(path)
+    recover(journal, "first")
+    for number, state in enumerate(PATHS):
+        bring(journal, state, f"job-{number:05}")
+    journal.ask_cancel("job-00002")
+    journal.close()
+    journal = Journal(path)
+    cards, paused = recover(journal, "second")
+    assert paused == ""
+    assert {card.id: card.state for card in cards} == dict.fromkeys(["job-00000", "job-00001", "job-00003"], "queued")
+    assert journal.row("job-00002").record.state == "cancelled"
+    assert journal.row("job-00001").interruptions == 1
+    assert journal.row("job-00000").interruptions == 0
+    journal.close()
+
+
+def test_a_job_in_which_the_daemon_always_dies_is_put_aside(tmp_path):
+    path = tmp_path / "journal.sqlite"
+    journal = Journal(path)
+    recover(journal, "life 0")
+    bring(journal, "running")
+    for number in range(1, 6):
+        journal.close()
+        journal = Journal(path)
+        cards, paused = recover(journal, f"life {number}")
+        assert bool(paused) == (3 <= number < 5)  # 5: nothing is left to wait
+        if number < 5:
+            assert [card.state for card in cards] == ["queued"]
+            journal.move("job-00001", "leased", 8)
+    record = journal.row("job-00001").record
+    assert (record.state, record.error_code, record.attempts) == ("failed", "interrupted", 5)
+    journal.close()
+
+
+def test_a_daemon_that_was_killed_with_nothing_to_do_is_no_crash_loop(tmp_path):
+    for number in range(6):
+        journal = Journal(tmp_path / "journal.sqlite")
+        if not number:
+            submit(journal)
+        assert recover(journal, f"life {number}")[1] == ""
+        journal.close()
+
+
+def test_ten_thousand_jobs_are_back_at_once(tmp_path):
+    """The count of statements, not the time: one look, and one move for each job that was at work."""
+    journal = Journal(tmp_path / "journal.sqlite")
+    bring(journal, "running")
+    db = journal._db
+    db.execute("BEGIN")
+    for number in range(10_000):
+        db.execute(
+            "INSERT INTO jobs (id, state, digest, request, plan, created_ns) SELECT ?, 'done', digest, request, plan, 1"
+            " FROM jobs WHERE number = 1",
+            (f"old-{number:08}",),
+        )
+    db.execute("COMMIT")
+    statements = []
+    db.set_trace_callback(statements.append)
+    cards, _ = recover(journal, "next")
+    db.set_trace_callback(None)
+    assert [card.id for card in cards] == ["job-00001"]
+    assert len(statements) < 30
+    plan = db.execute("EXPLAIN QUERY PLAN SELECT id FROM jobs WHERE state IN ('queued', 'leased')").fetchall()
+    assert "jobs_by_state" in plan[0][-1]
+    journal.close()
+
+
+def test_a_newer_format_and_no_format(tmp_path):
+    path = tmp_path / "journal.sqlite"
+    Journal(path).close()
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA user_version = 2")
+    db.close()
+    with pytest.raises(Refused, match="format 2, this one reads 1"):
+        Journal(path)
+    path.write_bytes(b"garbage" * 1_000)
+    with pytest.raises(Refused, match="is no journal"):
+        Journal(path)
+
+
+def test_pages_newest_first(journal):
+    for number in range(7):
+        submit(journal, f"job-{number:05}")
+    assert [record.id[-1] for record in journal.page(None, 3)] == ["6", "5", "4"]
+    assert [record.id[-1] for record in journal.page("job-00004", 3)] == ["3", "2", "1"]
+    assert journal.page(None, 1)[0].plan == b""
+
+
+def test_faults_are_named(monkeypatch):
+    monkeypatch.setenv("PUNCHIN_FAULTS", "journal.typo=kill")
+    with pytest.raises(SystemExit, match=r"journal\.typo"):
+        crash._planned()
+    monkeypatch.setattr(crash, "_plan", {"store.write": ("full", 2)})
+    crash.crash_point("store.write")
+    with pytest.raises(OSError) as error:
+        crash.crash_point("store.write")
+    assert error.value.errno == errno.ENOSPC

@@ -1,0 +1,307 @@
+"""The scheduler against a world of its own: random events, a clock that only the test moves, what must always hold."""
+
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from punchin.daemon import happenings as h
+from punchin.daemon import scheduler
+from punchin.daemon.journal import MAY_BECOME
+from punchin.daemon.scheduler import CANCEL_GRACE_NS, DRAIN_NS, SECOND, Board, next_tick_ns, step
+from punchin.protocol.order import TERMINAL, Provenance
+
+PROVENANCE = Provenance(model="identity")
+
+
+class World:
+    """Does what the scheduler says, and refuses what cannot be: an illegal move, two workers, a run while one runs."""
+
+    def __init__(self):
+        self.board, self.now_ns = Board(), 0
+        self.states, self.history, self.starts = {}, {}, {}
+        self.worker = None  # None, "starting", "idle", or the id of the job it runs
+        self.dying = False
+        self.storing, self.cancelled_at, self.ended = set(), {}, False
+
+    def happen(self, event):
+        """One event; where it ends the daemon, the next one starts with the jobs that are left."""
+        self.board, actions = step(self.board, event, self.now_ns)
+        for action in actions:
+            self.do(action)
+        if self.ended:
+            self.restart()
+
+    def restart(self):
+        assert not any(state in ("leased", "running", "storing") for state in self.states.values())
+        self.worker, self.dying, self.ended = None, False, False
+        cards = {job: card for job, card in self.board.cards.items() if job not in self.cancelled_at}
+        for job in self.board.cards.keys() - cards.keys():
+            self.do(h.Move(job, "cancelled"))
+        self.board = Board(cards)
+        self.happen(h.Tick())
+
+    def do(self, action):
+        match action:
+            case h.Move(job, to):
+                assert to in MAY_BECOME[self.states[job]], f"{self.states[job]} -> {to}"
+                self.states[job] = to
+                self.history[job].append(to)
+                self.starts[job] += to == "leased"
+                if to in TERMINAL:
+                    assert sum(state in TERMINAL for state in self.history[job]) == 1
+            case h.StartWorker():
+                assert self.worker is None
+                self.worker, self.dying = "starting", False
+            case h.SendRun(job):
+                assert self.worker == "idle"
+                assert self.states[job] == "running"
+                self.worker = job
+            case h.SendCancel(job):
+                assert self.worker == job
+            case h.SendUnload():
+                assert self.worker == "idle"
+                self.dying = True
+            case h.KillWorker():
+                assert self.worker is not None
+                self.dying = True
+            case h.Keep(job):
+                assert self.states[job] == "storing"
+                self.storing.add(job)
+            case h.Quit():
+                self.ended = True
+
+    # what the outside may do
+
+    def submit(self, number, interactive, keep_alive_ns):
+        job = f"job-{number:04}"
+        self.states[job], self.history[job], self.starts[job] = "queued", ["queued"], 0
+        self.happen(h.Submitted(h.Card(job, number, interactive, keep_alive_ns=keep_alive_ns)))
+
+    def cancel(self, job):
+        self.cancelled_at.setdefault(job, self.now_ns)
+        self.happen(h.CancelAsked(job))
+
+    def ready(self):
+        self.worker = "idle"
+        self.happen(h.WorkerReady())
+
+    def gone(self):
+        self.worker = None
+        self.happen(h.WorkerGone("signal SIGKILL"))
+
+    def answer(self, event):
+        self.worker = "idle"
+        self.happen(event)
+
+    def pass_time(self, ns):
+        """Time goes on, and the daemon wakes at each deadline as it promised itself."""
+        end_ns = self.now_ns + ns
+        while (due_ns := next_tick_ns(self.board)) is not None and due_ns <= end_ns:
+            self.now_ns = max(self.now_ns, due_ns)
+            self.happen(h.Tick())
+            assert next_tick_ns(self.board) != due_ns, "a deadline that does not go away is a busy loop"
+        self.now_ns = end_ns
+
+
+class Life(RuleBasedStateMachine):
+    @initialize()
+    def begin(self):
+        self.world, self.number = World(), 0
+
+    def jobs(self, *states):
+        return sorted(job for job, state in self.world.states.items() if state in states)
+
+    @rule(interactive=st.booleans(), keep=st.sampled_from([None, 0, -1, 10 * SECOND]))
+    def submit(self, interactive, keep):
+        self.number += 1
+        self.world.submit(self.number, interactive, keep)
+
+    @precondition(lambda self: self.world.states)
+    @rule(data=st.data())
+    def cancel(self, data):
+        self.world.cancel(data.draw(st.sampled_from(sorted(self.world.states))))
+
+    @precondition(lambda self: self.world.worker == "starting" and not self.world.dying)
+    @rule()
+    def worker_ready(self):
+        self.world.ready()
+
+    @precondition(lambda self: self.world.worker in self.world.states)
+    @rule(how=st.sampled_from(["made", "stopped", "refused", "oom", "oom-next"]))
+    def worker_answers(self, how):
+        job, world = self.world.worker, self.world
+        if how == "made":
+            world.answer(h.WorkerMade(job, (), PROVENANCE))
+        elif how == "stopped":
+            if job in world.cancelled_at:
+                world.answer(h.WorkerStopped(job))
+        elif how == "refused":
+            world.answer(h.WorkerFailed(job, "refused", "no"))
+        else:
+            world.answer(h.WorkerFailed(job, "oom", "full", next_rung=1 if how == "oom-next" else None))
+
+    @precondition(lambda self: self.world.worker is not None)
+    @rule()
+    def worker_dies(self):
+        self.world.gone()
+
+    @precondition(lambda self: self.world.storing)
+    @rule(well=st.booleans(), data=st.data())
+    def stored(self, well, data):
+        job = data.draw(st.sampled_from(sorted(self.world.storing)))
+        self.world.storing.discard(job)
+        self.world.happen(h.Stored(job, (), PROVENANCE) if well else h.NotStored(job, "disk_full", "full"))
+
+    @rule(what=st.sampled_from([h.PauseAsked("user"), h.ResumeAsked(), h.UnloadAsked(), h.Tick()]))
+    def steer(self, what):
+        self.world.happen(what)
+
+    @rule(when_idle=st.booleans())
+    def stop(self, when_idle):
+        self.world.happen(h.StopAsked(when_idle))
+
+    @rule(seconds=st.sampled_from([0.1, 1, 3, 6, 400]))
+    def time_passes(self, seconds):
+        self.world.pass_time(int(seconds * SECOND))
+
+    @rule(data=st.data())
+    def old_news(self, data):
+        """Messages about jobs that the worker does not run: late ones, or of jobs that never were."""
+        job = data.draw(st.sampled_from([*sorted(self.world.states), "job-9999"]))
+        if job == self.world.worker:
+            return
+        before = self.world.board
+        for event in (h.WorkerMade(job, (), PROVENANCE), h.WorkerStopped(job), h.WorkerFailed(job, "bug", "")):
+            self.world.happen(event)
+        assert self.world.board == before
+
+    @invariant()
+    def board_is_the_journal(self):
+        alive = {job: state for job, state in self.world.states.items() if state not in TERMINAL}
+        assert {job: card.state for job, card in self.world.board.cards.items()} == alive
+
+    @invariant()
+    def one_at_a_time(self):
+        assert len(self.jobs("leased", "running")) <= 1
+
+    @invariant()
+    def no_job_runs_for_ever(self):
+        for job, card in self.world.board.cards.items():
+            assert card.crashes < 2
+            assert self.world.starts[job] <= 40  # cancels and drains put back; crashes and OOMs are bounded
+
+    @invariant()
+    def a_cancel_is_over_in_time(self):
+        """3 s, then the worker is killed; its end is the world's business."""
+        for job, at_ns in self.world.cancelled_at.items():
+            if self.world.states[job] == "running" and self.world.now_ns > at_ns + CANCEL_GRACE_NS:
+                assert self.world.dying
+
+    @invariant()
+    def waiting_jobs_get_their_turn(self):
+        world = self.world
+        blocked = world.board.paused or world.board.stopping or world.dying
+        if self.jobs("queued") and not blocked:
+            assert world.worker is not None
+            assert self.jobs("leased", "running")
+
+    def teardown(self):
+        """Whatever happened: with a worker that works, every job ends."""
+        world = self.world
+        for _ in range(20 * len(world.states) + 20):
+            if not self.jobs("queued", "leased", "running", "storing"):
+                return
+            if world.storing:
+                world.happen(h.Stored(world.storing.pop(), (), PROVENANCE))
+            elif world.board.paused:
+                world.happen(h.ResumeAsked())
+            elif world.dying and world.worker is not None:
+                world.gone()
+            elif world.worker == "starting":
+                world.ready()
+            elif world.worker in world.states:
+                world.answer(h.WorkerMade(world.worker, (), PROVENANCE))
+            else:
+                world.pass_time(DRAIN_NS)
+        raise AssertionError(f"these never end: {self.jobs('queued', 'leased', 'running', 'storing')}")
+
+
+TestLife = Life.TestCase
+TestLife.settings = settings(
+    max_examples=250, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
+
+
+FAULTS = {
+    "crashes are not counted": ("MAX_CRASHES", 99),
+    "deadlines pass unseen": ("_overdue", lambda board, now_ns, actions: board),
+    "an answer of anybody counts": ("_runs", lambda board, job: job in board.cards),
+    "a stop leaves the job": ("_stop", lambda board, now_ns, actions: replace(board, stopping=False)),
+    "a worker that is busy gets more": ("_rest", lambda board, *_, **__: board),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_check_can_fail(fault, monkeypatch):
+    monkeypatch.setattr(scheduler, *FAULTS[fault])
+    short = settings(
+        max_examples=300, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck), database=None
+    )
+    with pytest.raises((AssertionError, KeyError)):
+        run_state_machine_as_test(Life, settings=short)
+
+
+@pytest.mark.nightly
+def test_a_long_life():
+    long = settings(max_examples=1_000, stateful_step_count=100, deadline=None, suppress_health_check=list(HealthCheck))
+    run_state_machine_as_test(Life, settings=long)
+
+
+def test_who_waits_goes_first_then_who_came_first():
+    world = World()
+    world.happen(h.PauseAsked("user"))
+    order = [(number, number % 3 == 0) for number in range(1, 10)]
+    random.Random(1).shuffle(order)
+    for number, interactive in order:
+        world.submit(number, interactive, None)
+    world.happen(h.ResumeAsked())
+    world.ready()
+    ran = []
+    while world.worker in world.states:
+        ran.append(int(world.worker[-4:]))
+        world.answer(h.WorkerMade(world.worker, (), PROVENANCE))
+    assert ran == [3, 6, 9, 1, 2, 4, 5, 7, 8]
+
+
+def test_the_keep_alive_of_the_last_job_counts():
+    world = World()
+    world.submit(1, True, 10 * SECOND)
+    world.ready()
+    world.answer(h.WorkerMade("job-0001", (), PROVENANCE))
+    world.pass_time(9 * SECOND)
+    assert not world.dying
+    world.pass_time(2 * SECOND)
+    assert world.dying
+    assert world.worker == "idle"
+
+
+def test_a_worker_that_does_not_end_is_killed():
+    world = World()
+    world.submit(1, True, 0)
+    world.ready()
+    world.answer(h.WorkerMade("job-0001", (), PROVENANCE))
+    assert world.board.bench.state == "ending"
+    board, actions = step(world.board, h.Tick(), world.now_ns + 6 * SECOND)
+    assert h.KillWorker() in actions
+    assert next_tick_ns(board) is None
