@@ -413,6 +413,15 @@ def test_handles_stop_where_nothing_can_be_rendered(tmp_path):
     assert (target.time_at(target.file.first), target.time_at(target.file.stop)) == (3.5, 7.0)
 
 
+def test_a_take_does_not_write_an_hour_for_a_bar(tmp_path):
+    media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
+    path = project(tmp_path, track("Keys", item(0, 3600, KEYS)))
+    target = aimed(path)
+    assert target.item is None
+    assert "over 1200 s long" in target.notes[0]
+    assert soundfile.info(landed(target).take_files[0]).duration < 10
+
+
 def test_split_parts_of_a_slow_item_start_where_they_were(tmp_path):
     media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
     second = "      TAKE\n      NAME two\n      PLAYRATE 2 0 0 -1 0 0.0025\n" + source_of(KEYS)

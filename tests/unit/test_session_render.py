@@ -235,6 +235,19 @@ def test_media_is_found_through_windows_paths_and_the_recording_folder(tmp_path)
         np.testing.assert_allclose(heard(path, 0, 5)[0][0], a[0], atol=1e-7)
 
 
+def test_names_that_are_no_utf8_can_be_said_and_typed(tmp_path):
+    media(tmp_path, "Media/a.wav", noise(1, 5 * RATE))
+    path = project(tmp_path, track("Caf", item(0, 5, "Media/a.wav")))
+    path.write_bytes(path.read_bytes().replace(b'"Caf"', b'"Caf\xe9"').replace(b"item one", b"na\xefve"))
+    session = open_session(path)
+    region = session.region(time=(1, 3))
+    assert session.target("Caf\u00e9", region).track == "Caf\u00e9"
+    with pytest.raises(Refused, match="1 Caf\u00e9") as refused:
+        session.target("Keys", region)
+    assert str(refused.value).encode()
+    assert session.project.document.dump() == path.read_bytes()
+
+
 def test_tracks_are_named_numbered_or_known_by_guid(tmp_path):
     media(tmp_path, "Media/a.wav", noise(1, 5 * RATE))
     keys = track("Keys", item(0, 5, "Media/a.wav"))

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from punchin.protocol import limits
 from punchin.protocol.errors import Refused
 from punchin.session import audiofile, gain, resample
+from punchin.session.rpp import readable
 from punchin.session.rpp_project import Item, Project, Take, Track
 
 AUDIO_KINDS = frozenset({"WAVE", "AIFF", "FLAC", "MP3", "VORBIS", "OPUS", "WAVPACK"})
@@ -276,7 +277,9 @@ def find_media(project: Project, file: str) -> Path:
     for place in places:
         if place.is_file():
             return place
-    raise Refused(f"media file is missing: {places[0]}", "put the file back, or relink it in REAPER and save")
+    raise Refused(
+        f"media file is missing: {readable(str(places[0]))}", "put the file back, or relink it in REAPER and save"
+    )
 
 
 def fade_gain(shape: int, x: NDArray[np.float64]) -> NDArray[np.float64]:

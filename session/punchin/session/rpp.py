@@ -178,6 +178,15 @@ def tokenize(text: str) -> list[str]:
     return words
 
 
+def readable(text: str) -> str:
+    """A word for people: bytes that are no UTF-8 (projects of old REAPER versions on Windows) read as Windows' own."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode(*ENCODING).decode("cp1252", "replace")
+    return text
+
+
 def quote(text: str) -> str:
     """A word in the quotes that it does not contain itself, as REAPER does; line breaks become blanks.
 

@@ -16,6 +16,7 @@ from punchin.session.target import How
 
 EDGE_S = 0.1  # a neighbour that reaches this far into a region is a crossfade, not a second layer of it
 COVER_S = 0.001  # an item that ends this much before a bar line was cut at it
+WHOLE_S = 1200  # an item longer than this is not written whole for a take of a few bars
 LEAD_S = splice.FADES_S[0] + splice.EARLY_S
 AROUND_S = limits.REGION.high  # how far around its region a layer may listen
 _LOSSLESS = {"PCM_S8": "PCM_24", "PCM_U8": "PCM_24", "PCM_16": "PCM_24", "PCM_24": "PCM_24", "PCM_32": "PCM_32"}
@@ -25,7 +26,7 @@ def at_track(project: Project, track: Track, region: Region, how: How) -> RppTar
     """The region of one track. Raises Refused for what sounds in the region and cannot be rendered."""
     voices = Voices(project, (Voice(track),))
     covering = _covering(track, region) if how == "take" else None
-    if covering is not None:
+    if covering is not None and covering.length_s <= WHOLE_S:
         return _on_item(voices, track, region, covering)
     if how == "lane" and track.free:
         text = f"track {_name(track)!r} positions its items freely, so it has no lanes"
@@ -37,11 +38,12 @@ def at_track(project: Project, track: Track, region: Region, how: How) -> RppTar
     start, stop, low, high = (
         round((at_s - origin_s) * form.rate_hz) for at_s in (region.start_s, region.end_s, low_s, high_s)
     )
+    long = [f"item {covering.number} is over {WHOLE_S} s long: the take is an item of its own"] if covering else []
     handle = _handles(voices, region, low_s, high_s)
     file = Span(*(round((at_s - origin_s) * form.rate_hz) for at_s in handle))
     return RppTarget(
         project, _name(track), track, region, how, None, voices, form, origin_s,
-        file, Span(low, high), Span(start, stop), _notes(project, track, sounds, region),
+        file, Span(low, high), Span(start, stop), (*long, *_notes(project, track, sounds, region)),
     )  # fmt: skip
 
 

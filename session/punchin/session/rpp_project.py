@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from punchin.protocol.errors import Refused
+from punchin.session import rpp
 from punchin.session.rpp import Chunk, Document
 from punchin.session.tempo import Signature, Stretch, TempoMap
 
@@ -226,7 +227,7 @@ def _track(document: Document, chunk: Chunk, index: int) -> Track:
     return Track(
         chunk=chunk,
         number=index,
-        name=name[1] if len(name) > 1 else "",
+        name=rpp.readable(name[1]) if len(name) > 1 else "",
         guid=_word({"TRACKID": document.find(chunk, "TRACKID") or []}, "TRACKID") or guid,
         muted=_number(document.find(chunk, "MUTESOLO") or [], 1) != 0,
         gain=_number(fader, 1, 1.0),
@@ -293,7 +294,7 @@ def _take(document: Document, line: int, entries: list[int | Chunk], *, first: b
     chunks = [entry for entry in entries if isinstance(entry, Chunk)]
     sources = [chunk for chunk in chunks if chunk.tag == "SOURCE"]
     return Take(
-        name=_word(lines, "NAME"),
+        name=rpp.readable(_word(lines, "NAME")),
         guid=_word(lines, "GUID"),
         pan=_number(gain, 1),
         gain=_number(gain, 2, 1.0),
