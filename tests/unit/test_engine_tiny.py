@@ -1,4 +1,4 @@
-"""`punchin-tiny` in the cache: the same bytes each time, whole or not at all, within its size, loaded like any other."""
+"""`punchin-tiny` in the cache: the same bytes each time, whole or not at all, within its size, loaded as any other."""
 
 import hashlib
 import json
@@ -27,7 +27,11 @@ def folder(tmp_path_factory):
 
 
 def test_another_process_writes_the_same_bytes(folder, tmp_path):
-    code = "import pathlib, sys; from punchin.engine import tiny; tiny.write(pathlib.Path(sys.argv[1]), *tiny.untrained(), trained=False)"
+    code = """
+import pathlib, sys
+from punchin.engine import tiny
+tiny.write(pathlib.Path(sys.argv[1]), *tiny.untrained(), trained=False)
+"""
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
     assert fingerprints(tmp_path) == fingerprints(folder.parent)
 
