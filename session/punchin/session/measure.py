@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from punchin.protocol import limits
-from punchin.protocol.limits import Limit
+from punchin.session import groove, onsets, seams
+from punchin.session.groove import Timing
+from punchin.session.key import key_of
 from punchin.session.level import CEILING_DBTP
 from punchin.session.loudness import loudness_db, true_peak_db
-from punchin.session.report import Report
-from punchin.session.seams import seam_db
+from punchin.session.onsets import Onsets
+from punchin.session.report import Pair, Report
 from punchin.session.splice import Fades
+from punchin.session.tempo import Grid
+from punchin.session.verdict import faults
 
 Audio = NDArray[np.float32]
 
 _CONTEXT_S = 60.0  # on each side: enough bar lines and loudness to compare with, and an hour's file stays quick
+_AROUND_S = 0.1  # of sound around the region, for onsets at its edges
+_EARLY_S = 0.015  # an onset this much before an edge belongs to what follows
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Where the region lies in the arrays that are measured, and where the bars are around it."""
+    """Where the region lies in the arrays that are measured, and where bars and beats are around it.
+
+    bar_lines_frames: of the whole array, in and around the region. grid: the beats, at project times; `first_s` is the
+    project time of the arrays' frame 0. Without a grid nothing is said about timing.
+    """
 
     rate_hz: int
     start_frame: int
     end_frame: int
-    bar_lines_frames: tuple[int, ...] = ()  # of the whole array, in and around the region
+    bar_lines_frames: tuple[int, ...] = ()
+    grid: Grid | None = None
+    first_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,47 +59,50 @@ def report(before: Audio, after: Audio, span: Span, fades: Fades, made: Made) ->
 
     before, after: [channels, n] float32 at `span.rate_hz`, as long as what was landed on (a file, an item, a track's
     stretch) and as far around the region as there is sound: the context's bar lines are the measure for the seams.
-    What cannot be measured (no bar lines, silence) is None, and None breaks no limit.
+    What cannot be measured (no bar lines, no onsets, silence) is None, and None breaks no limit.
     """
-    start, end, rate_hz = span.start_frame, span.end_frame, span.rate_hz
-    new, old = after[:, start:end], before[:, start:end]
-    seams, seams_before = _seams(before, after, span, fades)
-    loudness_delta = _loudness_delta(before, after, span)
+    rate_hz = span.rate_hz
+    new, old = (audio[:, span.start_frame : span.end_frame] for audio in (after, before))
+    struck, struck_before = onsets_in(after, span), onsets_in(before, span)
+    seam_db, seam_before_db, attacks_db = _seams(before, after, span, fades, struck)
+    time = _timing(struck, struck_before, span)
+    key_before, key_after = key_of(old, rate_hz), key_of(new, rate_hz)
     peak, old_peak = true_peak_db(new, rate_hz), true_peak_db(old, rate_hz)
-    over_ceiling = None if peak is None else peak - max(CEILING_DBTP, -np.inf if old_peak is None else old_peak)
-    length_error = after.shape[1] - before.shape[1]
-    outside = outside_max_abs_diff(before, after, span, fades)
-    clipped = int(np.count_nonzero(np.abs(new) >= 1.0))
-    broken = [
-        _broken(limits.TAKE_LENGTH, length_error),
-        _broken(limits.TAKE_OUTSIDE, outside),
-        *(_broken(limits.TAKE_SEAM, _worse(*pair)) for pair in zip(seams, seams_before, strict=True)),
-        None if made.level_held else _broken(limits.TAKE_LOUDNESS, loudness_delta),
-        _broken(limits.TAKE_PEAK, over_ceiling),
-        _broken(limits.TAKE_CLIPPED, max(clipped - int(np.count_nonzero(np.abs(old) >= 1.0)), 0)),
-    ]
-    silent = peak is None and old_peak is not None
-    failed = tuple(text for text in [*broken, "the take is silent" if silent else None] if text)
-    return Report(
-        length_error_samples=length_error,
-        outside_max_abs_diff=outside,
+    found = Report(
+        length_error_samples=after.shape[1] - before.shape[1],
+        outside_max_abs_diff=outside_max_abs_diff(before, after, span, fades),
         fade_ms=fades.into.reach_frames * 1000 / rate_hz,
         fade_out_ms=fades.back.reach_frames * 1000 / rate_hz,
-        seam_db=seams,
-        seam_before_db=seams_before,
-        lufs_delta=loudness_delta,
+        seam_db=seam_db,
+        seam_before_db=seam_before_db,
+        attacks_db=attacks_db,
+        onset_p95_ms=time.p95_ms,
+        tempo_ratio=time.ratio,
+        tempo_error=time.ratio_error,
+        phase_ms=time.phase_ms,
+        phase_error_ms=time.phase_error_ms,
+        lufs_delta=_loudness_delta(before, after, span),
         true_peak_dbfs=peak,
-        resampled=made.resampled,
-        warped=made.warped,
-        window_s=made.window_s,
-        gain_db=made.gain_db,
-        clipped_samples=clipped,
-        silent=silent,
-        ungain_held_frames=made.ungain_held_frames,
-        grid_error_ms=made.grid_error_ms,
-        failed=failed,
-        ok=not failed,
+        ceiling_dbtp=CEILING_DBTP if old_peak is None else max(CEILING_DBTP, old_peak),
+        clipped_samples=int(np.count_nonzero(np.abs(new) >= 1.0)),
+        clipped_before=int(np.count_nonzero(np.abs(old) >= 1.0)),
+        silent=peak is None and old_peak is not None,
+        key_before=None if key_before is None else str(key_before),
+        key_after=None if key_after is None else str(key_after),
+        key_distance=None if key_before is None or key_after is None else key_before.distance(key_after),
+        ok=True,
+        **asdict(made),
     )
+    failed = faults(found)
+    return replace(found, failed=failed, ok=not failed)
+
+
+def onsets_in(audio: Audio, span: Span) -> Onsets:
+    """The onsets of the region, in frames of `audio`: from 15 ms before its start to 15 ms before its end."""
+    around, early = round(_AROUND_S * span.rate_hz), round(_EARLY_S * span.rate_hz)
+    first = max(span.start_frame - around, 0)
+    found = onsets.find(audio[:, first : span.end_frame + around], span.rate_hz)
+    return Onsets(found.frames + first, found.strength).within(span.start_frame - early, span.end_frame - early)
 
 
 def outside_max_abs_diff(before: Audio, after: Audio, span: Span, fades: Fades) -> float:
@@ -99,10 +113,10 @@ def outside_max_abs_diff(before: Audio, after: Audio, span: Span, fades: Fades) 
     first = span.start_frame - fades.into.reach_frames
     frames = max(before.shape[1], after.shape[1])
     pieces = [slice(0, first), slice(span.end_frame, frames)]
-    return max(float(np.abs(_padded(after[:, p], before[:, p])).max(initial=0.0)) for p in pieces)
+    return max(float(np.abs(_difference(after[:, p], before[:, p])).max(initial=0.0)) for p in pieces)
 
 
-def _padded(a: Audio, b: Audio) -> NDArray[np.float64]:
+def _difference(a: Audio, b: Audio) -> NDArray[np.float64]:
     """The difference a - b in float64, the shorter one continued by silence."""
     out = np.zeros((len(a), max(a.shape[1], b.shape[1])))
     out[:, : a.shape[1]] += a
@@ -110,31 +124,35 @@ def _padded(a: Audio, b: Audio) -> NDArray[np.float64]:
     return out
 
 
-def _seams(
-    before: Audio, after: Audio, span: Span, fades: Fades
-) -> tuple[tuple[float | None, float | None], tuple[float | None, float | None]]:
-    """Both seams, after and before the splice; None where the edge is the array's end."""
+def _timing(struck: Onsets, struck_before: Onsets, span: Span) -> Timing:
+    """The region's timing against what was there; all None without a grid."""
+    if span.grid is None:
+        return Timing(len(struck.frames))
+    now, was = (groove.timing(found, span.rate_hz, span.grid, span.first_s) for found in (struck, struck_before))
+    return groove.against(now, was)
+
+
+def _seams(before: Audio, after: Audio, span: Span, fades: Fades, struck: Onsets) -> tuple[Pair, Pair, float | None]:
+    """Both seams after and before the splice (None where the edge is the array's end), and the take's own attacks."""
     reach = round(_CONTEXT_S * span.rate_hz)
-    first, last = max(span.start_frame - reach, 0), min(span.end_frame + reach, before.shape[1])
-    lines = [line - first for line in span.bar_lines_frames if not span.start_frame <= line <= span.end_frame]
-    edges = [
-        (span.start_frame - fades.into.reach_frames - first, span.start_frame - first),
-        (span.end_frame - fades.back.reach_frames - first, span.end_frame - first),
+    low, high = span.start_frame - reach, span.end_frame + reach
+    lines = [
+        line for line in span.bar_lines_frames if low <= line <= high and not span.start_frame <= line <= span.end_frame
     ]
-    there = (span.start_frame > 0, span.end_frame < before.shape[1])
-    measured = (
-        tuple(db if is_there else None for db, is_there in zip(found, there, strict=True))
-        for found in (seam_db(audio[:, first:last], span.rate_hz, edges, lines) for audio in (after, before))
-    )
-    (after_in, after_out), (before_in, before_out) = measured
-    return (after_in, after_out), (before_in, before_out)
+    width = max(fades.into.reach_frames, fades.back.reach_frames)
+    habit = seams.habit(before, span.rate_hz, lines, width)
+    if habit is None:
+        return (None, None), (None, None), None
+    edges = (span.start_frame if span.start_frame else None, span.end_frame)
+    if span.end_frame >= before.shape[1]:
+        edges = (edges[0], None)
 
+    def both(audio: Audio) -> Pair:
+        into, back = (None if edge is None else habit.over_db(audio, span.rate_hz, edge) for edge in edges)
+        return into, back
 
-def _worse(after_db: float | None, before_db: float | None) -> float | None:
-    """What counts against the limit: nothing where the same edge jumped as much (within 1 dB) before the splice."""
-    if after_db is None or (before_db is not None and after_db <= before_db + 1.0):
-        return None
-    return after_db
+    inside = struck.within(span.start_frame + width, span.end_frame - width)
+    return both(after), both(before), habit.attacks_db(after, span.rate_hz, inside.frames)
 
 
 def _loudness_delta(before: Audio, after: Audio, span: Span) -> float | None:
@@ -147,11 +165,3 @@ def _loudness_delta(before: Audio, after: Audio, span: Span) -> float | None:
         around = np.concatenate([before[:, max(start - reach, 0) : start], before[:, end : end + reach]], axis=1)
         was = loudness_db(around, rate_hz, end - start)
     return None if now is None or was is None else now - was
-
-
-def _broken(limit: Limit, value: float | None) -> str | None:
-    """A sentence with the number and the limit where `value` is outside it."""
-    if value is None or limit.low <= value <= limit.high:
-        return None
-    edge = f"at most {limit.high:g}" if value > limit.high else f"at least {limit.low:g}"
-    return f"{limit.name} is {value:.3g} {limit.unit}".rstrip() + f", allowed is {edge}"
