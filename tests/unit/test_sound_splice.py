@@ -142,6 +142,33 @@ def test_an_attack_in_the_fade_shortens_it():
     assert choose(quiet, take, start, end, rate).into == Fade(960)
 
 
+def test_what_begins_a_little_early_stays_whole():
+    """The take's first attack, or the next bar's, up to 5 ms before the edge: the fade is over by then."""
+    rate, start, end = 48_000, 24_000, 40_000
+    rng = np.random.default_rng(3)
+    old = (1e-3 * rng.standard_normal((2, rate))).astype(np.float32)
+    take = (1e-3 * rng.standard_normal((2, lead_frames(start, rate) + end - start))).astype(np.float32)
+    lead = lead_frames(start, rate)
+    assert choose(old, take, start, end, rate) == Fades(Fade(2400), Fade(2400))
+    take[:, lead - 150 : lead + 100] += 0.5
+    old[:, end - 80 : end + 100] += 0.5
+    fades = choose(old, take, start, end, rate)
+    assert 150 <= fades.into.early_frames <= 240
+    assert 80 <= fades.back.early_frames <= 240
+    out = splice(old, take, start, end, fades)
+    assert out[:, start - 150 : start].tobytes() == take[:, lead - 150 : lead].tobytes()
+    assert out[:, end - 80 :].tobytes() == old[:, end - 80 :].tobytes()
+
+
+def test_a_deep_tone_is_no_attack():
+    rate = 48_000
+    t = np.arange(rate) / rate
+    for hz in (20.0, 41.2, 110.0):
+        for phase in np.linspace(0, np.pi, 7):
+            tone = (0.5 * np.sin(2 * np.pi * hz * t + phase)).astype(np.float32)[None]
+            assert choose(tone, tone[:, 4000:40_000], 7000, 40_000, rate) == Fades(Fade(2400), Fade(2400))
+
+
 def test_a_file_start_leaves_no_room():
     old = np.zeros((1, 48_000), np.float32)
     assert lead_frames(0, 48_000) == 0

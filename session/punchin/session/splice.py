@@ -19,7 +19,7 @@ Audio = NDArray[np.float32]
 
 FADES_S = (0.05, 0.04, 0.03, 0.02)  # tried from the longest
 EARLY_S = 0.005  # how far before its edge a fade may end
-_ATTACK_DB = 9.0  # a rise of level within _BLOCK_S by more than this is an attack
+_ATTACK_DB = 9.0  # a rise of level by more than this from block to block: more than any sine's own shape makes
 _BLOCK_S = 0.0025
 
 
@@ -52,8 +52,9 @@ def lead_frames(start_frame: int, rate_hz: int) -> int:
 def choose(old: Audio, new: Audio, start_frame: int, end_frame: int, rate_hz: int) -> Fades:
     """The fades for this splice: the longest of 50, 40, 30 and 20 ms that crosses no attack of either side.
 
-    An attack inside a fade would be heard twice or half; where even 20 ms crosses one, 20 ms it is. Less room (a
-    file's start, a take without lead) makes a shorter fade. Arguments as in `splice`.
+    An attack inside a fade would be heard twice or half; where even 20 ms crosses one, 20 ms it is. Where either side
+    begins something up to 5 ms before the edge, played a little early, the fade ends before that. Less room (a file's
+    start, a take without lead) makes a shorter fade. Arguments as in `splice`.
     """
     lead = _lead(old, new, start_frame, end_frame)
     into = _longest(old[:, :start_frame], new[:, :lead], rate_hz)
@@ -117,23 +118,26 @@ def _lead(old: Audio, new: Audio, start_frame: int, end_frame: int) -> int:
 
 
 def _longest(old: Audio, new: Audio, rate_hz: int) -> Fade:
-    """The longest fade at the end of both that crosses no attack; see `choose`."""
-    room = min(old.shape[1], new.shape[1])
-    free = min(_since_attack(old, rate_hz), _since_attack(new, rate_hz))
+    """The best fade at the end of both sounds; see `choose`."""
+    frames = min(old.shape[1], new.shape[1])
+    ends = [side[:, side.shape[1] - frames :] for side in (old, new)]
+    attacks = [found for found in (_since_attack(side, rate_hz) for side in ends) if found is not None]
+    early = max((since for since in attacks if since <= EARLY_S * rate_hz), default=0)
+    room = frames - early
+    attacks = [found for found in (_since_attack(side[:, :room], rate_hz) for side in ends) if found is not None]
+    free = min(attacks, default=room)
     shortest = round(FADES_S[-1] * rate_hz)
-    wanted = next((f for f in (round(s * rate_hz) for s in FADES_S) if f <= free), shortest)
-    return Fade(min(wanted, room))
+    wanted = next((length for length in (round(s * rate_hz) for s in FADES_S) if length <= free), shortest)
+    return Fade(min(wanted, room), early)
 
 
-def _since_attack(audio: Audio, rate_hz: int) -> int:
-    """Frames from the last attack in the 50 ms before the end to the end; all there are when there is none."""
+def _since_attack(audio: Audio, rate_hz: int) -> int | None:
+    """Frames from the last attack in the 50 ms before the end to the end; None when there is none."""
     block = max(round(_BLOCK_S * rate_hz), 1)
     count = min(round(FADES_S[0] / _BLOCK_S) + 2, audio.shape[1] // block)
     if count < 3:
-        return audio.shape[1]
+        return None
     tail = audio[:, audio.shape[1] - count * block :].astype(np.float64)
     power = (tail * tail).reshape(len(tail), count, block).mean(axis=(0, 2)) + 1e-10  # -100 dBFS: noise is no attack
     rises = 10 * np.log10(power[2:] / np.maximum(power[1:-1], power[:-2])) > _ATTACK_DB
-    if not rises.any():
-        return audio.shape[1]
-    return int(count - 2 - np.flatnonzero(rises)[-1]) * block
+    return int(count - 2 - np.flatnonzero(rises)[-1]) * block if rises.any() else None
