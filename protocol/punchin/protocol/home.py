@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import platformdirs
@@ -27,7 +28,13 @@ def state() -> Path:
 
 
 def runtime() -> Path:
-    """Sockets, locks and the connection file. Mode 0700."""
+    """Sockets, locks and the connection file. Mode 0700.
+
+    Without XDG_RUNTIME_DIR it lies in the state folder: platformdirs would fall back to a folder in the temporary
+    one, where anybody may have made it first.
+    """
+    if sys.platform == "linux" and not os.environ.get("PUNCHIN_HOME") and not os.environ.get("XDG_RUNTIME_DIR"):
+        return _folder("state") / "run"
     return _folder("runtime")
 
 
