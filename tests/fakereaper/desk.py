@@ -98,8 +98,9 @@ class Desk:
         for n in range(1, count + 1):
             files[f"file{n}"] = str(tone(self.media / f"take-{job}-{n}.wav", length_s, 300.0 + n))
             files[f"name{n}"], files[f"provenance{n}"] = f"punchin repaint {n}", f'{{"seed": {n}}}'
-        fields = {"job": job, "kind": "done", "how": how, "position_s": position_s, "length_s": length_s,
-                  "count": count, "text": "1 take in 2 s"} | files | more  # fmt: skip
+        fields = {"job": job, "kind": "done", "how": how, "count": count, "text": "1 take in 2 s"}
+        fields |= {"position_s": position_s, "length_s": length_s, "item_s": position_s, "item_length_s": length_s}
+        fields |= files | more
         self.say(**fields)
 
     @contextmanager
@@ -112,4 +113,4 @@ class Desk:
         FUNCTIONS["Undo_EndBlock2"](user, self.project, "the user", -1)
 
     def open_jobs(self, project=None):
-        return (project or self.project).ext.get("PUNCHIN", {})
+        return (project or self.project).ext.get("PUNCHIN_JOBS", {})

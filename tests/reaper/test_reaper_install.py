@@ -123,7 +123,7 @@ def test_the_usual_folder_is_found_and_a_wrong_one_refused(resource, monkeypatch
     (tmp_path / "xdg" / "REAPER").mkdir(parents=True)
     (tmp_path / "xdg" / "REAPER" / "reaper.ini").touch()
     assert reaper.resource_folder(None) == tmp_path / "xdg" / "REAPER"
-    with pytest.raises(BadUsage, match="no reaper.ini"):
+    with pytest.raises(BadUsage, match=r"no reaper\.ini"):
         reaper.resource_folder(tmp_path)
 
 

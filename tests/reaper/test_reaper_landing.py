@@ -165,6 +165,16 @@ def test_split_landing_mutes_what_it_replaces_and_deletes_nothing(desk):
     assert desk.project.dump() == before
 
 
+def test_split_files_may_reach_further_than_their_item(desk):
+    """Handles: the user can pull the new item's edges out."""
+    track, _ = desk.simple()
+    job = asked(desk, land="split")
+    desk.done(job, how="split", position_s=1.5, length_s=3.0, item_s=1.97, item_length_s=2.03)
+    new = track.items[-1]
+    assert (new.start_s, new.end_s) == (1.97, 4.0)
+    assert new.takes[0].values["D_STARTOFFS"] == pytest.approx(0.47)
+
+
 def test_split_landing_follows_items_that_moved_together(desk):
     track, item = desk.simple()
     second = track.add_item(8.0, 4.0, item.takes[0].source.path)

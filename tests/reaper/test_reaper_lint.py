@@ -82,5 +82,5 @@ def test_nothing_runs_received_text(scripts):
 
 
 def test_the_table_is_plain_facts():
-    kinds = set(json.dumps(entry["since"]) for entry in TABLE.values())
+    kinds = {json.dumps(entry["since"]) for entry in TABLE.values()}
     assert kinds == {'"6.24"', '"7.08"', '"extension"'}

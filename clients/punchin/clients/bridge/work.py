@@ -160,9 +160,9 @@ def journey_request(asked: RegionRequest, session: Path) -> journey.Request:
 
 
 def done(request: RegionRequest, result: journey.Result, seconds: float) -> Fields:
-    """The event that a DAW lands: how, the files, their names, and where in project time they begin.
+    """The event that a DAW lands: how, the files, their names, and where they belong in project time.
 
-    position_s: project time of the files' first frame. length_s: of the files.
+    position_s, length_s: of the files, from their first frame. item_s, item_length_s: of the item that shows them.
     """
     from punchin.clients.journey import landing
     from punchin.session import audiofile
@@ -175,6 +175,8 @@ def done(request: RegionRequest, result: journey.Result, seconds: float) -> Fiel
         "how": "take" if item.guid in own else request.land if request.land != "take" else "split",
         "position_s": repr(item.start_s - item.takes[-1].offset_s),
         "length_s": repr(first.frames / first.rate_hz),
+        "item_s": repr(item.start_s),
+        "item_length_s": repr(item.length_s),
         "count": len(result.takes),
         "text": _words(result, seconds),
     }
@@ -190,10 +192,10 @@ def done(request: RegionRequest, result: journey.Result, seconds: float) -> Fiel
 
 def _landed_item(result: journey.Result) -> Item:
     """The item of the landed project that plays the first take's file."""
-    from punchin.session import rpp_project
+    from punchin.session import rpp, rpp_project
 
     wanted = result.takes[0].file
-    for track in rpp_project.load(result.output).tracks:
+    for track in rpp_project.from_document(result.output, rpp.read(result.output)).tracks:
         for item in track.items:
             for take in item.takes:
                 if take.source is not None and (result.output.parent / take.source.file) == wanted:

@@ -3,7 +3,7 @@ local wire = require("punchin.wire")
 
 local jobs = {}
 
-local SECTION = "PUNCHIN" -- upper case, like the ids: whatever REAPER does to case in keys, it stays the same
+local SECTION = "PUNCHIN_JOBS" -- upper case, like the ids: whatever REAPER does to case in keys, it stays the same
 
 function jobs.open(proj, id, record)
   reaper.SetProjExtState(proj, SECTION, id, wire.encode(record))

@@ -173,16 +173,16 @@ local function as_split(proj, record, event, takes)
   local track = follow.track(proj, record.track)
   if not items or not track or any_locked(items) then return nil end
   undo.one_step(proj, "punchin: " .. event.title, function()
-    local start_s = event.position_s + moved_s
-    local muted = mute_between(items, start_s, start_s + event.length_s)
-    local item = bare_item(track, start_s, event.length_s)
+    local start_s = event.item_s + moved_s
+    local muted = mute_between(items, start_s, start_s + event.item_length_s)
+    local item = bare_item(track, start_s, event.item_length_s)
     if event.how == "lane" then
       put_on_new_lane(track, item, takes[1].name)
     elseif items[1] and reaper.GetMediaTrackInfo_Value(track, "I_FREEMODE") == 2 then
       local lane = reaper.GetMediaItemInfo_Value(items[1], "I_FIXEDLANE")
       reaper.SetMediaItemInfo_Value(item, "I_FIXEDLANE", lane)
     end
-    add_takes(item, takes, 0, nil, origin(record, event, { muted = muted }))
+    add_takes(item, takes, event.item_s - event.position_s, nil, origin(record, event, { muted = muted }))
   end)
   return true, "landed; the original is muted below"
 end
@@ -198,7 +198,7 @@ local function as_track(proj, record, event, takes, replaces)
     local start_s, end_s = tonumber(record.start_s), tonumber(record.end_s)
     local more = {}
     if #items > 0 then
-      start_s, end_s = event.position_s, event.position_s + event.length_s
+      start_s, end_s = event.item_s, event.item_s + event.item_length_s
       more.muted = mute_between(items, start_s, end_s)
     end
     reaper.InsertTrackAtIndex(index, false)
@@ -214,9 +214,12 @@ local WAYS = { take = as_takes, split = as_split, lane = as_split }
 
 -- The event's numbers as numbers, or nil: what cannot be read is not landed.
 local function with_numbers(record, event)
-  event.position_s, event.length_s = tonumber(event.position_s), tonumber(event.length_s)
+  for _, name in ipairs({ "position_s", "length_s", "item_s", "item_length_s" }) do
+    event[name] = tonumber(event[name])
+    if not event[name] then return nil end
+  end
   event.title = event.title or record.title
-  return event.position_s and event.length_s and tonumber(record.start_s) and tonumber(record.end_s)
+  return tonumber(record.start_s) and tonumber(record.end_s)
 end
 
 -- Lands a `done` event. Returns true and words; or false and the reason to try again later; or nil and a sentence.

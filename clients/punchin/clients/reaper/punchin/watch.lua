@@ -176,12 +176,19 @@ local function step_capture()
   if whole then work.running = nil end
 end
 
+-- What the bridge said last before it ended, if it could not even start.
+local function last_words()
+  local text = files.read(watcher.settings.spool .. "/bridge.stderr") or ""
+  return text:match("([^\r\n]+)%s*$") or "It left no message."
+end
+
 local function chase_unanswered()
   for id, asked_tick in pairs(watcher.unanswered) do
     if watcher.tick - asked_tick >= ANSWER_TICKS and #watcher.captures == 0 then
       watcher.unanswered[id] = nil
+      local words = last_words()
       bridge.ensure(watcher.settings)
-      show.news("the bridge has not answered; started it again. If nothing comes, run: punchin doctor")
+      show.news("the bridge has not answered and is started again. " .. words .. " If nothing comes: punchin doctor")
     end
   end
 end
