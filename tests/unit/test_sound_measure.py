@@ -1,6 +1,8 @@
 """The report on planted faults: each is judged, and clean audio passes."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -155,3 +157,19 @@ def test_failures_read_as_sentences(before, after):
     assert report(before, after[:, :-40], SPAN, FADES, MADE).failed[0] == (
         "length error is -40 samples, allowed is at least 0"
     )
+
+
+def test_no_compiler_runs_on_the_users_time():
+    """Numba would cost seconds and megabytes on the first report; nothing here may pull it in."""
+    code = (
+        "import sys, numpy as np\n"
+        "from punchin.session import measure, picture, splice, warp\n"
+        "audio = np.random.default_rng(0).uniform(-.1, .1, (2, 96000)).astype(np.float32)\n"
+        "fades = splice.choose(audio, audio[:, :60000], 20000, 60000, 48000)\n"
+        "span = measure.Span(48000, 20000, 60000, (0, 10000, 80000))\n"
+        "made = measure.Made(resampled=False, warped=False, window_s=2.0)\n"
+        "assert measure.report(audio, audio, span, fades, made).ok\n"
+        "warp.warp(audio, 48000, warp.Warp(np.array([0., 2.]), np.array([0., 2.2])))\n"
+        "assert not {'numba', 'librosa', 'torch'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
