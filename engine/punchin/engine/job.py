@@ -9,6 +9,7 @@ from typing import Final
 import torch
 
 from punchin.engine import prompts, tiny
+from punchin.engine.lora import Lora, read_lora
 from punchin.engine.pipeline import AceStepPipeline, Music
 from punchin.engine.request import Request, reference, stereo
 from punchin.engine.takes import Report, read_blob, write_take
@@ -49,6 +50,7 @@ class Performer:
     def __init__(self) -> None:
         self._kept: tuple[str, int] | None = None
         self._pipeline: AceStepPipeline | None = None
+        self._loras: tuple[tuple[str, float], ...] = ()
 
     def perform(self, run: Run, report: Report) -> Made:
         """Make all takes of a job. Raises Refused, JobFailed, whatever `report` raises, and OSError."""
@@ -58,6 +60,7 @@ class Performer:
             raise Refused(f"no model is called {order.model!r}", f"one of: {', '.join(BY_NAME)}", "model_missing")
         request = request_of(order, run)
         pipeline = self._loaded(model, run.rung, report)
+        self._use_loras(pipeline, run)
         stages = pipeline.stages(request)
         while True:
             try:
@@ -71,9 +74,21 @@ class Performer:
         )
         return Made(job=run.job, takes=takes, provenance=_provenance(pipeline, music, run.rung))
 
+    def _use_loras(self, pipeline: AceStepPipeline, run: Run) -> None:
+        wanted = tuple((lora.sha256, lora.strength) for lora in run.order.loras)
+        if wanted == self._loras:
+            return
+        read: list[tuple[Lora | str | Path, float]] = []
+        for each in run.order.loras:
+            if each.sha256 not in run.files:
+                raise Refused(f"LoRA {each.name} did not come with the job")
+            read.append((read_lora(run.files[each.sha256], pipeline.loaded.model, each.name), each.strength))
+        pipeline.use_loras(read)
+        self._loras = wanted
+
     def _loaded(self, model: Model, rung: int, report: Report) -> AceStepPipeline:
         if self._pipeline is None or self._kept != (model.name, rung):
-            self._pipeline, self._kept = None, None
+            self._pipeline, self._kept, self._loras = None, None, ()
             gc.collect()  # the old model's memory is needed for the new one
             folder = find(model)
             device, dtype = placement(rung)

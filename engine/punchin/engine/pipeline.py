@@ -21,6 +21,7 @@ from punchin.engine.codec import DECODE_TILE
 from punchin.engine.conditioner import Conditioner, Stage
 from punchin.engine.dit import Prepared
 from punchin.engine.guidance import Apg, PlainCfg, guided
+from punchin.engine.lora import Adapters, Lora, read_lora
 from punchin.engine.released import Loaded, load
 from punchin.engine.request import CoverMode, GuidanceMode, MaskMode, Request
 from punchin.engine.sampler import Velocity, sample
@@ -72,6 +73,7 @@ class AceStepPipeline:
     def __init__(self, loaded: Loaded) -> None:
         self.loaded = loaded
         self.conditioner = Conditioner(loaded)
+        self.adapters = Adapters(loaded.model)
 
     @classmethod
     def from_pretrained(
@@ -212,6 +214,15 @@ class AceStepPipeline:
         """
         _check_model(self.variant, request)
         return _without_grad(self._stages(request))
+
+    def use_loras(self, loras: Sequence[tuple[Lora | str | Path, float]]) -> None:
+        """From now on use these LoRAs, files or read ones, each with its strength; () uses none. Takes no time.
+
+        Raises Refused or OverLimit, and then nothing has changed. `adapters.fuse` writes them into the weights.
+        """
+        read = [(each if isinstance(each, Lora) else read_lora(each, self.loaded.model), x) for each, x in loras]
+        self.adapters.use(read)
+        self.conditioner.forget()
 
     def codes(self, audio: Tensor, rate_hz: int = MODEL_HZ) -> str:
         """The audio codes of audio [1 or 2, n], five a second, as `audio_code_string` takes them."""
