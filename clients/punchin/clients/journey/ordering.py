@@ -29,7 +29,7 @@ WHOLE_WINDOW = frozenset({"cover", "extract"})  # tasks that make all of their s
 def order_of(request: Request, captured: Capture, client: Client, listener: Listener) -> Order:
     """The order for a request; its audio is in the daemon's store on return. Raises Refused and OverLimit."""
     source = client.put_audio(model_audio(request, captured, listener), limits.MODEL_HZ)
-    window, prompt, at_s = captured.window, request.prompt, captured.region.start_s
+    way, prompt, at_s = captured.way, request.prompt, captured.region.start_s
     return Order(
         task=request.task,
         frames=source.frames,
@@ -38,13 +38,13 @@ def order_of(request: Request, captured: Capture, client: Client, listener: List
         lyrics=prompt.lyrics,
         language=prompt.language,
         instrument=prompt.instrument,
-        bpm=told_bpm(captured.session.tempo.bpm_at(at_s), listener),
+        bpm=told_bpm(way.bpm or captured.session.tempo.bpm_at(at_s), listener),
         key=prompt.key,
         signature=told_signature(prompt.signature or captured.session.tempo.signature_at(at_s), listener),
         source=source,
         references=references(prompt, client),
-        mask=() if request.task in WHOLE_WINDOW else (window.mask,),
-        wanted=window.wanted,
+        mask=() if request.task in WHOLE_WINDOW else (way.mask,),
+        wanted=way.wanted,
         seeds=tuple(seeds_from(request.seed, request.variations)),
         strength=prompt.strength,
         steps=prompt.steps,
@@ -55,14 +55,14 @@ def order_of(request: Request, captured: Capture, client: Client, listener: List
 
 
 def model_audio(request: Request, captured: Capture, listener: Listener) -> Audio:
-    """What the model hears: [2, window.model_frames] at 48 kHz, through `pre_fx` where there is one."""
+    """What the model hears: [2, window.model_frames] at 48 kHz and one tempo, through `pre_fx` where there is one."""
     heard, rate_hz = captured.heard, captured.target.rate_hz
     if request.pre_fx is not None:
         from punchin.clients import fx
 
         listener.say(f"  through {request.pre_fx.name} ...")
         heard = fx.apply(request.pre_fx, heard, rate_hz)
-    return resample(heard, rate_hz, limits.MODEL_HZ, captured.window.model_frames)
+    return captured.way.there(resample(heard, rate_hz, limits.MODEL_HZ, captured.window.model_frames))
 
 
 def told_bpm(bpm: float, listener: Listener) -> float:

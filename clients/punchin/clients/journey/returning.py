@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Audio = NDArray[np.float32]
 
+GRID_S = 5.0  # of beats on each side of the region, for onsets at its edges
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Finished:
@@ -42,37 +44,36 @@ def finish(captured: Capture, plan: Plan, made: Audio, listener: Listener) -> Fi
 
     Raises JobFailed when the engine returned another length than was asked for.
     """
-    window, target = captured.window, captured.target
-    wanted = window.wanted[1] - window.wanted[0]
+    window, target, way = captured.window, captured.target, captured.way
+    wanted = way.wanted[1] - way.wanted[0]
     if made.shape[1] != wanted:
         raise JobFailed(f"the engine returned {made.shape[1]} frames, {wanted} were asked for", "punchin doctor")
     stereo = np.repeat(made, 2, axis=0) if len(made) == 1 else made
-    new = _at_target_rate(captured, _through_return_fx(plan, stereo, listener))
+    new = _at_target_rate(captured, way.back(_through_return_fx(plan, stereo, listener)))
     lead = target.lead_frames
     new, matched = level.match(new, _source(captured), _context(captured), target.rate_hz, lead, level=plan.level)
     placed = target.place(new)
     facts = measure.Made(
         resampled=target.rate_hz != limits.MODEL_HZ,
-        warped=False,
+        warped=way.bpm is not None,
         window_s=window.seconds,
         gain_db=matched.gain_db,
-        level_held=matched.held_by_ceiling or matched.held_by_limit,
+        level_held=not plan.level or matched.held_by_ceiling or matched.held_by_limit,
         ungain_held_frames=placed.held_frames,
+        grid_error_ms=way.grid_error_ms,
     )
     span, first_bar = _span(captured, placed)
     report = measure.report(placed.before, placed.after, span, placed.fades, facts)
     return Finished(placed, report, span, first_bar)
 
 
-def _at_target_rate(captured: Capture, made: Audio) -> Audio:
-    """[2, touched to end] at the target's rate. The wanted frames begin on a frame of both rates, so phase is true."""
+def _at_target_rate(captured: Capture, came: Audio) -> Audio:
+    """[2, touched to end] at the target's rate. What came begins on a frame of both rates, so the phase is true."""
     window, rate_hz = captured.window, captured.target.rate_hz
-    frames = frames_at(made.shape[1], limits.MODEL_HZ, rate_hz) + 1
-    if rate_hz == limits.MODEL_HZ:
-        return made
-    at_rate = resample(made, limits.MODEL_HZ, rate_hz, frames)
-    first = window.touched - window.returned
-    return at_rate[:, first : first + window.end - window.touched]
+    begins = window.start + captured.way.first * rate_hz // limits.MODEL_HZ
+    frames = frames_at(came.shape[1], limits.MODEL_HZ, rate_hz) + 1
+    at_rate = came if rate_hz == limits.MODEL_HZ else resample(came, limits.MODEL_HZ, rate_hz, frames)
+    return at_rate[:, window.touched - begins : window.end - begins]
 
 
 def _through_return_fx(plan: Plan, made: Audio, listener: Listener) -> Audio:
@@ -107,4 +108,5 @@ def _span(captured: Capture, placed: Placed) -> tuple[measure.Span, int]:
     lines_s = tempo.bar_lines(max(first_s, 0.0), last_s)
     lines = tuple(int(line) for line in np.rint((lines_s - first_s) * rate_hz))
     first_bar = tempo.bar_at(float(lines_s[0]) + 1e-6) if len(lines_s) else 1
-    return measure.Span(rate_hz, placed.start_frame, placed.end_frame, lines), first_bar
+    grid = tempo.grid(max(region.start_s - GRID_S, 0.0), region.end_s + GRID_S)
+    return measure.Span(rate_hz, placed.start_frame, placed.end_frame, lines, grid, first_s), first_bar

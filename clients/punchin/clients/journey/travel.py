@@ -94,8 +94,7 @@ class Journey:
             if not bad or plan.attempt == self.request.max_attempts or not _may_differ(record):
                 rolled = tuple(self.best[slot] for slot in sorted(self.best))
                 return _land(self.client, self.captured, plan, rolled)
-            first = max(order.seeds) + 1 if max(order.seeds) >= self.request.seed else self.request.seed
-            order = msgspec.structs.replace(order, seeds=tuple(seeds_from(first, len(bad))))
+            order = msgspec.structs.replace(order, seeds=tuple(seeds_from(order.seeds[-1] + 1, len(bad))))
             plan = msgspec.structs.replace(plan, attempt=plan.attempt + 1, slots=bad, kept=self._kept(bad))
             self._tell(bad, order)
 

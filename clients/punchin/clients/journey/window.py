@@ -65,11 +65,6 @@ class Window:
         return first, min(last, self.model_frames)
 
     @property
-    def returned(self) -> int:
-        """The target's frame at which the first wanted frame lies."""
-        return self.start + int(self.wanted[0] / self._ratio)
-
-    @property
     def _ratio(self) -> Fraction:
         return Fraction(limits.MODEL_HZ, self.rate_hz)
 

@@ -1,0 +1,121 @@
+"""A take over its limits is rolled again with the next seed, and in the end lands with a warning in its name."""
+
+import shutil
+
+import numpy as np
+import pytest
+from directclient import DirectClient, Heard
+
+from punchin.clients.demo import session_folder
+from punchin.clients.journey import Prompt, Request, land
+from punchin.clients.journey.capture import capture
+from punchin.clients.journey.plan import decode
+from punchin.clients.journey.travel import Journey
+from punchin.protocol.errors import Refused
+
+
+@pytest.fixture
+def session(tmp_path):
+    shutil.copytree(session_folder(), tmp_path / "session")
+    return tmp_path / "session" / "demo.rpp"
+
+
+def silent_unless(*good):
+    """An engine whose takes are silent, which no limit allows, unless their seed is one of these."""
+    return lambda source, order, seed: source if seed in good else np.zeros_like(source)
+
+
+def go(session, make, model="direct", **more):
+    client, heard = DirectClient(make, model), Heard()
+    request = Request(
+        task="repaint", session=session, track="Keys", bars=(5, 6), prompt=Prompt(text="x"), seed=10, **more
+    )
+    return client, heard, Journey(client, request, capture(request), heard).go()
+
+
+def test_a_good_take_is_rolled_once(session):
+    client, heard, result = go(session, silent_unless(10))
+    assert [order.seeds for order in client.orders] == [(10,)]
+    assert (result.takes[0].seed, result.takes[0].attempts) == (10, 1)
+    assert heard.warned == []
+
+
+def test_a_bad_take_is_rolled_with_the_next_seed(session):
+    client, heard, result = go(session, silent_unless(12))
+    assert [order.seeds for order in client.orders] == [(10,), (11,), (12,)]
+    (take,) = result.takes
+    assert (take.seed, take.attempts, take.report.ok) == (12, 3, True)
+    assert "CHECK" not in take.name
+    assert len(heard.warned) == 2
+    assert heard.warned[0].startswith("take 10: loudness difference is -")
+    assert heard.warned[0].endswith("rolled again with seed 11 (attempt 2 of 3)")
+    assert set(client.where) == {result.job}
+
+
+def test_only_the_bad_variations_are_rolled_again(session):
+    client, _, result = go(session, silent_unless(10, 12, 13), variations=3)
+    assert [order.seeds for order in client.orders] == [(10, 11, 12), (13,)]
+    assert [(take.seed, take.attempts) for take in result.takes] == [(10, 1), (13, 2), (12, 1)]
+    assert set(client.where) == {"direct-0000", "direct-0001"}
+
+
+def test_in_the_end_it_lands_with_a_warning_in_its_name(session):
+    client, heard, result = go(session, silent_unless())
+    assert len(client.orders) == 3
+    (take,) = result.takes
+    assert (take.seed, take.attempts, take.report.ok) == (12, 3, False)
+    warning = f"CHECK: {take.report.failed[0]}"
+    assert warning in take.name
+    assert warning in result.output.read_text()
+    assert len(heard.warned) == 2
+
+
+def test_max_attempts_bounds_it(session):
+    client, _, result = go(session, silent_unless(), max_attempts=1)
+    assert len(client.orders) == 1
+    assert result.takes[0].attempts == 1
+
+
+@pytest.mark.parametrize("model", ["identity"])
+def test_what_cannot_differ_is_not_rolled_again(session, model):
+    client, _, _ = go(session, silent_unless(), model)
+    assert len(client.orders) == 1
+
+
+def test_a_later_landing_gives_the_same_takes(session, tmp_path):
+    """The plan of the last roll knows the takes of the earlier ones."""
+    client, heard, result = go(session, silent_unless(10, 12, 13), variations=3)
+    again = land(client, result.job, heard)
+    assert [take.seed for take in again.takes] == [10, 13, 12]
+    assert [take.attempts for take in again.takes] == [1, 2, 1]
+    for old, new in zip(result.takes, again.takes, strict=True):
+        assert old.file != new.file
+        assert old.file.read_bytes() == new.file.read_bytes()
+
+
+def test_a_session_with_another_tempo_is_not_landed_on(session):
+    client, heard, result = go(session, silent_unless(10))
+    landed = capture_of(session).heard_sha256
+    assert decode(client.result(result.job).plan, result.job).heard_sha256 == landed
+    text = session.read_bytes()
+    session.write_bytes(text.replace(b"VOLPAN 1 0 1 -1", b"VOLPAN 1 0.5 1 -1"))
+    with pytest.raises(Refused, match="has changed since") as raised:
+        land(client, result.job, heard)
+    assert raised.value.code == "changed"
+
+
+def capture_of(session):
+    return capture(
+        Request(task="repaint", session=session, track="Keys", bars=(5, 6), prompt=Prompt(text="x"), seed=10)
+    )
+
+
+def test_a_job_without_a_plan_cannot_be_landed(session):
+    client, heard, _ = go(session, silent_unless(10))
+    order = client.orders[0]
+    record = client.submit(order)
+    with pytest.raises(Refused, match="has no landing plan"):
+        land(client, record.id, heard)
+    record = client.submit(order, b"\x93\x01\x02")
+    with pytest.raises(Refused, match="cannot be read"):
+        land(client, record.id, heard)

@@ -1,0 +1,146 @@
+"""A region at a moving tempo goes to the model at a steady one and comes back in time, to the judge's own clicks."""
+
+import mido
+import numpy as np
+import pytest
+import soundfile
+from directclient import DirectClient, Heard
+
+from punchin.clients.journey import Prompt, Request
+from punchin.clients.journey.capture import capture
+from punchin.clients.journey.travel import Journey
+
+pytestmark = pytest.mark.slow
+
+RATE = 48_000
+TICKS = 480
+
+
+def ritardando(beat):
+    """120 to 60 bpm over 32 beats, after eight steady ones."""
+    return 120.0 if beat < 8 else max(120.0 - (beat - 8) * 60 / 32, 60.0)
+
+
+def jumps(beat):
+    return (174.0, 87.0, 131.7)[min(int(beat // 12), 2)]
+
+
+def gentle(beat):
+    """Within 10 %, up and down."""
+    return 100.0 * (1 + 0.05 * np.sin(beat / 3))
+
+
+def sevens(beat):
+    return 126.0 if beat < 14 else 112.0
+
+
+CASES = {  # tempo of a beat, signature changes (beat -> n/d), region in seconds by its beats, attack's floor in dB
+    "ritardando": (ritardando, {}, (12, 28), -4.0),
+    "jumps": (jumps, {}, (8, 30), -4.0),
+    "gentle": (gentle, {}, (8, 24), -2.0),
+    "7/8 to 4/4": (sevens, {0: (7, 8), 14: (4, 4)}, (7, 22), -2.0),
+}
+STEP = 0.25  # a tempo event each sixteenth: what the MIDI file says is exactly the map
+
+
+def tempo_map(path, bpm_of, signatures, beats=48):
+    """A MIDI file, and the time of each quarter by the same arithmetic."""
+    track, times, now, pending = mido.MidiTrack(), [], 0.0, 0
+    for i in range(int(beats / STEP)):
+        beat = i * STEP
+        if beat in signatures:
+            n, d = signatures[beat]
+            track.append(mido.MetaMessage("time_signature", numerator=n, denominator=d, time=pending))
+            pending = 0
+        tempo = round(60e6 / bpm_of(beat))
+        track.append(mido.MetaMessage("set_tempo", tempo=tempo, time=pending))
+        if beat == int(beat):
+            times.append(now)
+        now += STEP * tempo / 1e6
+        pending = round(STEP * TICKS)
+    mido.MidiFile(ticks_per_beat=TICKS, tracks=[track]).save(path)
+    return np.array(times), now
+
+
+def clicks(times, end_s):
+    """A short tone burst at each quarter."""
+    audio = np.zeros(round(end_s * RATE))
+    at = np.arange(round(0.03 * RATE)) / RATE
+    burst = 0.5 * np.sin(2 * np.pi * 1_500 * at) * np.exp(-at / 0.006)
+    for time in times:
+        first = round(time * RATE)
+        audio[first : first + len(burst)] += burst[: len(audio) - first]
+    return audio.astype(np.float32)
+
+
+def onset(audio, near):
+    """The frame within 30 ms of `near` where the level first passes a tenth of the peak there, and that peak."""
+    reach = round(0.03 * RATE)
+    piece = np.abs(audio[max(near - reach, 0) : near + reach])
+    return max(near - reach, 0) + int(np.argmax(piece > 0.1 * piece.max())), piece.max()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_clicks_come_back_in_time(case, tmp_path):
+    bpm_of, signatures, (first, last), floor_db = CASES[case]
+    times, end_s = tempo_map(tmp_path / "map.mid", bpm_of, signatures)
+    before = clicks(times, end_s)
+    soundfile.write(tmp_path / "song.wav", before, RATE, subtype="FLOAT")
+    start_s, stop_s = float(times[first]), float(times[last])
+    client, heard = DirectClient(), Heard()
+    request = Request(
+        task="repaint", session=tmp_path / "song.wav", tempo_map=tmp_path / "map.mid", time_s=(start_s, stop_s),
+        prompt=Prompt(text="clicks"), seed=1, max_attempts=1, level=False,
+    )  # fmt: skip
+    result = Journey(client, request, capture(request), heard).go()
+    (take,) = result.takes
+    assert take.report.warped is True
+    assert take.report.length_error_samples == 0
+    assert take.report.outside_max_abs_diff == 0.0
+    after, _ = soundfile.read(result.output, dtype="float32")
+    assert len(after) == len(before)
+    begin, end = round(start_s * RATE) - round(take.report.fade_ms * RATE / 1000), round(stop_s * RATE)
+    assert np.array_equal(after[:begin], before[:begin])
+    assert np.array_equal(after[end:], before[end:])
+    for time in times[first + 1 : last]:
+        near = round(time * RATE)
+        (was, loud), (now, loud_now) = onset(before, near), onset(after, near)
+        assert abs(now - was) / RATE < 0.002, f"click at {time:.3f} s is {1000 * (now - was) / RATE:.2f} ms off"
+        assert 20 * np.log10(loud_now / loud) >= floor_db
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_model_hears_a_steady_tempo(case, tmp_path):
+    """The clicks in the window that was sent are evenly spaced, at the tempo that the prompt says."""
+    bpm_of, signatures, (first, last), _ = CASES[case]
+    times, end_s = tempo_map(tmp_path / "map.mid", bpm_of, signatures)
+    soundfile.write(tmp_path / "song.wav", clicks(times, end_s), RATE, subtype="FLOAT")
+    client = DirectClient()
+    request = Request(
+        task="repaint", session=tmp_path / "song.wav", tempo_map=tmp_path / "map.mid",
+        time_s=(float(times[first]), float(times[last])), prompt=Prompt(text="clicks"), seed=1, max_attempts=1,
+    )  # fmt: skip
+    Journey(client, request, capture(request), Heard()).go()
+    (order,) = client.orders
+    sent = client.blobs[order.source.sha256][0]
+    loud = np.flatnonzero(np.abs(sent) > 0.15)
+    starts = loud[np.r_[True, np.diff(loud) > 0.1 * RATE]][1:]  # the first one may be cut by the window's start
+    period = 60 / order.bpm
+    steps = np.diff(starts) / RATE / period
+    np.testing.assert_allclose(steps, np.round(steps), atol=0.004 / period)
+    lo, hi = (frame * 1920 / RATE for frame in order.mask[0])
+    inside = [start for start in starts / RATE if lo - 0.01 <= start < hi - 0.07]
+    assert len(inside) >= last - first, "the mask covers the region's clicks"
+
+
+def test_a_steady_tempo_is_left_alone(tmp_path):
+    times, end_s = tempo_map(tmp_path / "map.mid", lambda beat: 97.35, {})
+    before = clicks(times, end_s)
+    soundfile.write(tmp_path / "song.wav", before, RATE, subtype="FLOAT")
+    request = Request(
+        task="repaint", session=tmp_path / "song.wav", tempo_map=tmp_path / "map.mid", bars=(3, 5),
+        prompt=Prompt(text="clicks"), seed=1,
+    )  # fmt: skip
+    result = Journey(DirectClient(), request, capture(request), Heard()).go()
+    assert result.takes[0].report.warped is False
+    assert np.array_equal(soundfile.read(result.output, dtype="float32")[0], before)

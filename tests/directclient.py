@@ -1,0 +1,72 @@
+"""A client without a daemon: what is submitted is made at once, here, by a function of the test's."""
+
+import hashlib
+import time
+
+import numpy as np
+
+from punchin.protocol.order import Blob, Event, JobRecord, Provenance, Take
+
+
+def identity(source, order, seed):
+    """The engine that returns its input."""
+    return source
+
+
+class DirectClient:
+    """`make(source, order, seed)` gives the whole window [channels, frames]; the wanted part of it is the take."""
+
+    def __init__(self, make=identity, model="direct") -> None:
+        self.make, self.model = make, model
+        self.blobs, self.records, self.orders, self.where = {}, {}, [], {}
+
+    def put_audio(self, audio, rate_hz):
+        raw = np.ascontiguousarray(audio.T, dtype="<f4").tobytes()
+        name = hashlib.sha256(raw).hexdigest()
+        self.blobs[name] = np.array(audio, dtype=np.float32)
+        return Blob(sha256=name, channels=len(audio), frames=audio.shape[1], rate_hz=rate_hz)
+
+    def get_audio(self, blob):
+        return self.blobs[blob.sha256]
+
+    def submit(self, order, plan=b"", job_id=None, keep_alive_s=None):
+        start, stop = order.wanted or (0, order.frames)
+        source = self.blobs[order.source.sha256] if order.source else np.zeros((2, order.frames), np.float32)
+        made = [(seed, self.make(source, order, seed)[:, start:stop]) for seed in order.seeds]
+        record = JobRecord(
+            id=f"direct-{len(self.records):04d}",
+            state="done",
+            order=order,
+            created_ns=time.time_ns(),
+            plan=plan,
+            takes=tuple(Take(seed=seed, audio=self.put_audio(audio, 48_000)) for seed, audio in made),
+            provenance=Provenance(model=self.model),
+        )
+        self.records[record.id] = record
+        self.orders.append(order)
+        return record
+
+    def follow(self, job, since=0):
+        yield Event(job=job, seq=1, at_ns=0, state="done")
+
+    def result(self, job):
+        return self.records[job]
+
+    def landed(self, job, where):
+        self.where[job] = where
+
+
+class Heard:
+    """A listener that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.said, self.warned, self.seen = [], [], []
+
+    def say(self, text):
+        self.said.append(text)
+
+    def warn(self, text):
+        self.warned.append(text)
+
+    def watch(self, event):
+        self.seen.append(event)
