@@ -9,7 +9,7 @@ import soundfile
 from rppmaker import media, noise
 
 from punchin.protocol.errors import Refused
-from punchin.session.document import LandingTake, land, open_session
+from punchin.session.document import LandingTake, land, land_all, open_session
 
 RATE = 44_100
 
@@ -76,6 +76,21 @@ def test_several_takes_are_several_files(tmp_path):
     takes = [LandingTake(target.place(window(target)), "x")] * 3
     assert [f.name for f in land(target, takes).take_files] == ["a-punchin.wav", "a-punchin-2.wav", "a-punchin-3.wav"]
     assert [f.name for f in land(target, takes[:1]).take_files] == ["a-punchin-4.wav"]
+
+
+def test_several_regions_lie_in_one_file(tmp_path):
+    a = media(tmp_path, "a.wav", noise(1, 8 * RATE), RATE, "FLOAT")
+    session = open_session(tmp_path / "a.wav", bpm=120)
+    targets = [session.target(None, session.region(bars=bars)) for bars in ((1, 1), (3, 3))]
+    landings = [(t, [LandingTake(t.place(window(t) * np.float32(0.5)), "x")]) for t in targets]
+    results = land_all(landings)
+    assert results[0] == results[1]
+    out = soundfile.read(results[0].output, always_2d=True)[0].T
+    np.testing.assert_allclose(out[:, : round(1.9 * RATE)], a[:, : round(1.9 * RATE)] / 2, atol=1e-7)
+    np.testing.assert_array_equal(out[:, 2 * RATE : round(3.9 * RATE)], a[:, 2 * RATE : round(3.9 * RATE)])
+    np.testing.assert_allclose(out[0, 4 * RATE : round(5.9 * RATE)], a[0, 4 * RATE : round(5.9 * RATE)] / 2, atol=1e-7)
+    with pytest.raises(Refused, match="touch"):
+        land_all([landings[0], landings[0]])
 
 
 def test_the_last_bar_ends_with_the_file(tmp_path):

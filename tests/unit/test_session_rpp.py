@@ -10,7 +10,7 @@ from realparts import corpus
 
 from punchin.protocol.errors import Refused
 from punchin.session import rpp
-from punchin.session.landing import new_guid
+from punchin.session.rpp_landing import new_guid
 from punchin.session.rpp_project import from_document
 
 WORDS = st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=["Cs"]), max_size=12)

@@ -16,7 +16,18 @@ from punchin.protocol import limits
 from punchin.protocol.errors import Refused
 from punchin.session import audiofile, gain, splice
 from punchin.session.region import Region, choose
-from punchin.session.target import Audio, How, Landing, LandingTake, Placed, check_take, file_stem, free_name
+from punchin.session.target import (
+    Audio,
+    How,
+    Landing,
+    LandingTake,
+    Placed,
+    check_apart,
+    check_take,
+    file_stem,
+    free_name,
+    lay_over,
+)
 from punchin.session.tempo import TempoMap
 
 
@@ -131,30 +142,38 @@ class FileTarget:
         fades = splice.choose(before, own, start, end, self.rate_hz)
         return Placed(before, splice.splice(before, own, start, end, fades), start, end, fades, self.rate_hz, held)
 
-    def land(self, takes: tuple[LandingTake, ...], out: Path | None) -> Landing:
-        """Write each take as a whole file of the same format; the first one is the output."""
-        path = self.session.path
-        what = f"punchin-{file_stem(self.track)}" if self.track else "punchin"
-        first = out if out is not None else free_name(path.with_name(f"{path.stem}-{what}{path.suffix}"))
-        if first.suffix.lower() != path.suffix.lower():
-            raise Refused(f"-o {first.name} is no {path.suffix} file", f"name it {first.stem}{path.suffix}")
-        if first.exists() and first.samefile(path):
-            raise Refused(f"-o {first} is the session itself, which is never written", "choose another name")
-        written: list[Path] = []
-        replaced = first.exists()
-        try:
-            for take in takes:
-                file = first if not written else free_name(first)
-                written.append(audiofile.write(file, take.placed.after, self.rate_hz, self.subtype))
-        except BaseException:
-            for file in written[1:] if replaced else written:
-                file.unlink(missing_ok=True)
-            raise
-        return Landing(first, tuple(written))
-
     @cached_property
     def _whole(self) -> NDArray[Any]:
         return audiofile.read_exact(self.session.path)[0]
+
+
+def land(landings: Sequence[tuple[FileTarget, Sequence[LandingTake]]], out: Path | None) -> tuple[Landing, ...]:
+    """Write each take as a whole file of the session's format; the first one is the output.
+
+    landings: targets of one session with their takes, each target as many; their regions lie in the same files.
+    """
+    target, takes = landings[0][0], list(landings[0][1])
+    for i, (_, more) in enumerate(landings[1:], start=1):
+        check_apart([landing[1][0].placed for landing in landings[: i + 1]])
+        takes = [lay_over(*pair) for pair in zip(takes, more, strict=True)]
+    path = target.session.path
+    what = f"punchin-{file_stem(target.track)}" if target.track else "punchin"
+    first = out if out is not None else free_name(path.with_name(f"{path.stem}-{what}{path.suffix}"))
+    if first.suffix.lower() != path.suffix.lower():
+        raise Refused(f"-o {first.name} is no {path.suffix} file", f"name it {first.stem}{path.suffix}")
+    if first.exists() and first.samefile(path):
+        raise Refused(f"-o {first} is the session itself, which is never written", "choose another name")
+    written: list[Path] = []
+    replaced = first.exists()
+    try:
+        for take in takes:
+            file = first if not written else free_name(first)
+            written.append(audiofile.write(file, take.placed.after, target.rate_hz, target.subtype))
+    except BaseException:
+        for file in written[1:] if replaced else written:
+            file.unlink(missing_ok=True)
+        raise
+    return tuple(Landing(first, tuple(written)) for _ in landings)
 
 
 def open_file(path: Path, tempo: TempoMap) -> AudioSession:

@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Protocol
 
 from punchin.protocol.errors import PunchinError, Refused
-from punchin.session import bare, rpp_session
+from punchin.session import bare, landing, rpp_session
 from punchin.session.audiofile import FORMATS
 from punchin.session.region import Region
+from punchin.session.rpp_project import Project
+from punchin.session.rpp_target import RppTarget
 from punchin.session.target import How, Landing, LandingTake, Placed, Target
 from punchin.session.tempo import TempoMap
 
-__all__ = ["How", "Landing", "LandingTake", "Placed", "Session", "Target", "land", "open_session"]
+__all__ = ["How", "Landing", "LandingTake", "Placed", "Session", "Target", "land", "land_all", "open_session"]
 
 
 class Session(Protocol):
@@ -117,6 +119,28 @@ def land(target: Target, takes: Sequence[LandingTake], out: Path | str | None = 
     out: None is `NAME-punchin.EXT` beside the session, or the next free number. The first take becomes the active one.
     Raises PunchinError (disk) and leaves neither document nor take files behind then.
     """
-    if not takes:
-        raise PunchinError("there is no take to land")
-    return target.land(tuple(takes), None if out is None else Path(out))
+    return land_all([(target, takes)], out)[0]
+
+
+def land_all(
+    landings: Sequence[tuple[Target, Sequence[LandingTake]]], out: Path | str | None = None
+) -> tuple[Landing, ...]:
+    """Land several regions or tracks of one session in one new document; as `land`, one Landing a target.
+
+    Each target brings as many takes. Regions of one item share its takes; regions that touch are refused.
+    """
+    targets = [target for target, _ in landings]
+    if not landings or not landings[0][1] or len({len(takes) for _, takes in landings}) != 1:
+        raise PunchinError("each region to land needs the same number of takes, at least one")
+    path = None if out is None else Path(out)
+    projects = [(t, takes) for t, takes in landings if isinstance(t, RppTarget) and t.project is _project(targets[0])]
+    if len(projects) == len(landings):
+        return landing.land(projects, path)
+    files = [(t, takes) for t, takes in landings if isinstance(t, bare.FileTarget)]
+    if len(files) == len(landings) and len({file.session.path for file, _ in files}) == 1:
+        return bare.land(files, path)
+    raise PunchinError("the regions to land are not of one session that was opened once")
+
+
+def _project(target: Target) -> Project | None:
+    return target.project if isinstance(target, RppTarget) else None

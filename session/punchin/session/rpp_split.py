@@ -15,17 +15,19 @@ _GUID = re.compile(r"\{[0-9A-Fa-f-]{36}\}")
 _NAMES_ITSELF = (b"IGUID", b"GUID", b"FXID", b"EGUID")
 
 
-def split_item(document: Document, item: Item, start_s: float, end_s: float, edits: Edits) -> None:
-    """Cut `item` at two project times and mute what lies between. The first part keeps the item's lines and GUIDs.
+def split_item(document: Document, item: Item, spans: Sequence[tuple[float, float]], edits: Edits) -> None:
+    """Cut `item` around spans of project time, in rising order, and mute what lies in them.
+
+    The first part keeps the item's lines and GUIDs.
 
     Fades stay on the outer parts; the caller cuts where no fade moves. All takes are cut, also those not active.
     """
-    parts: list[tuple[float, float, Mapping[str, str]]] = [
-        (item.start_s, min(start_s, item.end_s), {}),
-        (max(start_s, item.start_s), min(end_s, item.end_s), MUTED),
-        (max(end_s, item.start_s), item.end_s, {}),
-    ]
-    left = [part for part in parts if part[1] > part[0]]
+    parts: list[tuple[float, float, Mapping[str, str]]] = []
+    at_s = item.start_s
+    for start_s, end_s in spans:
+        parts += [(at_s, min(start_s, item.end_s), {}), (max(start_s, at_s), min(end_s, item.end_s), MUTED)]
+        at_s = max(end_s, item.start_s)
+    left = [part for part in [*parts, (at_s, item.end_s, {})] if part[1] > part[0]]
     for line, texts in _part(document, item, *left[0]).items():
         edits.replace(line, texts[0])
         edits.insert(line + 1, texts[1:])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ from punchin.session.region import Region
 from punchin.session.render import ItemSound
 from punchin.session.rpp_project import Project, Track
 from punchin.session.rpp_voices import Voices
-from punchin.session.target import Audio, How, Landing, LandingTake, Placed, check_take
+from punchin.session.target import Audio, How, Placed, check_take
 
 
 class Form(NamedTuple):
@@ -130,12 +129,6 @@ class RppTarget:
         start, end = self.start_frame - self.file.first, self.end_frame - self.file.first
         fades = splice.choose(before, own, start, end, self.rate_hz)
         return Placed(before, splice.splice(before, own, start, end, fades), start, end, fades, self.rate_hz, held)
-
-    def land(self, takes: tuple[LandingTake, ...], out: Path | None) -> Landing:
-        """Write take files and the new project; see `document.land`."""
-        from punchin.session import landing
-
-        return landing.land(self, takes, out)
 
     def _own(self, item: ItemSound, new: Audio) -> tuple[NDArray[Any], int]:
         """What the item must hold so that the track sounds like `new`: neighbours' crossfades are taken out."""

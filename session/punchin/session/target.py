@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from punchin.protocol.errors import PunchinError
+from punchin.protocol.errors import PunchinError, Refused
 from punchin.session.region import Region
 from punchin.session.splice import Fades
 
@@ -49,7 +50,7 @@ class LandingTake:
 
 @dataclass(frozen=True, slots=True)
 class Landing:
-    """What was written: the new document (for a bare file, its first take), and one file a take, in order."""
+    """What was written for one target: the new document (for a bare file, its first take), and each take's file."""
 
     output: Path
     take_files: tuple[Path, ...]
@@ -141,16 +142,31 @@ class Target(Protocol):
         """
         ...
 
-    def land(self, takes: tuple[LandingTake, ...], out: Path | None) -> Landing:
-        """Write take files and the new document; see `document.land`."""
-        ...
-
 
 def check_take(new: Audio, target: Target) -> None:
     """Raise PunchinError unless `new` covers the target's lead and region with two channels."""
     wanted = (2, target.lead_frames + target.end_frame - target.start_frame)
     if new.shape != wanted:
         raise PunchinError(f"the take is {new.shape[0]} x {new.shape[1]} samples, {wanted[0]} x {wanted[1]} are wanted")
+
+
+def check_apart(regions: Sequence[Placed]) -> None:
+    """Refuse regions of one file that touch each other, fades included."""
+    spans = sorted((p.start_frame - p.fades.into.reach_frames, p.end_frame) for p in regions)
+    if any(first[1] > second[0] for first, second in pairwise(spans)):
+        raise Refused("two regions of one item touch each other", "select them as one region")
+
+
+def lay_over(first: LandingTake, second: LandingTake) -> LandingTake:
+    """One take with the regions of two in it, spans of the same file that `check_apart` let pass."""
+    low, high = second.placed.start_frame - second.placed.fades.into.reach_frames, second.placed.end_frame
+    after = first.placed.after.copy()
+    after[:, low:high] = second.placed.after[:, low:high]
+    also = [*first.provenance.get("also", ()), dict(second.provenance)]
+    placed = replace(first.placed, after=after, held_frames=first.placed.held_frames + second.placed.held_frames)
+    return LandingTake(
+        placed, first.name, {**first.provenance, "also": also} if second.provenance else first.provenance
+    )
 
 
 def free_name(path: Path) -> Path:

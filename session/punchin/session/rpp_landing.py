@@ -1,0 +1,218 @@
+"""A project's text with takes in it: new lines between the old ones.
+
+A take on the item adds lines and turns `TAKE SEL` into `TAKE`, nothing else. Otherwise the items under the region are
+split at its edges, the parts between muted, and one item without fades holds the splice. Nothing is deleted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from punchin.session.rpp import Chunk, Document, Edits, quote
+from punchin.session.rpp import number as text_of
+from punchin.session.rpp_lanes import add_lane
+from punchin.session.rpp_project import Project
+from punchin.session.rpp_split import split_item
+from punchin.session.rpp_target import RppTarget
+from punchin.session.takefiles import STORE
+from punchin.session.target import LandingTake
+
+TAGS: Final = {".wav": "WAVE", ".flac": "FLAC", ".aiff": "WAVE"}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Takes that land together in one place, the first one active, with their files in the same order.
+
+    targets: all whose takes these are; several when they are regions of one item. `target` stands for them.
+    """
+
+    target: RppTarget
+    targets: list[RppTarget]
+    takes: list[LandingTake]
+    files: list[Path]
+    _guids: list[str] = field(default_factory=list, repr=False)
+
+    def made(self) -> Iterator[tuple[LandingTake, Path, str]]:
+        """Each take with its file and its GUID."""
+        while len(self._guids) < len(self.takes):
+            self._guids.append(new_guid())
+        return zip(self.takes, self.files, self._guids, strict=True)
+
+    def shown_s(self) -> tuple[float, float]:
+        """The project times between which a new item of these takes lies."""
+        return self.target.time_at(self.target.shown.first), self.target.time_at(self.target.shown.stop)
+
+
+def with_takes(project: Project, groups: Sequence[Group], moved: bool) -> bytes:
+    """The project's bytes with the takes in it. moved: it will lie elsewhere, so media paths are written in full."""
+    document, edits = project.document, Edits()
+    _split(document, groups, edits)
+    for group in groups:
+        if group.target.item is not None:
+            _add_takes(group, edits, moved)
+        else:
+            _add_item(group, edits, moved)
+    _add_provenance(document, groups, edits)
+    if moved:
+        _point_back(document, project.path.parent, edits)
+    return document.edited(edits)
+
+
+def _split(document: Document, groups: Sequence[Group], edits: Edits) -> None:
+    """Cut and mute what the new items replace; an item under several of them is cut once for all."""
+    cutting = [g for g in groups if g.target.item is None and g.target.replaces and g.target.how != "lane"]
+    for track in {id(g.target.under): g.target.under for g in cutting}.values():
+        spans = sorted(group.shown_s() for group in cutting if group.target.under is track)
+        for item in track.sounding() if track is not None else ():
+            under = [span for span in spans if item.start_s < span[1] and item.end_s > span[0]]
+            if under:
+                split_item(document, item, under, edits)
+
+
+def _add_takes(group: Group, edits: Edits, moved: bool) -> None:
+    """The takes at the item's end, the first of them active."""
+    target = group.target
+    assert target.item is not None
+    document, item, old = target.project.document, target.item.item, target.item.take
+    for take in item.takes:
+        if take.selected:
+            line = document.text(take.first_line)
+            edits.replace(take.first_line, re.sub(r"\s+SEL\b", "", line, count=1))
+    offset_s = max(item.start_s - target.origin_s, 0.0)
+    inner = _indent(document.text(item.chunk.first)) + "  "
+    for i, (take, file, guid) in enumerate(group.made()):
+        lines = [
+            "TAKE SEL" if i == 0 else "TAKE",
+            f"NAME {quote(take.name)}",
+            f"TAKEVOLPAN {text_of(old.pan)} {text_of(old.gain)} {text_of(old.pan_law)}",
+            f"SOFFS {text_of(offset_s)}",
+            "PLAYRATE 1 1 0 -1 0 0.0025",
+            f"CHANMODE {old.channel_mode}",
+            f"GUID {guid}",
+            *_source_lines(target, file, moved),
+        ]
+        edits.insert(item.chunk.last, [inner + line for line in lines])
+
+
+def _add_item(group: Group, edits: Edits, moved: bool) -> None:
+    """One item that holds the takes: instead of what is under it, in a lane of its own, or on a new track."""
+    document, track = group.target.project.document, group.target.under
+    lines = _item_lines(group, moved)
+    if group.target.how == "lane" and track is not None:
+        add_lane(document, track, lines, *group.shown_s(), edits)
+    elif group.target.how == "track" or track is None:
+        at = document.root.last if track is None else track.chunk.last + 1
+        edits.insert(at, ["  " + line for line in _track_lines(group, lines)])
+    else:
+        indent = _indent(document.text(track.chunk.first)) + "  "
+        edits.insert(track.chunk.last, [indent + line for line in lines])
+
+
+def _item_lines(group: Group, moved: bool) -> list[str]:
+    """An item without fades that plays the takes' files at gain 1, the first one active."""
+    target, length_frames = group.target, group.target.shown.stop - group.target.shown.first
+    lines = [
+        "<ITEM",
+        f"  POSITION {text_of(group.shown_s()[0])}",
+        "  SNAPOFFS 0",
+        f"  LENGTH {text_of(length_frames / target.rate_hz)}",
+        "  LOOP 0",
+        "  ALLTAKES 0",
+        "  FADEIN 0 0 0 0 0 0 0",
+        "  FADEOUT 0 0 0 0 0 0 0",
+        "  MUTE 0 0",
+        "  SEL 0",
+        f"  IGUID {new_guid()}",
+    ]
+    offset = text_of((target.shown.first - target.file.first) / target.rate_hz)
+    for i, (take, file, guid) in enumerate(group.made()):
+        volume = "VOLPAN 1 0 1 -1" if i == 0 else "TAKEVOLPAN 0 1 -1"
+        own = [
+            f"NAME {quote(take.name)}",
+            volume,
+            f"SOFFS {offset}",
+            "PLAYRATE 1 1 0 -1 0 0.0025",
+            "CHANMODE 0",
+            f"GUID {guid}",
+        ]
+        lines += [f"  {line}" for line in ([] if i == 0 else ["TAKE"]) + own + _source_lines(target, file, moved)]
+    return [*lines, ">"]
+
+
+def _track_lines(group: Group, item: Sequence[str]) -> list[str]:
+    guid, target = new_guid(), group.target
+    name = f"{target.track} {group.takes[0].name}" if target.replaces else target.track
+    return [f"<TRACK {guid}", f"  NAME {quote(name)}", f"  TRACKID {guid}", *(f"  {line}" for line in item), ">"]
+
+
+def _source_lines(target: RppTarget, file: Path, moved: bool) -> list[str]:
+    return [f"<SOURCE {TAGS[file.suffix]}", f"  FILE {quote(_written_path(target, file, moved))}", ">"]
+
+
+def _written_path(target: RppTarget, file: Path, moved: bool) -> str:
+    """Relative to the project in its own style of slashes; absolute where the new project lies elsewhere."""
+    base = target.project.path.parent
+    if moved or not file.is_relative_to(base):
+        return str(file.absolute())
+    relative = file.relative_to(base).as_posix()
+    take = target.item.take if target.item is not None else None
+    windows = take is not None and take.source is not None and "\\" in take.source.file
+    return relative.replace("/", "\\") if windows else relative
+
+
+def _add_provenance(document: Document, groups: Sequence[Group], edits: Edits) -> None:
+    """One line a take in the project's own store, by the take's GUID: what GetProjExtState("PUNCHIN", GUID) returns."""
+    made = [each for group in groups for each in group.made() if each[0].provenance]
+    entries = [f"{guid} '{_one_line_json(take)}'" for take, _, guid in made]
+    if not entries:
+        return
+    root = document.root
+    store = next(root.chunks("EXTSTATE"), None)
+    section = next(store.chunks(STORE), None) if store else None
+    if section is not None:
+        edits.insert(section.last, [f"      {entry}" for entry in entries])
+        return
+    lines = [f"    <{STORE}", *(f"      {entry}" for entry in entries), "    >"]
+    if store is not None:
+        edits.insert(store.last, lines)
+    else:
+        edits.insert(root.last, ["  <EXTSTATE", *lines, "  >"])
+
+
+def _one_line_json(take: LandingTake) -> str:
+    """JSON in ASCII without apostrophes, so that it stands between two of them as it is."""
+    return json.dumps(dict(take.provenance), ensure_ascii=True, sort_keys=True).replace("'", "\\u0027")
+
+
+def _point_back(document: Document, base: Path, edits: Edits) -> None:
+    """Relative media paths made absolute: the new project does not lie beside its media, in `base`."""
+
+    def walk(chunk: Chunk) -> None:
+        for entry in chunk.entries:
+            if isinstance(entry, Chunk):
+                walk(entry)
+            elif chunk.tag == "SOURCE" and document.key(entry) == b"FILE":
+                words = document.tokens(entry)
+                found = base / words[1].replace("\\", "/") if len(words) > 1 else None
+                if found is not None and found.is_file() and not os.path.isabs(words[1]):
+                    tail = "".join(f" {word}" for word in words[2:])
+                    edits.replace(entry, f"{_indent(document.text(entry))}FILE {quote(str(found.absolute()))}{tail}")
+
+    walk(document.root)
+
+
+def new_guid() -> str:
+    """A GUID as REAPER writes it."""
+    return "{" + str(uuid.uuid4()).upper() + "}"
+
+
+def _indent(line: str) -> str:
+    return line[: len(line) - len(line.lstrip())]
