@@ -27,13 +27,13 @@ TEXT = {
 }  # fmt: skip
 
 
-def write(root, name="acestep-v15-turbo", seed=0, turbo=True, shards=1):
+def write(root, name="acestep-v15-turbo", seed=0, turbo=True, shards=1, **numbers):
     """A checkpoint of a few thousand parameters in float32; returns the DiT's folder."""
     from transformers import Qwen3Config, Qwen3Model
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model, vae = AceStep(Spec.from_config({**DIT, "is_turbo": turbo})), Vae(VaeSpec.from_config(VAE))
+        model, vae = AceStep(Spec.from_config({**DIT, "is_turbo": turbo, **numbers})), Vae(VaeSpec.from_config(VAE))
         text = Qwen3Model(Qwen3Config(**{k: v for k, v in TEXT.items() if k not in ("model_type", "architectures")}))
         for module in (model, vae):
             for parameter in module.parameters():
@@ -42,7 +42,7 @@ def write(root, name="acestep-v15-turbo", seed=0, turbo=True, shards=1):
         silence = 0.3 * torch.randn(1, 64, 900)
     dit = root / name
     for folder, config, module, stem in (
-        (dit, {**DIT, "is_turbo": turbo}, model, "model"),
+        (dit, {**DIT, "is_turbo": turbo, **numbers}, model, "model"),
         (root / "vae", VAE, vae, "diffusion_pytorch_model"),
         (root / "Qwen3-Embedding-0.6B", TEXT, text, "model"),
     ):

@@ -1,0 +1,237 @@
+"""What repaint keeps, where a cover lets go, what strength means: by definition, and against loops written out here."""
+
+import itertools
+
+import checkpoints
+import pytest
+import torch
+
+from punchin.engine import tasks
+from punchin.engine.condition import Tokens
+from punchin.engine.pipeline import AceStepPipeline
+from punchin.engine.prompts import caption_prompt, instruction, lyric_prompt, metas
+from punchin.engine.request import Request
+
+FRAMES = 150
+SAMPLES = FRAMES * 1920
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory):
+    return AceStepPipeline.from_pretrained(checkpoints.write(tmp_path_factory.mktemp("model")))
+
+
+def audio(samples=SAMPLES, seed=2):
+    return 0.3 * torch.randn(2, samples, generator=torch.Generator().manual_seed(seed))
+
+
+def noise(frames=FRAMES, seed=1):
+    return torch.randn(1, frames, 64, generator=torch.Generator().manual_seed(seed))
+
+
+def encoded(pipeline, samples):
+    with torch.no_grad():  # in one piece as the pipeline does: another tile would round otherwise
+        return pipeline.loaded.vae.encode(samples[None], tile=168).mean
+
+
+def times(steps, shift=3.0):
+    return [shift * u / (1 + (shift - 1) * u) for u in (1 - i / steps for i in range(steps))]
+
+
+def condition(pipeline, task, prompt):
+    model, text = pipeline.loaded.model, pipeline.loaded.text
+
+    def tokens(states):
+        return Tokens(states, torch.ones(states.shape[:2], dtype=torch.bool))
+
+    words = caption_prompt(instruction(task), prompt, metas(duration_s=SAMPLES / 48_000))
+    silence = pipeline.loaded.silence[:, :750]
+    both = tokens(text.caption(words)), tokens(text.lyrics(lyric_prompt("[Instrumental]")))
+    return model.encoder(*both, silence, torch.zeros(1, dtype=torch.long)).states
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.3, 0.5, 0.99, 1.0])
+@torch.no_grad()
+def test_a_cover_follows_its_source_for_a_part_of_the_steps_and_then_is_text2music(pipeline, strength):
+    source, steps, model = audio(), 4, pipeline.loaded.model
+    latent, silence = encoded(pipeline, source), pipeline.loaded.silence[:, :FRAMES]
+    heard = model.detokenizer(model.tokenizer(latent).states)[:, :FRAMES]  # 150 frames are 30 whole codes
+    ones = torch.ones_like(latent)
+    x, schedule = noise(), times(steps)
+    for step, t in enumerate(schedule):
+        follows = step < int(steps * strength)
+        context = torch.cat([heard if follows else silence, ones], dim=-1)
+        told = condition(pipeline, "cover" if follows else "text2music", "dusty")
+        x = x + ([*schedule, 0.0][step + 1] - t) * model.decoder(x, torch.tensor([t]), context, told)
+    music = pipeline(
+        "dusty", task_type="cover", src_audio=source, audio_cover_strength=strength, noise=noise(),
+        num_inference_steps=steps,
+    )  # fmt: skip
+    torch.testing.assert_close(music.latents, x, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.4, 1.0])
+@torch.no_grad()
+def test_repaint_leads_back_to_the_source_outside(pipeline, strength):
+    """As DiffSynth: outside, and by 1 - strength inside, the velocity is the one towards the source."""
+    source, steps, model = audio(), 4, pipeline.loaded.model
+    latent, silence = encoded(pipeline, source), pipeline.loaded.silence[:, :FRAMES]
+    inside = torch.zeros(1, FRAMES, 1)
+    inside[:, 50:100] = 1
+    shown = latent * (1 - inside * strength) + silence * inside * strength
+    context = torch.cat([shown, inside.expand(-1, -1, 64)], dim=-1)
+    told = condition(pipeline, "repaint", "dusty")
+    x, schedule = noise(), times(steps)
+    for step, t in enumerate(schedule):
+        v = model.decoder(x, torch.tensor([t]), context, told)
+        v = inside * strength * v + (1 - inside * strength) * (x - latent) / t
+        x = x + ([*schedule, 0.0][step + 1] - t) * v
+    music = pipeline(
+        "dusty", task_type="repaint", src_audio=source, repainting_ranges=[(2.0, 4.0)], noise=noise(),
+        repainting_strength=strength, repaint_blend_frames=0, num_inference_steps=steps,
+    )  # fmt: skip
+    torch.testing.assert_close(music.latents, x, rtol=0, atol=1e-4)
+    outside = inside[0, :, 0] == 0
+    assert torch.equal(music.latents[:, outside], latent[:, outside]), "outside the latent is the source's, bit by bit"
+
+
+def test_outside_the_latent_is_the_source_noised_anew_at_each_step(pipeline):
+    source = noise(seed=3)
+    share = torch.zeros(1, FRAMES, 1)
+    schedule = times(5)
+    x = noise()
+    velocity = tasks.held(lambda x, t: 1000 * torch.ones_like(x), tasks.Hold(source, share, 1.0, False), schedule)
+    for t, after in zip(schedule, [*schedule[1:], 0.0], strict=True):
+        x = x + (after - t) * velocity(x, t)
+        torch.testing.assert_close(x, after * noise() + (1 - after) * source, rtol=0, atol=1e-5)
+
+
+def test_injection_for_a_part_of_the_steps_then_a_blend(pipeline):
+    """The original's balanced mode: held for half of the steps, free afterwards, blended at the end."""
+    source, latent = audio(), encoded(pipeline, audio())
+    common = {
+        "prompt": "dusty", "task_type": "repaint", "src_audio": source, "repainting_ranges": [(2.0, 4.0)],
+        "noise": noise(), "num_inference_steps": 4,
+    }  # fmt: skip
+    half = pipeline(**common, repaint_injection=0.5, repaint_blend_frames=10).latents
+    raw = pipeline(**common, repaint_injection=0.0, repaint_blend_frames=0).latents
+    assert torch.equal(half[:, :40], latent[:, :40])
+    assert torch.equal(half[:, 110:], latent[:, 110:])
+    assert (half[:, 50:100] - raw[:, 50:100]).abs().max() > 1e-3, "what was held is heard inside too"
+    blended = pipeline(**common, repaint_injection=0.0, repaint_blend_frames=10).latents
+    ramp = torch.arange(1, 11) / 11
+    for frame, weight in [*zip(range(40, 50), ramp, strict=True), *zip(range(109, 99, -1), ramp, strict=True)]:
+        expected = weight * raw[:, frame] + (1 - weight) * latent[:, frame]
+        torch.testing.assert_close(blended[:, frame], expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(blended[:, 50:100], raw[:, 50:100])
+
+
+def test_soft_edges_stay_inside_the_window_and_between_ranges():
+    mask = torch.tensor([0, 1, 1, 0, 0, 1, 0.0])
+    expected = torch.tensor([1 / 2, 1, 1, 2 / 3, 2 / 3, 1, 1 / 2])
+    torch.testing.assert_close(tasks.soft_edges(mask, 2), expected)
+    assert tasks.runs(mask) == [(1, 3), (5, 6)]
+    assert tasks.runs(torch.ones(4)) == [(0, 4)]
+
+
+def test_masks_are_explicit_and_silence_is_of_the_same_time(pipeline):
+    silence = torch.arange(900.0)[None, :, None].expand(1, 900, 64)
+    shown = -torch.ones(1, FRAMES, 64)
+    repaint = Request(task="repaint", frames=SAMPLES, source=audio(), regions=((10, 20), (30, 40)))
+    context = tasks.context(repaint, shown, silence)
+    source, mask = context[0, :, 0], context[0, :, 64]
+    assert mask.unique().tolist() == [0, 1]
+    assert mask.nonzero().flatten().tolist() == [*range(10, 20), *range(30, 40)]
+    assert source[10:20].tolist() == list(range(10, 20))
+    assert source[:10].unique().tolist() == [-1]
+    lego = Request(task="lego", frames=SAMPLES, source=audio(), regions=((10, 20),))
+    assert tasks.context(lego, shown, silence)[0, :, 0].unique().tolist() == [-1], "lego hears its region"
+    auto = Request(task="repaint", frames=SAMPLES, source=audio(), regions=((10, 20),), mask_mode="auto")
+    assert tasks.context(auto, shown, silence)[0, :, 64].unique().tolist() == [2]
+
+
+def test_a_short_source_is_continued_with_silence_outside_the_mask_and_cut_back(pipeline):
+    source = audio(50 * 1920 - 700)
+    request = Request(task="repaint", frames=source.shape[1], source=source, regions=((20, 50),))
+    assert request.latents == 128
+    assert tasks.region_mask(request)[50:].sum() == 0
+    music = pipeline(
+        "dusty", task_type="repaint", src_audio=source, repainting_ranges=[(0.8, -1)], num_inference_steps=2
+    )
+    assert music.audio.shape == (1, 2, source.shape[1])
+    torch.testing.assert_close(music.latents[:, 100:], pipeline.loaded.silence[:, 100:128], rtol=0, atol=1e-5)
+
+
+def test_silence_is_repeated_from_its_start_where_it_is_too_short():
+    silence = torch.arange(4.0)[None, :, None]
+    assert tasks.silence_for(silence, 10).flatten().tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
+    assert tasks.padded(-torch.ones(1, 2, 1), silence, 5).flatten().tolist() == [-1, -1, 2, 3, 0]
+
+
+def test_reference_clips_come_from_each_third_by_seed():
+    reference = torch.arange(60 * 48_000, dtype=torch.float32).expand(2, -1)
+    clips = tasks.reference_clips(reference, 3)
+    assert clips.shape == (2, 30 * 48_000)
+    starts = clips[0, :: 10 * 48_000].tolist()
+    for number, start in enumerate(starts):
+        assert number * 20 * 48_000 <= start <= (number + 1) * 20 * 48_000 - 10 * 48_000
+        piece = clips[0, number * 480_000 : (number + 1) * 480_000]
+        assert torch.equal(piece, reference[0, int(start) : int(start) + 480_000])
+    assert torch.equal(tasks.reference_clips(reference, 3), clips)
+    assert not torch.equal(tasks.reference_clips(reference, 4), clips)
+    short = torch.arange(48_000, dtype=torch.float32).expand(2, -1)
+    assert tasks.reference_clips(short, 0).shape == (2, 30 * 48_000)
+
+
+@pytest.fixture(scope="module")
+def follower(tmp_path_factory):
+    """A model that goes where its context points: its velocity is (x - shown) over the root mean square of that."""
+    folder = checkpoints.write(tmp_path_factory.mktemp("follower"), hidden_size=128, fsq_dim=128, num_hidden_layers=2)
+    pipeline = AceStepPipeline.from_pretrained(folder)
+    decoder = pipeline.loaded.model.decoder
+    for module in (*decoder.layers, decoder.time_embed, decoder.time_embed_r):
+        for parameter in module.parameters():
+            parameter.data.zero_()
+    decoder.scale_shift_table.data.zero_()
+    decoder.norm_out.weight.data.fill_(1)
+    first, last = decoder.proj_in[1], decoder.proj_out[1]
+    for layer in (first, last):
+        layer.weight.data.zero_()
+        layer.bias.data.zero_()
+    for tap in range(2):
+        for channel in range(64):
+            first.weight.data[64 * tap + channel, 128 + channel, tap] = 1
+            first.weight.data[64 * tap + channel, channel, tap] = -1
+            last.weight.data[64 * tap + channel, channel, tap] = 1
+    return pipeline
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["repaint", "cover"])
+def test_more_strength_leads_farther_from_the_source(follower, task):
+    source = audio()
+    latent = encoded(follower, source)
+    region = slice(50, 100) if task == "repaint" else slice(0, FRAMES)
+    distances = []
+    for strength in (0, 0.25, 0.5, 0.75, 1):
+        options = (
+            {"repainting_ranges": [(2.0, 4.0)], "repainting_strength": strength}
+            if task == "repaint"
+            else {"audio_cover_strength": 1 - strength, "cover_mode": "latent"}
+        )
+        latents = follower(
+            task_type=task, src_audio=source, seed=range(16), num_inference_steps=4, **options
+        ).latents  # fmt: skip
+        distances.append(float((latents - latent)[:, region].square().mean().sqrt()))
+    assert all(b > a for a, b in itertools.pairwise(distances)), distances
+
+
+def test_repaint_at_strength_zero_is_the_round_trip_of_the_autoencoder(pipeline):
+    source = audio()
+    music = pipeline(
+        "dusty", task_type="repaint", src_audio=source, repainting_ranges=[(2.0, 4.0)], repainting_strength=0.0,
+        num_inference_steps=3,
+    )  # fmt: skip
+    with torch.no_grad():
+        expected = pipeline.loaded.vae.decode(encoded(pipeline, source))
+    torch.testing.assert_close(music.audio, expected, rtol=0, atol=1e-5)
