@@ -6,6 +6,7 @@ from acestep_peers import BLOCK_ARGUMENTS, SPEC, draw, stirred, taught
 from diffusers.pipelines.ace_step.modeling_ace_step import AceStepAudioTokenDetokenizer, AceStepAudioTokenizer
 from vector_quantize_pytorch import ResidualFSQ
 
+from punchin.engine import tokenizer
 from punchin.engine.tokenizer import AudioDetokenizer, AudioTokenizer, Quantizer, whole_codes
 
 LEVELS = [8, 8, 8, 5, 5, 5]
@@ -19,9 +20,9 @@ def spread(quantizer):
 
 @pytest.fixture(scope="module")
 def ours():
-    tokenizer = stirred(AudioTokenizer(SPEC.tokenizer), seed=5)
-    spread(tokenizer.quantizer)
-    return tokenizer
+    model = stirred(AudioTokenizer(SPEC.tokenizer), seed=5)
+    spread(model.quantizer)
+    return model
 
 
 @torch.no_grad()
@@ -111,3 +112,15 @@ def test_silence_fills_the_last_code():
     assert torch.equal(whole[:, :13], latent)
     assert torch.equal(whole[:, 13:], silence[:, :2].expand(2, -1, -1))
     assert torch.equal(whole_codes(latent[:, :10], silence, 5), latent[:, :10])
+
+
+@torch.no_grad()
+def test_how_many_codes_are_worked_on_at_once_changes_nothing(ours, monkeypatch):
+    detokenizer = stirred(AudioDetokenizer(SPEC.tokenizer), seed=8)
+    latent = draw(2, 100, 8)
+    want = ours(latent)
+    heard = detokenizer(want.states)
+    monkeypatch.setattr(tokenizer, "GROUPS", 7)
+    got = ours(latent)
+    assert torch.equal(got.indices, want.indices)
+    torch.testing.assert_close(detokenizer(got.states), heard, rtol=0, atol=1e-5)

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from punchin.engine.layers import EncoderLayers, RMSNorm
 from punchin.engine.spec import TokenizerSpec
 
+GROUPS = 256  # codes worked on at once: each is a sequence of its own, so this bounds memory and changes nothing
+
 
 class Codes(NamedTuple):
     """What the tokenizer heard: states [B, N, W] to detokenize, indices [B, N] int64 to write down."""
@@ -87,9 +89,12 @@ class AttentionPooler(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, N, P, W] -> [B, N, W]."""
-        x, groups = self.embed_tokens(x).flatten(0, 1), x.shape[:2]
+        return torch.cat([self._pooled(some) for some in x.flatten(0, 1).split(GROUPS)]).unflatten(0, x.shape[:2])
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        x = self.embed_tokens(x)
         x = torch.cat([self.special_token.expand(len(x), -1, -1), x], dim=1)
-        return self.norm(self.layers(x)[:, 0]).unflatten(0, groups)
+        return self.norm(self.layers(x)[:, 0])
 
 
 class AudioTokenizer(nn.Module):
@@ -122,6 +127,9 @@ class AudioDetokenizer(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """`states` [B, N, W], from `Codes.states` or `Quantizer.states` -> latent [B, N*pool, C]."""
-        x = self.embed_tokens(states)[:, :, None] + self.special_tokens  # [B, N, P, W]
-        x, groups = x.flatten(0, 1), x.shape[:2]
-        return self.proj_out(self.norm(self.layers(x))).unflatten(0, groups).flatten(1, 2)
+        frames = torch.cat([self._unpooled(some) for some in states.flatten(0, 1).split(GROUPS)])  # [B * N, P, C]
+        return frames.unflatten(0, states.shape[:2]).flatten(1, 2)
+
+    def _unpooled(self, states: Tensor) -> Tensor:
+        x = self.embed_tokens(states)[:, None] + self.special_tokens  # [some, P, W]
+        return self.proj_out(self.norm(self.layers(x)))
