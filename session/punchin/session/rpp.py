@@ -178,6 +178,19 @@ def tokenize(text: str) -> list[str]:
     return words
 
 
+def number_at(words: list[str], index: int, otherwise: float = 0.0) -> float:
+    """A field as a number; absent fields have REAPER's default. Raises Refused where it is no finite number."""
+    if index >= len(words):
+        return otherwise
+    try:
+        value = float(words[index])
+    except ValueError:
+        value = float("nan")
+    if not abs(value) < 1e15:
+        raise Refused(f"{words[0]} has {words[index]!r} where a number belongs", "save the project again in REAPER")
+    return value
+
+
 def readable(text: str) -> str:
     """A word for people: bytes that are no UTF-8 (projects of old REAPER versions on Windows) read as Windows' own."""
     try:

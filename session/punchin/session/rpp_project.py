@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 from punchin.protocol.errors import Refused
 from punchin.session import rpp
-from punchin.session.rpp import Chunk, Document
-from punchin.session.tempo import Signature, Stretch, TempoMap
+from punchin.session.rpp import Chunk, Document, number_at
+from punchin.session.rpp_tempo import read_tempo
+from punchin.session.tempo import TempoMap
 
 TAKE_ENVELOPES = {"VOLENV": "volume", "PANENV": "pan", "MUTEENV": "mute", "PITCHENV": "pitch"}
-LINEAR, HOLD, BEZIER = 0, 1, 5
 
 
 class FadeShape(NamedTuple):
@@ -157,69 +157,21 @@ def from_document(path: Path, document: Document, approximate: bool = False) -> 
         document=document,
         tempo=tempo,
         notes=tuple(f"{where}; it is taken as a straight ramp" for where in curved),
-        rate_hz=int(_number(rate, 1)) if _number(rate, 2) else None,
-        pan_law=_number(document.find(root, "PANLAW") or [], 1, 1.0),
+        rate_hz=int(number_at(rate, 1)) if number_at(rate, 2) else None,
+        pan_law=number_at(document.find(root, "PANLAW") or [], 1, 1.0),
         record_path=record[1] if len(record) > 1 else "",
         record_format=_record_format(document),
         tracks=tuple(_track(document, chunk, i) for i, chunk in enumerate(root.chunks("TRACK"), start=1)),
     )
 
 
-def read_tempo(document: Document) -> tuple[TempoMap, tuple[str, ...]]:
-    """The tempo envelope's points where it has any, else the TEMPO line; and which points curve, in words.
-
-    A curved point (Bezier) is in the map as a straight ramp to the next one. REAPER publishes no formula for it.
-    PT: time bpm shape [signature as denominator * 65536 + numerator [selected [flags]]], bpm in quarter notes always;
-    shape 0 moves linearly in time to the next point, 1 holds; flags & 2: the point sets no tempo.
-    """
-    root = document.root
-    base = document.find(root, "TEMPO") or ["TEMPO", "120", "4", "4"]
-    bpm, numerator, denominator = _number(base, 1, 120.0), int(_number(base, 2, 4)), int(_number(base, 3, 4))
-    points: list[tuple[float, float, int]] = []
-    signatures: list[tuple[float, int, int]] = [(0.0, numerator, denominator)]
-    for chunk in root.chunks("TEMPOENVEX"):
-        for entry in chunk.entries:
-            if not isinstance(entry, int) or document.key(entry) != b"PT":
-                continue
-            words = document.tokens(entry)
-            at_s, code, flags = _number(words, 1), int(_number(words, 4)), int(_number(words, 6))
-            if code > 0:
-                signatures.append((at_s, code & 0xFFFF, code >> 16))
-            if not flags & 2:
-                points.append((at_s, _number(words, 2), int(_number(words, 3))))
-    stretches, curved = _stretches(points, bpm)
-    plain = TempoMap(stretches)
-    changes: dict[float, Signature] = {}
-    for at_s, top, bottom in signatures:
-        beats = max(float(plain.seconds_to_beats(at_s)), 0.0)
-        beats = round(beats, 6) if abs(beats - round(beats, 6)) < 1e-7 else beats
-        changes[beats] = Signature(beats, top, bottom)
-    return TempoMap(stretches, tuple(changes[beats] for beats in sorted(changes))), curved
-
-
-def _stretches(points: list[tuple[float, float, int]], bpm: float) -> tuple[tuple[Stretch, ...], tuple[str, ...]]:
-    points = sorted(points, key=lambda point: point[0])  # stable: of points at one time the last one counts
-    if not points or points[0][0] > 0:
-        points.insert(0, (0.0, points[0][1] if points else bpm, HOLD))
-    out: dict[float, Stretch] = {}
-    curved: list[str] = []
-    for i, (at_s, tempo, shape) in enumerate(points):
-        following = points[i + 1] if i + 1 < len(points) else None
-        if shape not in (LINEAR, HOLD) and following is not None and following[1] != tempo:
-            kind = "Bezier" if shape == BEZIER else "curved"
-            curved.append(f"the tempo point at {at_s:.3f} s has a {kind} shape ({shape})")
-        end = following[1] if following is not None and shape != HOLD else tempo
-        out[max(at_s, 0.0)] = Stretch(max(at_s, 0.0), tempo, end)
-    return tuple(out[start] for start in sorted(out)), tuple(curved)
-
-
 def _track(document: Document, chunk: Chunk, index: int) -> Track:
     words = document.tokens(chunk.first)
     guid = words[1] if len(words) > 1 else ""
-    mode = int(_number(document.find(chunk, "FREEMODE") or [], 1))
+    mode = int(number_at(document.find(chunk, "FREEMODE") or [], 1))
     playing = None
     if mode == 2:
-        mask = int(_number(document.find(chunk, "LANESOLO") or [], 1, 1.0))
+        mask = int(number_at(document.find(chunk, "LANESOLO") or [], 1, 1.0))
         playing = frozenset(lane for lane in range(64) if mask >> lane & 1)
     delay = document.find(chunk, "PLAYOFFS") or []
     fader = document.find(chunk, "VOLPAN") or []
@@ -229,11 +181,11 @@ def _track(document: Document, chunk: Chunk, index: int) -> Track:
         number=index,
         name=rpp.readable(name[1]) if len(name) > 1 else "",
         guid=_word({"TRACKID": document.find(chunk, "TRACKID") or []}, "TRACKID") or guid,
-        muted=_number(document.find(chunk, "MUTESOLO") or [], 1) != 0,
-        gain=_number(fader, 1, 1.0),
-        pan=_number(fader, 2),
+        muted=number_at(document.find(chunk, "MUTESOLO") or [], 1) != 0,
+        gain=number_at(fader, 1, 1.0),
+        pan=number_at(fader, 2),
         free=mode == 1,
-        delay_s=_number(delay, 1) if not int(_number(delay, 2)) & 1 else 0.0,
+        delay_s=number_at(delay, 1) if not int(number_at(delay, 2)) & 1 else 0.0,
         playing_lanes=playing,
         items=tuple(_item(document, item, i) for i, item in enumerate(chunk.chunks("ITEM"), start=1)),
     )
@@ -260,20 +212,20 @@ def _item(document: Document, chunk: Chunk, index: int) -> Item:
     ]
     active = next((i for i, take in enumerate(takes) if take.selected), 0)
     lane = own.get("YPOS", [])
-    height = _number(lane, 2)
+    height = number_at(lane, 2)
     return Item(
         chunk=chunk,
         number=index,
         guid=_word(own, "IGUID"),
-        start_s=_number(own.get("POSITION", []), 1),
-        length_s=_number(own.get("LENGTH", []), 1),
-        loops=_number(own.get("LOOP", []), 1) != 0,
-        muted=_number(own.get("MUTE", []), 1) != 0,
-        plays_all_takes=_number(own.get("ALLTAKES", []), 1) != 0,
-        gain=_number(volume, 1, 1.0),
+        start_s=number_at(own.get("POSITION", []), 1),
+        length_s=number_at(own.get("LENGTH", []), 1),
+        loops=number_at(own.get("LOOP", []), 1) != 0,
+        muted=number_at(own.get("MUTE", []), 1) != 0,
+        plays_all_takes=number_at(own.get("ALLTAKES", []), 1) != 0,
+        gain=number_at(volume, 1, 1.0),
         fade_in=_fade(own.get("FADEIN", [])),
         fade_out=_fade(own.get("FADEOUT", [])),
-        lane=round(_number(lane, 1) / height) if height else 0,
+        lane=round(number_at(lane, 1) / height) if height else 0,
         takes=tuple(takes),
         active=active,
     )
@@ -296,14 +248,14 @@ def _take(document: Document, line: int, entries: list[int | Chunk], *, first: b
     return Take(
         name=rpp.readable(_word(lines, "NAME")),
         guid=_word(lines, "GUID"),
-        pan=_number(gain, 1),
-        gain=_number(gain, 2, 1.0),
-        pan_law=_number(gain, 3, -1.0),
-        offset_s=_number(lines.get("SOFFS", []), 1),
-        rate=_number(rate, 1, 1.0),
-        preserves_pitch=_number(rate, 2) != 0,
-        pitch=_number(rate, 3),
-        channel_mode=int(_number(lines.get("CHANMODE", []), 1)),
+        pan=number_at(gain, 1),
+        gain=number_at(gain, 2, 1.0),
+        pan_law=number_at(gain, 3, -1.0),
+        offset_s=number_at(lines.get("SOFFS", []), 1),
+        rate=number_at(rate, 1, 1.0),
+        preserves_pitch=number_at(rate, 2) != 0,
+        pitch=number_at(rate, 3),
+        channel_mode=int(number_at(lines.get("CHANMODE", []), 1)),
         stretched="SM" in lines,
         envelopes=tuple(sorted(_active_envelopes(document, chunks))),
         effects=any(_has_effects(document, chunk) for chunk in chunks if chunk.tag == "TAKEFX"),
@@ -320,9 +272,9 @@ def _source(document: Document, chunk: Chunk) -> Source:
     inner = next(chunk.chunks("SOURCE"), None)
     if kind == "SECTION" and inner is not None:
         played = _source(document, inner)
-        mode = int(_number(document.find(chunk, "MODE") or [], 1))
-        start = _number(document.find(chunk, "STARTPOS") or [], 1)
-        length = _number(document.find(chunk, "LENGTH") or [], 1)
+        mode = int(number_at(document.find(chunk, "MODE") or [], 1))
+        start = number_at(document.find(chunk, "STARTPOS") or [], 1)
+        length = number_at(document.find(chunk, "LENGTH") or [], 1)
         return Source(played.kind, played.file, offline or played.offline, (start, length), mode >= 2)
     file = document.find(chunk, "FILE") or []
     return Source(kind, file[1] if len(file) > 1 else "", offline)
@@ -331,7 +283,7 @@ def _source(document: Document, chunk: Chunk) -> Source:
 def _active_envelopes(document: Document, chunks: list[Chunk]) -> Iterator[str]:
     for chunk in chunks:
         name = TAKE_ENVELOPES.get(chunk.tag.rstrip("23"))
-        if name and _number(document.find(chunk, "ACT") or [], 1, 1.0):
+        if name and number_at(document.find(chunk, "ACT") or [], 1, 1.0):
             yield name
 
 
@@ -341,7 +293,7 @@ def _has_effects(document: Document, chunk: Chunk) -> bool:
     for entry in chunk.entries:
         if isinstance(entry, int):
             if document.key(entry) == b"BYPASS":
-                bypassed = _number(document.tokens(entry), 1) != 0
+                bypassed = number_at(document.tokens(entry), 1) != 0
         elif not bypassed:
             return True
     return False
@@ -353,8 +305,8 @@ def _has_source(entries: list[int | Chunk]) -> bool:
 
 def _fade(words: list[str]) -> FadeShape:
     """FADEIN shape length automatic_length shape state bend ...: an automatic crossfade's length goes first."""
-    manual, automatic = _number(words, 2), _number(words, 3)
-    return FadeShape(max(automatic if automatic > 0 else manual, 0.0), int(_number(words, 1)), _number(words, 6))
+    manual, automatic = number_at(words, 2), number_at(words, 3)
+    return FadeShape(max(automatic if automatic > 0 else manual, 0.0), int(number_at(words, 1)), number_at(words, 6))
 
 
 def _record_format(document: Document) -> str:
@@ -377,16 +329,3 @@ def _word(lines: dict[str, list[str]], key: str) -> str:
     """The first field of a line, "" without it."""
     words = lines.get(key, [])
     return words[1] if len(words) > 1 else ""
-
-
-def _number(words: list[str], index: int, otherwise: float = 0.0) -> float:
-    """A field as a number; absent fields have REAPER's default. Raises Refused where it is no finite number."""
-    if index >= len(words):
-        return otherwise
-    try:
-        value = float(words[index])
-    except ValueError:
-        value = float("nan")
-    if not abs(value) < 1e15:
-        raise Refused(f"{words[0]} has {words[index]!r} where a number belongs", "save the project again in REAPER")
-    return value

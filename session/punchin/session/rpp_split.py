@@ -88,7 +88,9 @@ def _part(document: Document, item: Item, low: float, high: float, wanted: Mappi
         elif (change := changes.pop(key, None)) is not None:
             out[line] = [indent + " ".join(change(document.tokens(line))), *out.get(line, [""])[1:]]
     after = _length_line(document, item)
-    out[after] += [indent_of(document, item.chunk.first) + "  " + text for text in missing.values()]
+    out.setdefault(after, [document.text(after)]).extend(
+        [indent_of(document, item.chunk.first) + "  " + text for text in missing.values()]
+    )
     return out
 
 
@@ -116,7 +118,8 @@ def _own_lines(item: Item) -> list[int]:
 
 
 def _length_line(document: Document, item: Item) -> int:
-    return next(line for line in _own_lines(item) if document.key(line) == b"LENGTH")
+    """The line that new ones follow: LENGTH, or the item's first where it has none."""
+    return next((line for line in _own_lines(item) if document.key(line) == b"LENGTH"), item.chunk.first)
 
 
 def _with(words: Sequence[str], index: int, value: str) -> list[str]:
