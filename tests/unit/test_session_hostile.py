@@ -1,4 +1,4 @@
-"""Projects that lie: any field of a project may hold anything, and the answer is a refusal or a sound, never a crash."""
+"""Projects that lie: any field may hold anything, and the answer is a refusal or a sound, never a crash."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ WORDS = st.one_of(
 
 def whole(folder):
     media(folder, "a.wav", noise(2, 4 * RATE), RATE)
-    second = "      TAKE SEL\n      NAME two\n      TAKEVOLPAN 0.1 0.9 -1\n      SOFFS 0.1\n      PLAYRATE 1 1 0 -1 0 0.0025\n"
+    second = "      TAKE SEL\n      NAME b\n      TAKEVOLPAN 0.1 0.9 -1\n      SOFFS 0.1\n      PLAYRATE 1 1 0 -1 0 0\n"
     envelope = (
         "  <TEMPOENVEX\n    ACT 1 -1\n    PT 0 120 1 262148 0 1\n    PT 1 100 0 0 0 0\n    PT 3 90 1 196611 0 1\n  >\n"
     )
@@ -61,6 +61,6 @@ def test_no_field_crashes_the_reader(tmp_path_factory, data):
             new = np.zeros((2, target.lead_frames + target.end_frame - target.start_frame), dtype=np.float32)
             result = land(target, [LandingTake(target.place(new), "x", {"seed": 1})])
             open_session(result.output)
-    except PunchinError as error:
-        assert str(error)
+    except PunchinError:
+        pass
     assert path.read_bytes() == before
