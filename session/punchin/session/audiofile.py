@@ -22,6 +22,7 @@ from punchin.protocol.errors import PunchinError, Refused
 EXTENSIONS: Final = {"WAV": ".wav", "WAVEX": ".wav", "RF64": ".wav", "FLAC": ".flac", "AIFF": ".aiff"}
 FORMATS: Final = {".wav": "WAV", ".flac": "FLAC", ".aif": "AIFF", ".aiff": "AIFF"}
 WAV_BYTES: Final = 2**32 - 2**20  # a WAV counts its bytes in 32 bits; above it is written as RF64, which REAPER reads
+BLOCK_FRAMES: Final = 2**18  # written at once: making integers takes four times a block's memory
 INTEGER_BITS: Final = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 WIDE: Final = frozenset({"PCM_32", "DOUBLE"})  # more bits than a float32 holds
 
@@ -77,11 +78,10 @@ def write(path: Path | str, audio: NDArray[Any], rate_hz: int, subtype: str = "F
         )
     if not soundfile.check_format(kind, subtype):
         raise Refused(f"{path.name}: {kind} cannot hold {subtype}", "use a .wav file")
-    samples = np.ascontiguousarray(audio.T)
-    if kind == "WAV" and samples.shape[0] * samples.shape[1] * 8 > WAV_BYTES:
+    if kind == "WAV" and audio.size * 8 > WAV_BYTES:
         kind = "RF64"
     try:
-        _replace(path, _as_stored(samples, subtype), rate_hz, kind, subtype)
+        _replace(path, audio, rate_hz, kind, subtype)
     except OSError as error:
         raise disk_error(path, error) from error
     except soundfile.LibsndfileError as error:
@@ -156,12 +156,13 @@ def _as_stored(samples: NDArray[Any], subtype: str) -> NDArray[Any]:
     return (steps << (32 - bits)).astype(np.int32)  # libsndfile takes the upper bits
 
 
-def _replace(path: Path, stored: NDArray[Any], rate_hz: int, kind: str, subtype: str) -> None:
+def _replace(path: Path, audio: NDArray[Any], rate_hz: int, kind: str, subtype: str) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
     os.close(handle)
     try:
-        with soundfile.SoundFile(name, "w", rate_hz, stored.shape[1], subtype, format=kind) as file:
-            file.write(stored)
+        with soundfile.SoundFile(name, "w", rate_hz, audio.shape[0], subtype, format=kind) as file:
+            for start in range(0, audio.shape[1], BLOCK_FRAMES):
+                file.write(_as_stored(np.ascontiguousarray(audio[:, start : start + BLOCK_FRAMES].T), subtype))
         with open(name, "rb+") as file:
             os.fsync(file.fileno())
         _publish(name, path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
@@ -91,10 +91,9 @@ def media_folder(target: RppTarget) -> Path:
     """
     base = target.project.path.parent
     recorded = target.project.record_path.replace("\\", "/")
-    if recorded and not recorded.startswith("/") and ":" not in recorded:
+    foreign = PureWindowsPath(recorded).drive and not Path(recorded).is_absolute()  # another machine's folder
+    if recorded and not foreign and (not Path(recorded).is_absolute() or Path(recorded).is_dir()):
         return base / recorded
-    if recorded.startswith("/") and Path(recorded).is_dir():
-        return Path(recorded)
     if target.item is not None and target.item.path.resolve().is_relative_to(base.resolve()):
         return target.item.path.parent
     return base / "Media"
@@ -115,7 +114,7 @@ def _output(path: Path, out: Path | None) -> Path:
 def _write_take(target: RppTarget, take: LandingTake, folder: Path) -> Path:
     """A new file for one take; sums over full scale, which 24 bits would clip, are kept as float."""
     kind, subtype = target.form.format, target.subtype
-    if subtype == "PCM_24" and float(np.abs(take.placed.after).max(initial=0.0)) > 1.0:
+    if subtype == "PCM_24" and max(np.max(take.placed.after), -np.min(take.placed.after)) > 1.0:
         kind, subtype = "WAV", "FLOAT"
     stem = file_stem(f"{target.track}-{take.name}")
     path = folder / f"{stem}{audiofile.EXTENSIONS[kind]}"
