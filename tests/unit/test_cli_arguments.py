@@ -152,3 +152,33 @@ def test_nothing_heavy_is_loaded_for_nothing(code):
     check = f"{code}\nimport sys\nprint(*[m for m in {HEAVY} if m in sys.modules], file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == ""
+
+
+def test_a_part_answers_for_itself():
+    line = [sys.executable, "-m", "punchin.clients.cli", "serve", "--help"]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    assert "python -m punchin.daemon" in done.stdout
+
+
+def test_a_part_that_is_not_there_says_how_to_get_it(capsys, monkeypatch):
+    part = verbs.Verb("bench", "", part="punchin.nowhere.at_all", extra="engine")
+    monkeypatch.setitem(verbs.BY_NAME, "bench", part)
+    assert main(["bench"]) == 4
+    assert 'pip install "punchin[engine]"' in capsys.readouterr().err
+
+
+def test_models_are_listed_with_what_is_here(capsys, home):
+    assert main(["models", "list", "--json"]) == 0
+    listed = {model["name"]: model for model in json.loads(capsys.readouterr().out)}
+    assert listed["turbo"]["size_bytes"] > 6e9
+    assert (listed["turbo"]["installed"], listed["punchin-tiny"]["installed"]) == (False, True)
+    folder = home / "data" / "models" / "Ace-Step1.5" / "acestep-v15-turbo"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").touch()
+    main(["models", "list", "--json"])
+    listed = {model["name"]: model for model in json.loads(capsys.readouterr().out)}
+    assert listed["turbo"]["installed"] is True
+    assert listed["turbo"]["folder"] == str(folder)
+    assert main(["models", "pull", "gpt"]) == 2
+    assert 'there is no model "gpt"' in capsys.readouterr().err

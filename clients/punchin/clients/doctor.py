@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from punchin.protocol import home, models
+from punchin.protocol import home, installed, models
 from punchin.protocol.errors import PunchinError
 from punchin.protocol.version import PACKAGE, PROTOCOL
 
@@ -90,7 +90,7 @@ def _folders() -> Iterator[Finding]:
 
 
 def _models() -> Iterator[Finding]:
-    found = [model.name for model in models.MODELS if model.repository and (home.models() / model.folder).is_dir()]
+    found = [model.name for model in models.MODELS if model.repository and installed.is_here(model)]
     if found:
         yield Finding("ok", f"models: {', '.join(found)}")
     else:

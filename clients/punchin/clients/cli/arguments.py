@@ -9,8 +9,10 @@ import argparse
 import math
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
+from punchin.protocol import limits
 from punchin.protocol.errors import BadUsage, OverLimit
 from punchin.protocol.limits import Limit
 
@@ -118,6 +120,14 @@ def raw(text: str) -> tuple[str, bool | int | float | str]:
         except ValueError:
             continue
     return name, value
+
+
+def lora(text: str) -> tuple[Path, float]:
+    """`FILE` or `FILE:STRENGTH`."""
+    file, colon, strength = text.rpartition(":")
+    if not colon or not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", strength):
+        return Path(text), 1.0
+    return Path(file), number(limits.LORA_STRENGTH)(strength)
 
 
 def context(text: str) -> int | str:

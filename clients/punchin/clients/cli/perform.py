@@ -16,6 +16,7 @@ from punchin.protocol.order import Task
 if TYPE_CHECKING:
     from punchin.clients.journey.request import Prompt, Request
 
+TOLD = {"lego": "layer", "extract": "extract"}  # tasks by another name than the model's
 SESSION_HELP = ".rpp, or .wav/.flac with --bpm or --tempo-map"
 
 
@@ -33,6 +34,20 @@ def cover_arguments(parser: argparse.ArgumentParser) -> None:
     _strength_argument(parser, "1: all new; 0: as close as the source's codes allow")
 
 
+def layer_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `punchin layer`."""
+    session_arguments(parser)
+    parser.add_argument("--instrument", metavar="NAME", required=True, help="what to add: drums, bass, strings, ...")
+    prompt_arguments(parser)
+
+
+def extract_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `punchin extract`."""
+    session_arguments(parser)
+    parser.add_argument("--instrument", metavar="NAME", required=True, help="what to take out: vocals, drums, ...")
+    prompt_arguments(parser)
+
+
 def repaint(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     """Make a region anew."""
     return perform("repaint", args, out, talk)
@@ -43,13 +58,23 @@ def cover(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     return perform("cover", args, out, talk)
 
 
+def layer(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
+    """Add an instrument on a track of its own."""
+    return perform("lego", args, out, talk)
+
+
+def extract(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
+    """Take one instrument out, onto a track of its own."""
+    return perform("extract", args, out, talk)
+
+
 def perform(task: Task, args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     """The whole way of a region: hear, send, wait, splice, measure, land; then say where everything is."""
     request = request_of(task, args)
     from punchin.clients.cli import result
     from punchin.clients.journey import perform as travel
 
-    talk.say(f"{task} {request.session.name}, seed {request.seed}")
+    talk.say(f"{TOLD.get(task, task)} {request.session.name}, seed {request.seed}")
     result.write(travel(request, talk), args.json, out, talk)
     return 0
 
@@ -58,12 +83,15 @@ def session_arguments(parser: argparse.ArgumentParser) -> None:
     """Which region of which session, and where the takes go."""
     parser.add_argument("session", metavar="SESSION", type=Path, help=SESSION_HELP)
     where = parser.add_argument_group("region")
-    where.add_argument("--track", metavar="NAME", help="the track, by its name")
+    where.add_argument("--track", metavar="NAME", help="the track to work on, by its name (layer, extract: see --hear)")
+    where.add_argument("--hear", metavar="NAME", nargs="+", default=[],
+                       help="layer, extract: the tracks that the model hears (default: all that are not muted)")  # fmt: skip
     region = where.add_mutually_exclusive_group(required=True)
     region.add_argument("--bars", metavar="A-B", type=arguments.bars, help="bars A to B inclusive, counted from 1")
     region.add_argument("--time", metavar="S-E", type=arguments.span, help="seconds, or minutes:seconds")
     where.add_argument("--bpm", type=arguments.number(limits.TEMPO), help="tempo of an audio file")
     where.add_argument("--tempo-map", metavar="FILE.mid", type=Path, help="tempo map of an audio file")
+    where.add_argument("--approximate", action="store_true", help="take Bezier tempo points as near as can be")
     where.add_argument(
         "--context", type=arguments.context, default="auto", metavar="BARS|auto|whole",
         help="what the model hears around the region (auto: 30 s or more, at least half of it context)",
@@ -99,6 +127,8 @@ def prompt_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--steps", type=arguments.whole(limits.STEPS), help="default: the model's own")
     model.add_argument("--shift", type=arguments.number(limits.SHIFT), help="default: the model's own")
     model.add_argument("--guidance", type=arguments.number(limits.GUIDANCE), help="default: the model's own")
+    model.add_argument("--lora", metavar="FILE[:X]", type=arguments.lora, action="append", default=[],
+                       help="a LoRA, X times as strong (default 1); more than one may be given")  # fmt: skip
     model.add_argument("--raw", metavar="NAME=VALUE", type=arguments.raw, action="append", default=[],
                        help="a parameter of the engine by its Python name")  # fmt: skip
 
@@ -109,7 +139,7 @@ def _strength_argument(parser: argparse.ArgumentParser, meaning: str) -> None:
 
 def request_of(task: Task, args: argparse.Namespace) -> Request:
     """The request that a command line means. Raises BadUsage for options that do not go together."""
-    from punchin.clients.journey.request import Request
+    from punchin.clients.journey.request import LAYERS, Request
 
     request = Request(
         task=task,
@@ -124,7 +154,9 @@ def request_of(task: Task, args: argparse.Namespace) -> Request:
         variations=args.variations,
         max_attempts=args.max_attempts,
         context=args.context,
-        level=args.level == "match",
+        level=args.level == "match" and task not in LAYERS,
+        hear=tuple(args.hear),
+        approximate=args.approximate,
         land=args.land,
         out=args.output,
         pre_fx=args.pre_fx,
@@ -141,8 +173,15 @@ def _check(request: Request) -> None:
         if (request.bpm is None) == (request.tempo_map is None):
             raise BadUsage(f"{request.session.name} needs a tempo: one of --bpm and --tempo-map", "add --bpm 120")
     elif request.session.suffix.lower() == ".rpp":
-        if request.track is None:
-            raise BadUsage("--track is missing", f"punchin {request.task} {request.session} --track NAME ...")
+        if request.is_layer and request.track is not None:
+            raise BadUsage(f"{TOLD[request.task]} lands on a new track", "say --hear NAME for what the model hears")
+        if request.hear and not request.is_layer:
+            raise BadUsage("--hear is for layer and extract", "--track NAME says what is heard and made anew")
+        if request.track is None and not request.is_layer:
+            raise BadUsage(
+                "--track is missing",
+                f"punchin {TOLD.get(request.task, request.task)} {request.session} --track NAME ...",
+            )
         if request.bpm is not None or request.tempo_map is not None:
             raise BadUsage(f"{request.session.name} has its own tempo map", "leave --bpm and --tempo-map out")
     else:
@@ -159,10 +198,12 @@ def prompt_of(args: argparse.Namespace) -> Prompt:
     """What the model is told, with lyrics read from their file. Raises BadUsage without a prompt."""
     from punchin.clients.journey.request import Prompt
 
-    if args.prompt is None:
+    instrument = getattr(args, "instrument", "")
+    if args.prompt is None and not instrument:
         raise BadUsage("--prompt is missing", 'add --prompt "warm electric piano"')
     return Prompt(
-        text=args.prompt,
+        text=args.prompt or "",
+        instrument=instrument,
         lyrics=_lyrics(args.lyrics),
         language=args.language,
         key=args.key,
@@ -173,6 +214,7 @@ def prompt_of(args: argparse.Namespace) -> Prompt:
         guidance=args.guidance,
         strength=getattr(args, "strength", 1.0),
         references=tuple(args.reference),
+        loras=tuple(args.lora),
         raw=dict(args.raw),
     )
 

@@ -1,11 +1,9 @@
-"""`punchin serve`, `stop`, `status`, `ps`, `version`: the daemon, and what it holds."""
+"""`punchin stop`, `status`, `ps`, `version`: the daemon, and what it holds."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
 import time
 from typing import TextIO
 
@@ -16,18 +14,6 @@ from punchin.clients.cli.table import age, size, table
 from punchin.clients.cli.talk import Talk
 from punchin.protocol import version as versions
 from punchin.protocol.errors import Unreachable
-
-
-def serve_arguments(parser: argparse.ArgumentParser) -> None:
-    """`punchin serve` takes the daemon's own options."""
-    parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="passed to python -m punchin.daemon")
-
-
-def serve(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
-    """Become the daemon: this process is replaced, so that its signals and its exit code are the daemon's."""
-    talk.say("serving; ctrl-C or punchin stop ends it")
-    out.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "punchin.daemon", *args.rest])
 
 
 def stop_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,7 @@
 """The table of verbs, the help that groups them, and the way from a word to its function.
 
-A verb NAME lives in a module of this package that has `NAME_arguments(parser)` and `NAME(args, out, talk) -> int`.
+A verb NAME lives in a module of this package that has `NAME_arguments(parser)` and `NAME(args, out, talk) -> int`,
+or it is another part of Punchin, in a process of its own.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
+from punchin.clients.cli import parts
 from punchin.clients.cli.arguments import Parser
 from punchin.clients.cli.talk import Talk
 from punchin.protocol.errors import BadUsage
@@ -19,17 +21,24 @@ from punchin.protocol.version import PACKAGE
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """One command: its name, its line in the help, and the module of this package that has it."""
+    """One command: its name, its line in the help, and the module of this package that has it.
+
+    Or `part` and `extra`: the process that it is, which reads its own command line, and what pip calls its needs.
+    """
 
     name: str
     line: str
-    module: str
+    module: str = ""
+    part: str = ""
+    extra: str = ""
 
 
 GROUPS: dict[str, tuple[Verb, ...]] = {
     "Perform": (
         Verb("repaint", "make a region anew, in time with what surrounds it", "perform"),
         Verb("cover", "play a region again in another style, its melody and form kept", "perform"),
+        Verb("layer", "add an instrument on a track of its own", "perform"),
+        Verb("extract", "take one instrument out, onto a track of its own", "perform"),
         Verb("generate", "make bars from a prompt alone", "generate"),
         Verb("demo", "see all of it on a bundled session", "demo"),
     ),
@@ -44,7 +53,7 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
         Verb("fx", "effects there are; check a chain of them, or apply one to a file", "effects"),
     ),
     "Daemon": (
-        Verb("serve", "run the daemon here (others start it when they need it)", "service"),
+        Verb("serve", "run the daemon here (others start it when they need it)", part="punchin.daemon", extra="daemon"),
         Verb("stop", "end the daemon", "service"),
         Verb("status", "is it there, and what is it doing", "service"),
         Verb("ps", "what holds the device and its memory", "service"),
@@ -53,6 +62,9 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
         Verb("doctor", "check everything and say how to mend it", "doctor"),
         Verb("install", "put Punchin's actions into a DAW, or bring them up to date", "install"),
         Verb("uninstall", "take them out again", "install"),
+        Verb("models", "which models there are and which are here; get one, remove one", "models"),
+        Verb("bench", "measure this machine against diffusers", part="punchin.engine.bench", extra="engine"),
+        Verb("train", "train a LoRA, or a model of your own", part="punchin.training", extra="train"),
         Verb("version", "versions of package and protocol", "service"),
     ),
 }
@@ -70,6 +82,8 @@ def run(words: Sequence[str], out: TextIO, talk: Talk) -> int:
     verb = BY_NAME.get(name)
     if verb is None:
         raise BadUsage(f'there is no command "{name}"', _nearest(name))
+    if verb.part:
+        parts.become(verb.part, rest, verb.extra)
     module = importlib.import_module(f"punchin.clients.cli.{verb.module}")
     parser = Parser(prog=f"punchin {name}", description=verb.line)
     getattr(module, f"{name}_arguments")(parser)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,9 +51,9 @@ class Capture:
 
 def capture(request: Request) -> Capture:
     """Read the session and render what the model hears. Raises Refused and OverLimit; nothing is written."""
-    session = open_session(request.session, request.bpm, request.tempo_map, request.prompt.signature)
+    session = _open(request)
     region = session.region(bars=request.bars, time=request.time_s)
-    target = session.target(request.track, region, request.land)
+    target = _target(session, request, region)
     limits.SESSION_RATE.check(target.rate_hz)
     first_s, last_s = target.hearable(0.0, session.end_s)
     window = around(
@@ -78,9 +77,9 @@ def capture_again(plan: Plan) -> Capture:
 
     Raises Refused (`changed`) when the region or what surrounds it no longer sounds as the model heard it.
     """
-    session = open_session(Path(plan.session), plan.bpm, plan.tempo_map, plan.signature)
+    session = _open(plan.request)
     region = session.region(time=plan.region_s)
-    target = session.target(plan.track, region, plan.how)
+    target = _target(session, plan.request, region)
     if target.rate_hz == plan.rate_hz:
         found = Capture(session, target, plan.span, _hear(target, plan.span))
         if found.heard_sha256 == plan.heard_sha256:
@@ -91,6 +90,17 @@ def capture_again(plan: Plan) -> Capture:
         "undo that change and land again, or ask for a new take",
         code="changed",
     )
+
+
+def _open(request: Request) -> Session:
+    signature = request.prompt.signature if request.is_audio and request.tempo_map is None else None
+    return open_session(request.session, request.bpm, request.tempo_map, signature, request.approximate)
+
+
+def _target(session: Session, request: Request, region: Region) -> Target:
+    if request.is_layer:
+        return session.layer(region, request.prompt.instrument, request.hear)
+    return session.target(request.track, region, request.land)
 
 
 def _hear(target: Target, window: Window) -> Audio:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from punchin.clients.journey.capture import Capture
-from punchin.clients.journey.plan import Plan
+from punchin.clients.journey.plan import Plan, decode
+from punchin.clients.journey.request import Request, plain
 from punchin.clients.journey.returning import Finished
 from punchin.protocol.order import JobRecord, Order, Provenance, Take
-from punchin.protocol.version import PACKAGE
+from punchin.protocol.version import PACKAGE, PROTOCOL
 from punchin.session import document
 from punchin.session.report import Report
+
+TOLD = {"lego": "layer", "text2music": "generate"}  # tasks that have another name for people than for the model
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +74,7 @@ def land(captured: Capture, plan: Plan, rolled: tuple[Rolled, ...]) -> Result:
     newest = max((each.record for each in rolled), key=lambda record: record.created_ns)
     made_by = newest.provenance or Provenance(model=newest.order.model)
     takes = [document.LandingTake(each.finished.placed, name(each), provenance(each)) for each in rolled]
-    written = document.land(captured.target, takes, plan.out)
+    written = document.land(captured.target, takes, plan.request.out)
     landed = tuple(
         LandedTake(file, take.name, each.take.seed, each.attempts, each.finished.report)
         for file, take, each in zip(written.take_files, takes, rolled, strict=True)
@@ -80,7 +85,7 @@ def land(captured: Capture, plan: Plan, rolled: tuple[Rolled, ...]) -> Result:
 def name(rolled: Rolled) -> str:
     """What the DAW shows: task and seed; the demo model says that it is one, a take over its limits what is wrong."""
     order, made_by = rolled.record.order, rolled.record.provenance
-    words = [f"punchin {order.task} {rolled.take.seed}"]
+    words = [f"punchin {TOLD.get(order.task, order.task)} {rolled.take.seed}"]
     if made_by is not None and made_by.model == "punchin-tiny":
         words.append("demo model (tiny)")
     if not rolled.finished.report.ok:
@@ -92,28 +97,22 @@ def provenance(rolled: Rolled) -> dict[str, Any]:
     """What made a take, as JSON values; `punchin redo` needs nothing else."""
     record, order = rolled.record, rolled.record.order
     made_by = record.provenance or Provenance(model=order.model)
+    plan = decode(record.plan, record.id)
     return {
         "punchin": PACKAGE,
+        "protocol": PROTOCOL,
         "job": record.id,
+        "task": order.task,
         "seed": rolled.take.seed,
         "attempts": rolled.attempts,
-        "made_by": {
-            "model": made_by.model,
-            "sha256": made_by.model_sha256,
-            "trained": made_by.trained,
-            "device": made_by.device,
-            "dtype": made_by.dtype,
-            "steps": made_by.steps,
-            "shift": made_by.shift,
-            "guidance": made_by.guidance,
-            "notes": list(made_by.notes),
-        },
-        "asked": _asked(order),
+        "heard_sha256": plan.heard_sha256 if isinstance(plan, Plan) else "",
+        "source_sha256": order.source.sha256 if order.source else "",
+        "made_by": msgspec.to_builtins(made_by),
+        "request": asked(plan.request, order) if isinstance(plan, Plan) else {},
     }
 
 
-def _asked(order: Order) -> dict[str, Any]:
-    import msgspec
-
-    asked = msgspec.to_builtins(order)
-    return {key: value for key, value in asked.items() if value not in (None, "", (), [], {}) and key != "seeds"}
+def asked(request: Request, order: Order) -> dict[str, Any]:
+    """A request as JSON values, with the prompt and lyrics that its plan leaves to the order."""
+    whole = replace(request, prompt=replace(request.prompt, text=order.prompt, lyrics=order.lyrics), job_id=None)
+    return msgspec.to_builtins(whole, enc_hook=plain)

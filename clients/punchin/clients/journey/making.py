@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from punchin.clients.journey.ordering import references, seeds_from, told_bpm, told_signature
+from punchin.clients.journey.ordering import loras, references, seeds_from, told_bpm, told_signature
 from punchin.clients.journey.plan import FilePlan
 from punchin.clients.journey.request import Prompt
 from punchin.clients.journey.waiting import Listener, wait
@@ -99,6 +99,7 @@ def make(making: Making, listener: Listener) -> MadeResult:
             steps=making.prompt.steps,
             shift=making.prompt.shift,
             guidance=making.prompt.guidance,
+            loras=loras(making.prompt, client),
             raw=making.prompt.raw,
         )
         plan = FilePlan(out=str(making.out.absolute()))

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from punchin.clients.journey.capture import Capture
 from punchin.clients.journey.request import Prompt, Request
 from punchin.protocol import limits
-from punchin.protocol.order import Blob, Order
+from punchin.protocol.errors import Refused
+from punchin.protocol.order import Blob, Lora, Order
 from punchin.session import audiofile
 from punchin.session.resample import resample
 
@@ -50,6 +51,7 @@ def order_of(request: Request, captured: Capture, client: Client, listener: List
         steps=prompt.steps,
         shift=prompt.shift,
         guidance=prompt.guidance,
+        loras=loras(prompt, client),
         raw=prompt.raw,
     )
 
@@ -95,6 +97,19 @@ def seeds_from(first: int, count: int) -> list[int]:
 def references(prompt: Prompt, client: Client) -> tuple[Blob, ...]:
     """The reference files in the daemon's store, at 48 kHz. Raises Refused, and OverLimit for their length."""
     return tuple(client.put_audio(_reference(path), limits.MODEL_HZ) for path in prompt.references)
+
+
+def loras(prompt: Prompt, client: Client) -> tuple[Lora, ...]:
+    """The LoRA files in the daemon's store. Raises Refused for one that cannot be read."""
+    return tuple(_lora(path, strength, client) for path, strength in prompt.loras)
+
+
+def _lora(path: Path, strength: float, client: Client) -> Lora:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise Refused(f"cannot read the LoRA {path}: {error.strerror}") from None
+    return Lora(sha256=client.put(data), size_bytes=len(data), name=path.name, strength=strength)
 
 
 def _reference(path: Path) -> Audio:

@@ -5,11 +5,10 @@ It travels with the order as opaque bytes, is journaled with it, and comes back 
 
 from __future__ import annotations
 
-from typing import Literal
-
 import msgspec
 from msgspec import Struct
 
+from punchin.clients.journey.request import Request, plain, read
 from punchin.clients.journey.window import Window
 from punchin.protocol.errors import Refused
 
@@ -27,32 +26,25 @@ class Kept(Struct, frozen=True, kw_only=True):
 class Plan(Struct, tag="region", frozen=True, kw_only=True):
     """Where takes belong. Times are project time, window frames the target's.
 
-    session: absolute path. heard_sha256: of what the model was given, before any effect, so that a landing sees
-    whether the region and what surrounds it are still what they were.
+    request: what was asked for, with absolute paths, but without prompt and lyrics: those are in the order.
+    heard_sha256: of what the model was given, before any effect, so that a landing sees whether the region and what
+    surrounds it are still what they were.
     slots: which take of the request each seed of this job makes; kept: takes that are good already, by slot.
     """
 
     version: int = VERSION
-    session: str
+    request: Request
     heard_sha256: str
-    track: str | None
     region_s: tuple[float, float]
     window: tuple[int, int, int, int]
     rate_hz: int
-    bpm: float | None = None
-    tempo_map: str | None = None
-    signature: tuple[int, int] | None = None
-    how: Literal["take", "split", "lane", "track"] = "take"
-    out: str | None = None
-    level: bool = True
-    return_fx: str | None = None
     attempt: int = 1
     slots: tuple[int, ...] = (0,)
     kept: dict[int, Kept] = {}
 
     def encode(self) -> bytes:
         """The bytes that travel."""
-        return msgspec.msgpack.encode(self)
+        return msgspec.msgpack.encode(self, enc_hook=plain)
 
     @property
     def span(self) -> Window:
@@ -76,7 +68,7 @@ def decode(data: bytes, job: str) -> Plan | FilePlan:
     if not data:
         raise Refused(f"job {job} has no landing plan: it was not asked for by a journey", f"punchin show {job}")
     try:
-        plan = msgspec.msgpack.decode(data, type=Plan | FilePlan)
+        plan = msgspec.msgpack.decode(data, type=Plan | FilePlan, dec_hook=read)
     except msgspec.MsgspecError as error:
         raise Refused(f"the landing plan of job {job} cannot be read: {error}") from None
     if plan.version != VERSION:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from punchin.protocol.order import Task
 
 Raw = bool | int | float | str
+LAYERS = frozenset({"lego", "extract", "complete"})
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".aif", ".aiff"})
 
 
@@ -41,6 +42,8 @@ class Request:
     context: `auto`, `whole`, or bars on each side.
     seed: of the first take; the others count on from it.
     level: whether a take's loudness is matched to what it replaces.
+    hear: of a layer, the tracks that the model hears; empty is all that are not muted.
+    approximate: take what cannot be read exactly (Bezier tempo points) as near as can be.
     pre_fx, return_fx: plug-in chains (TOML) for what the model hears and for the take.
     job_id: the caller's own name for the job, so that a request which is made again finds its job instead of asking
     twice; further rolls add -2, -3. None makes new ones.
@@ -60,6 +63,7 @@ class Request:
     context: int | Literal["auto", "whole"] = "auto"
     level: bool = True
     hear: tuple[str, ...] = ()
+    approximate: bool = False
     land: Literal["take", "split", "lane", "track"] = "take"
     out: Path | None = None
     pre_fx: Path | None = None
@@ -67,6 +71,45 @@ class Request:
     job_id: str | None = None
 
     @property
+    def is_layer(self) -> bool:
+        """Whether the takes go on a track of their own, beside what is heard."""
+        return self.task in LAYERS
+
+    def absolute(self) -> Request:
+        """The same request with absolute paths, for whoever goes on with it from another folder."""
+        return replace(
+            self,
+            session=self.session.resolve(),
+            tempo_map=_absolute(self.tempo_map),
+            out=None if self.out is None else self.out.absolute(),
+            pre_fx=_absolute(self.pre_fx),
+            return_fx=_absolute(self.return_fx),
+            prompt=replace(
+                self.prompt,
+                references=tuple(path.resolve() for path in self.prompt.references),
+                loras=tuple((path.resolve(), strength) for path, strength in self.prompt.loras),
+            ),
+        )
+
+    @property
     def is_audio(self) -> bool:
         """Whether the session is a bare audio file."""
         return self.session.suffix.lower() in AUDIO_SUFFIXES
+
+
+def plain(value: Any) -> Any:
+    """What msgspec does not know of a request, as something that it does: paths as text."""
+    if isinstance(value, Path):
+        return str(value)
+    raise NotImplementedError(f"a {type(value).__name__} cannot travel")
+
+
+def read(kind: type[Any], value: Any) -> Any:
+    """The way back of `plain`."""
+    if kind is Path:
+        return Path(value)
+    raise NotImplementedError(f"a {kind.__name__} cannot travel")
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return None if path is None else path.resolve()

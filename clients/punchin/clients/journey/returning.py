@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,15 +49,15 @@ def finish(captured: Capture, plan: Plan, made: Audio, listener: Listener) -> Fi
         raise JobFailed(f"the engine returned {made.shape[1]} frames, {wanted} were asked for", "punchin doctor")
     stereo = np.repeat(made, 2, axis=0) if len(made) == 1 else made
     new = _at_target_rate(captured, way.back(_through_return_fx(plan, stereo, listener)))
-    lead = target.lead_frames
-    new, matched = level.match(new, _source(captured), _context(captured), target.rate_hz, lead, level=plan.level)
+    source, context, lead = _source(captured), _context(captured), target.lead_frames
+    new, matched = level.match(new, source, context, target.rate_hz, lead, level=plan.request.level)
     placed = target.place(new)
     facts = measure.Made(
         resampled=target.rate_hz != limits.MODEL_HZ,
         warped=way.bpm is not None,
         window_s=window.seconds,
         gain_db=matched.gain_db,
-        level_held=not plan.level or matched.held_by_ceiling or matched.held_by_limit,
+        level_held=not plan.request.level or matched.held_by_ceiling or matched.held_by_limit,
         ungain_held_frames=placed.held_frames,
         grid_error_ms=way.grid_error_ms,
     )
@@ -77,15 +76,16 @@ def _at_target_rate(captured: Capture, came: Audio) -> Audio:
 
 
 def _through_return_fx(plan: Plan, made: Audio, listener: Listener) -> Audio:
-    if plan.return_fx is None:
+    chain = plan.request.return_fx
+    if chain is None:
         return made
     from punchin.clients import fx
 
-    listener.say(f"  through {Path(plan.return_fx).name} ...")
+    listener.say(f"  through {chain.name} ...")
     try:
-        return fx.apply(Path(plan.return_fx), made, limits.MODEL_HZ)
+        return fx.apply(chain, made, limits.MODEL_HZ)
     except PunchinError as error:  # the take took longer to make than its effects: it lands dry
-        listener.warn(f"{error}; the take lands without {Path(plan.return_fx).name}")
+        listener.warn(f"{error}; the take lands without {chain.name}")
         return made
 
 

@@ -174,18 +174,10 @@ def _may_differ(record: JobRecord) -> bool:
 def _plan(request: Request, captured: Capture) -> Plan:
     window, region = captured.window, captured.region
     return Plan(
-        session=str(request.session.resolve()),
+        request=replace(request.absolute(), prompt=replace(request.absolute().prompt, text="", lyrics="")),
         heard_sha256=captured.heard_sha256,
-        track=request.track,
         region_s=(region.start_s, region.end_s),
         window=(window.start, window.touched, window.end, window.stop),
         rate_hz=window.rate_hz,
-        bpm=request.bpm,
-        tempo_map=str(request.tempo_map.resolve()) if request.tempo_map else None,
-        signature=request.prompt.signature,
-        how=request.land,
-        out=str(request.out.absolute()) if request.out else None,
-        level=request.level,
-        return_fx=str(request.return_fx.resolve()) if request.return_fx else None,
         slots=tuple(range(request.variations)),
     )

@@ -1,0 +1,65 @@
+"""`punchin models`: which there are, which are here; get one, remove one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any, TextIO
+
+from punchin.clients.cli import arguments, parts
+from punchin.clients.cli.table import table
+from punchin.clients.cli.talk import Talk
+from punchin.protocol import home, installed
+from punchin.protocol.errors import BadUsage
+from punchin.protocol.models import BY_NAME, MODELS, Model
+
+
+def models_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `punchin models`."""
+    does = parser.add_subparsers(dest="does", metavar="list | pull | rm", parser_class=type(parser))
+    arguments.json_argument(does.add_parser("list", help="all models by name (the default)"))
+    pull = does.add_parser("pull", help="NAME: download a model; goes on where an earlier try was cut")
+    pull.add_argument("model", metavar="NAME")
+    pull.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="for python -m punchin.engine.hub")
+    remove = does.add_parser("rm", help="NAME: remove a downloaded model")
+    remove.add_argument("model", metavar="NAME")
+    arguments.json_argument(parser)
+
+
+def models(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
+    """List models, or hand over to the hub's own process, which loads what downloads need."""
+    if args.does in ("pull", "rm"):
+        if args.model not in BY_NAME:
+            raise BadUsage(f'there is no model "{args.model}"; there are {", ".join(BY_NAME)}', "punchin models list")
+        parts.become("punchin.engine.hub", [args.does, args.model, *getattr(args, "rest", [])], "hub")
+    listed = [facts(model) for model in MODELS]
+    if args.json:
+        print(json.dumps(listed), file=out)
+        return 0
+    print(table(("NAME", "SIZE", "HERE", "STEPS", "STEMS", "LICENCE"), [_row(model) for model in MODELS]), file=out)
+    talk.say(f"models lie in {home.models()}")
+    return 0
+
+
+def facts(model: Model) -> dict[str, Any]:
+    """A model as plain data."""
+    folder = installed.folder(model)
+    return {
+        "name": model.name,
+        "size_bytes": model.size_bytes,
+        "installed": installed.is_here(model),
+        "folder": str(folder) if folder else None,
+        "repository": model.repository or None,
+        "licence": model.licence,
+        "steps": model.steps,
+        "shift": model.shift,
+        "guidance": model.guidance,
+        "turbo": model.turbo,
+        "stems": model.stems,
+    }
+
+
+def _row(model: Model) -> tuple[str, str, str, int, str, str]:
+    size = f"{model.size_bytes / 1e9:.1f} GB" if model.size_bytes else "-"
+    here = "yes" if installed.is_here(model) else ""
+    return model.name, size, here, model.steps, "yes" if model.stems else "", model.licence

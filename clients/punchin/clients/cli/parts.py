@@ -1,0 +1,30 @@
+"""Other parts of Punchin as processes: they load what a client never loads."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from punchin.protocol.errors import Refused
+
+
+def become(module: str, words: Sequence[str], extra: str) -> NoReturn:
+    """Replace this process by `python -m MODULE WORDS`: its signals, its output and its exit code are the part's.
+
+    extra: the name under which pip installs what the part needs, for the error where it is missing.
+    """
+    if not _is_there(module):
+        raise Refused(f"{module} is not installed", f'pip install "punchin[{extra}]"')
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-m", module, *words])
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
