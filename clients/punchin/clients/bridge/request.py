@@ -116,7 +116,7 @@ class Region(Struct, frozen=True):
 
 
 class Params(Struct, frozen=True):
-    """The dialog's words. Empty is not told, or the preset's or model's own."""
+    """The dialog's words. Empty is not told, or the model's own."""
 
     seed: Annotated[int, Meta(ge=0, lt=2**32)]
     prompt: Annotated[str, Meta(max_length=limits.PROMPT_CHARS)] = ""
@@ -126,7 +126,6 @@ class Params(Struct, frozen=True):
     variations: Annotated[int, Meta(ge=1, le=limits.MAX_SEEDS)] = 1
     context: Annotated[str, Meta(pattern="^(auto|whole|[0-9]{1,4})$")] = "auto"
     model: Annotated[str, Meta(max_length=100)] = ""
-    preset: Annotated[str, Meta(max_length=100)] = ""
     instrument: Annotated[str, Meta(max_length=200)] = ""
 
 

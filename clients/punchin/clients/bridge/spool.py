@@ -76,12 +76,14 @@ class Spool:
         return self.root.joinpath(*parts)
 
     def request_ids(self) -> list[str]:
-        """Ids of complete requests, the oldest first; other files are no requests."""
+        """Ids of complete requests, the oldest first; other files, and folders, are no requests."""
         found: list[tuple[int, str]] = []
         for path in self.path("inbox").iterdir():
             if path.suffix == ".json" and ID.match(path.stem):
                 with contextlib.suppress(FileNotFoundError):
-                    found.append((path.lstat().st_mtime_ns, path.stem))
+                    facts = path.lstat()
+                    if not stat.S_ISDIR(facts.st_mode):
+                        found.append((facts.st_mtime_ns, path.stem))
         return [id for _, id in sorted(found)]
 
     def read_request(self, id: str) -> bytes:

@@ -125,8 +125,8 @@ class Work:
 
     def _end(self, fields: Fields) -> None:
         whole = {"job": self.id} | fields
-        self.spool.keep_answer(self.id, whole)
         self.spool.say(self.instance, whole)
+        self.spool.keep_answer(self.id, whole)
         self.spool.forget(self.id)
 
 

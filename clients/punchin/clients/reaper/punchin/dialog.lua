@@ -13,7 +13,6 @@ local COMMON = {
   { "seed", "Seed (empty: a new one)", "" },
   { "context", "Bars heard around (auto, whole, 4)", "auto" },
   { "model", "Model (empty: the best installed)", "" },
-  { "preset", "Preset (empty: none)", "" },
 }
 local LAND = { { "land", "Land as (take, split, lane, track)", "take" } }
 local INSTRUMENT = { { "instrument", "Instrument", "bass" } }
@@ -117,7 +116,7 @@ local function as_text(text)
 end
 
 local NAMES = {
-  "prompt", "lyrics", "key", "strength", "variations", "seed", "context", "model", "preset", "instrument", "land",
+  "prompt", "lyrics", "key", "strength", "variations", "seed", "context", "model", "instrument", "land",
 }
 
 -- Answers as a request's values and the way of landing, or nil and a sentence with what is wrong and what is allowed.

@@ -13,6 +13,7 @@ local watch = {}
 
 -- Times are counted in ticks of REAPER's timer, about 30 a second: a clock would be one more call each time.
 local LOOK_TICKS = 3
+local LIVELY_TICKS = 30 -- for so long after an event each tick looks: the next one is near
 local ASKED_EVERY = 5 -- each fifth look is for what was asked, the others are for events
 local ANSWER_TICKS = 10 * 30 -- a bridge that has not answered by then gets one more start
 local LINGER_TICKS = 60 * 30
@@ -25,6 +26,7 @@ local watcher = {
   waiting = {}, -- done events that cannot land yet
   captures = {}, -- audio to be written out before a request can go
   last_open_tick = 0,
+  lively_until_tick = 0,
 }
 
 local function remember(name, value)
@@ -119,7 +121,10 @@ local function news_in(stream)
   local before = watcher[stream .. "_offset"]
   local lines, offset = files.lines_after(watcher[stream], before)
   watcher[stream .. "_offset"] = offset
-  if offset ~= before then remember(stream .. "_offset", offset) end
+  if offset ~= before then
+    remember(stream .. "_offset", offset)
+    watcher.lively_until_tick = watcher.tick + LIVELY_TICKS
+  end
   return lines
 end
 
@@ -196,7 +201,7 @@ end
 local function step()
   watcher.tick = watcher.tick + 1
   if #watcher.captures > 0 then step_capture() end
-  if watcher.tick % LOOK_TICKS == 0 then
+  if watcher.tick % LOOK_TICKS == 0 or watcher.tick < watcher.lively_until_tick then
     look()
     if #watcher.waiting > 0 then land_waiting() end
     if next(watcher.unanswered) then chase_unanswered() end

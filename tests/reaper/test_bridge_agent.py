@@ -1,0 +1,230 @@
+"""The bridge against a spool that is not friendly: strange files, strange requests, no file events, two at once."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from fakereaper.desk import Desk, decode
+
+from punchin.clients.bridge import agent as agents
+from punchin.clients.bridge import spool as spools
+from punchin.clients.bridge.agent import Agent
+from punchin.protocol import lock
+from punchin.protocol.errors import PunchinError
+
+LONGEST_S = 30.0
+
+
+@pytest.fixture
+def desk(tmp_path):
+    desk = Desk(tmp_path)
+    yield desk
+    desk.host.quit()
+
+
+@pytest.fixture
+def begin(desk):
+    """Starts a bridge in a thread of the test; no daemon is asked for in these tests."""
+    begun = []
+
+    def start(**options):
+        agent = Agent(spools.make(desk.spool), **options)
+        begun.append((agent, threading.Thread(target=agent.serve)))
+        begun[-1][1].start()
+
+    yield start
+    for agent, thread in begun:
+        agent.stop()
+        thread.join(LONGEST_S)
+        assert not thread.is_alive()
+
+
+def asked(desk, change=None):
+    """A good request, changed and put into the inbox anew; its id."""
+    desk.simple()
+    desk.remember_words()
+    desk.press("Repaint selection (last preset)")
+    request = desk.request()
+    id = request["id"]
+    (desk.spool / "inbox" / f"{id}.json").unlink()
+    if change:
+        change(request)
+    put(desk, id, json.dumps(request, separators=(",", ":")).encode())
+    return id
+
+
+def put(desk, id, data):
+    fresh = desk.spool / "inbox" / f"{id}.json.tmp"
+    fresh.write_bytes(data)
+    fresh.rename(desk.spool / "inbox" / f"{id}.json")
+
+
+def answer(desk, job, kinds=("failed", "cancelled", "done", "told")):
+    """The first event of that kind on this job."""
+    until_s = time.monotonic() + LONGEST_S
+    while time.monotonic() < until_s:
+        if desk.stream.exists():
+            for line in desk.stream.read_text().splitlines():
+                event = decode(line)
+                if event.get("job") == job and event["kind"] in kinds:
+                    return event
+        time.sleep(0.01)  # another thread writes the file
+    raise AssertionError("no answer")
+
+
+def gone(path):
+    until_s = time.monotonic() + LONGEST_S
+    while path.exists() and time.monotonic() < until_s:
+        time.sleep(0.01)
+    return not path.exists()
+
+
+def test_a_request_that_is_no_request_is_answered_and_removed(desk, begin):
+    job = asked(desk, lambda request: request["params"].update(seed="seven"))
+    begin()
+    event = answer(desk, job)
+    assert event["kind"] == "failed"
+    assert "seed" in event["text"]
+    assert gone(desk.spool / "inbox" / f"{job}.json")
+
+
+def test_a_request_that_lies_about_its_id_is_refused(desk, begin):
+    job = asked(desk, lambda request: request.update(id="20990101-000000-0000000A"))
+    begin()
+    assert "calls itself" in answer(desk, job)["text"]
+
+
+def test_a_media_folder_that_is_not_there_is_told(desk, begin):
+    job = asked(desk, lambda request: request["project"].update(media_folder="/nowhere/at/all"))
+    begin()
+    event = answer(desk, job)
+    assert "/nowhere/at/all does not exist" in event["text"]
+    assert "save the project" in event["hint"]
+
+
+@pytest.mark.parametrize("path", ["keys.wav", "{spool}/inbox/x.json", "{spool}/audio/../bridge.log"])
+def test_sources_that_no_project_has_are_refused(desk, begin, path):
+    def change(request):
+        request["tracks"][0]["items"][0]["source"]["path"] = path.format(spool=desk.spool)
+
+    job = asked(desk, change)
+    begin()
+    assert answer(desk, job)["kind"] == "failed"
+
+
+def test_strange_files_in_the_inbox_are_left_alone_or_refused(desk, begin):
+    job = asked(desk, lambda request: request["project"].update(media_folder="/nowhere"))
+    begin()
+    assert answer(desk, job)["kind"] == "failed"
+    inbox = desk.spool / "inbox"
+    (inbox / "notes.txt").write_text("mine")
+    (inbox / "..json").write_text("{}")
+    (inbox / "20990101-000000-0000000A.json").symlink_to("/etc/passwd")
+    put(desk, "20990101-000000-0000000B", b"x" * (spools.REQUEST_BYTES + 1))
+    put(desk, "20990101-000000-0000000C", b"\x00\xff")
+    (inbox / "20990101-000000-0000000D.json").mkdir()
+    for letter in "ABC":
+        assert gone(inbox / f"20990101-000000-0000000{letter}.json")
+        assert (desk.spool / "done" / f"20990101-000000-0000000{letter}.line").is_file()
+    put(desk, "20990101-000000-0000000E", b"{}")
+    assert gone(inbox / "20990101-000000-0000000E.json")  # it still serves
+    assert (inbox / "notes.txt").read_text() == "mine"
+
+
+def test_a_cancel_that_comes_with_its_request_ends_it_unbegun(desk, begin):
+    job = asked(desk)
+    (desk.spool / "cancel" / job).touch()
+    (desk.spool / "cancel" / "nonsense").touch()
+    begin()
+    assert answer(desk, job)["kind"] == "cancelled"
+    assert list((desk.spool / "cancel").iterdir()) == []
+
+
+def test_answers_are_told_again_to_a_new_reaper(desk, begin):
+    job = asked(desk, lambda request: request["project"].update(media_folder="/nowhere"))
+    begin()
+    answer(desk, job)
+    desk.host.quit()
+    desk.press("Collect finished")
+    assert answer(desk, job)["text"].startswith("the project's media folder")
+
+
+def test_a_job_that_nobody_knows_is_told(desk, begin):
+    request = {"v": 1, "id": "20990101-000000-0000000A", "instance": "ABCDEFGH12", "action": "collect",
+               "jobs": ["20990101-000000-0000000B"]}  # fmt: skip
+    desk.host.ext["PUNCHIN", "instance"] = "ABCDEFGH12"
+    begin()
+    put(desk, request["id"], json.dumps(request).encode())
+    assert "knows nothing" in answer(desk, "20990101-000000-0000000B")["text"]
+
+
+def test_without_file_events_it_looks_twice_a_second(desk, begin, monkeypatch):
+    class Exhausted(agents.Observer):
+        def start(self):
+            raise OSError(28, "inotify watch limit reached")
+
+    monkeypatch.setattr(agents, "Observer", Exhausted)
+    monkeypatch.setattr(agents, "BEAT_S", 1000.0)
+    begin()
+    put(desk, "20990101-000000-0000000A", b"{}")
+    assert gone(desk.spool / "inbox" / "20990101-000000-0000000A.json")
+
+
+def test_it_ends_after_a_while_without_work(desk):
+    agent = Agent(spools.make(desk.spool), idle_exit_s=0.0)
+    agents.BEAT_S, old = 0.01, agents.BEAT_S
+    try:
+        agent.serve()
+    finally:
+        agents.BEAT_S = old
+    assert not (desk.spool / "bridge.beat").exists()
+
+
+def test_two_starts_are_one_bridge(desk):
+    command = [sys.executable, "-m", "punchin.clients.bridge", str(desk.spool)]
+    (desk.spool / "bridge.beat").unlink()
+    for process in [subprocess.Popen(command) for _ in range(2)]:
+        assert process.wait(LONGEST_S) == 0
+    until_s = time.monotonic() + LONGEST_S
+    while not (desk.spool / "bridge.beat").exists():
+        assert time.monotonic() < until_s
+        time.sleep(0.02)
+    assert lock.is_held(desk.spool / "bridge.lock")
+    pid = int((desk.spool / "bridge.beat").read_text().split("\t")[0].removeprefix("pid="))
+    assert subprocess.run([*command, "--stay"], timeout=LONGEST_S, check=False).returncode == 0
+    assert lock.is_held(desk.spool / "bridge.lock")
+    assert os.getsid(pid) == pid  # it outlives who started it
+    os.kill(pid, 15)
+    while lock.is_held(desk.spool / "bridge.lock"):
+        assert time.monotonic() < until_s
+        time.sleep(0.02)
+
+
+def test_an_open_spool_is_closed_and_a_foreign_one_refused(tmp_path):
+    (tmp_path / "open").mkdir(mode=0o755)
+    spools.make(tmp_path / "open")
+    assert (tmp_path / "open").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "link").symlink_to(tmp_path / "open")
+    with pytest.raises(PunchinError, match="not a folder of this user"):
+        spools.make(tmp_path / "link")
+
+
+def test_events_are_whole_lines_whatever_is_said(tmp_path):
+    spool = spools.make(tmp_path / "spool")
+    said = {"text": "tab\there = 100 %\r\nnext ☂ \udcff", "n": 3}
+    spool.say("ABCDEFGH", said)
+    (line,) = (tmp_path / "spool" / "out" / "ABCDEFGH.events").read_bytes().decode().splitlines()
+    assert decode(line) == {"text": "tab\there = 100 %\r\nnext ☂ ?", "n": "3"}
+
+
+def test_old_answers_go_and_young_ones_stay(tmp_path):
+    spool = spools.make(tmp_path / "spool")
+    for name, age_s in (("old", spools.KEEP_S + 10), ("young", 10)):
+        spool.keep_answer(name, {"kind": "done"})
+        os.utime(spool.path("done", f"{name}.line"), (time.time() - age_s,) * 2)
+    spool.clean(time.time())
+    assert (spool.answer("old"), spool.answer("young")) == (None, "kind=done\n")

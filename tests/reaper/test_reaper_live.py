@@ -1,0 +1,177 @@
+"""The whole way in real time: a key in REAPER, bridge, daemon, engine worker, and the take in the project."""
+
+import shlex
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from fakereaper.live import LiveDesk
+
+from punchin.clients.connect import connect
+
+pytestmark = pytest.mark.slow
+
+LAST = "Repaint selection (last preset)"
+WORKER = Path(__file__).parents[1] / "scriptedworker.py"
+
+
+@pytest.fixture
+def live(tmp_path):
+    desk = LiveDesk(tmp_path)
+    yield desk
+    desk.close()
+
+
+def read(path):
+    return soundfile.read(path, dtype="float32", always_2d=True)[0]
+
+
+def press(live, **words):
+    live.remember_words(**({"model": "identity"} | words))
+    live.press(LAST)
+
+
+def test_identity_comes_back_bit_equal_over_the_whole_item(live):
+    _, item = live.simple()
+    press(live)
+    live.until(lambda: len(item.takes) == 2, "the take")
+    take = item.takes[1]
+    np.testing.assert_array_equal(read(take.source.path), read(item.takes[0].source.path))
+    assert Path(take.source.path).parent == live.media
+    assert take.values["D_STARTOFFS"] == 0.0
+    assert '"model": "identity"' in take.ext["P_EXT:punchin"]
+    assert live.project.undo_log == ["punchin: Keys bar 2"]
+    assert live.open_jobs() == {}
+    live.until(lambda: not list((live.spool / "work").iterdir()), "an empty work folder")
+    assert list((live.spool / "inbox").iterdir()) == []
+
+
+def test_an_item_with_gain_and_fades_nulls_as_well(live):
+    """The take file holds what is before gain and fades, since REAPER applies those to every take."""
+    _, item = live.simple(D_VOL=0.5, D_FADEINLEN=3.0)
+    press(live)
+    live.until(lambda: len(item.takes) == 2, "the take")
+    before, after = read(item.takes[0].source.path), read(item.takes[1].source.path)
+    np.testing.assert_array_equal(after[192_000:], before[192_000:])
+    assert np.abs(after - before).max() < 10 ** (-140 / 20)
+
+
+def test_the_bundled_model_changes_the_region_alone(live):
+    _, item = live.simple()
+    press(live, model="punchin-tiny", seed="7")
+    live.until(lambda: len(item.takes) == 2, "the take")
+    before, after = read(item.takes[0].source.path), read(item.takes[1].source.path)
+    assert before.shape == after.shape
+    np.testing.assert_array_equal(after[192_000:], before[192_000:])
+    np.testing.assert_array_equal(after[:90_000], before[:90_000])
+    assert np.abs(after[96_000:192_000] - before[96_000:192_000]).max() > 1e-3
+    assert "tiny" in item.takes[1].name
+
+
+def test_two_presses_queue_two_takes(live):
+    _, item = live.simple()
+    press(live)
+    live.host.tick()
+    press(live)
+    live.until(lambda: len(item.takes) == 3, "both takes")
+    assert len(live.project.undo_log) == 2
+    with connect(start=False) as client:
+        assert len(client.jobs()) == 2
+
+
+def test_split_landing_of_a_region_over_two_items(live):
+    track, item = live.simple()
+    track.add_item(8.0, 8.0, item.takes[0].source.path)
+    live.project.time_selection = (7.0, 9.0)
+    press(live, land="split")
+    live.until(lambda: live.project.undo_log, "the take")
+    new = track.items[-1]
+    assert new.start_s < 7.0
+    assert new.end_s == pytest.approx(9.0, abs=1e-4)
+    muted = sorted((round(i.start_s, 6), round(i.end_s, 6)) for i in track.items if i.values["B_MUTE"])
+    assert muted == [(round(new.start_s, 6), 8.0), (8.0, round(new.end_s, 6))]
+    file, original = read(new.takes[0].source.path), read(item.takes[0].source.path)
+    first = round((new.start_s - new.takes[0].values["D_STARTOFFS"]) * 48_000)
+    around = np.concatenate([original, original])[first : first + len(file)]
+    np.testing.assert_array_equal(file, around)
+
+
+def test_a_faster_take_is_captured_by_reaper_and_lands_at_rate_one(live):
+    _, item = live.simple()
+    item.takes[0].values["D_PLAYRATE"] = 2.0
+    press(live)
+    live.until(lambda: len(item.takes) == 2, "the take")
+    original = read(item.takes[0].source.path)
+    np.testing.assert_array_equal(read(item.takes[1].source.path), np.tile(original, (2, 1))[::2])
+    assert item.takes[1].values["D_PLAYRATE"] == 1.0
+
+
+def test_a_model_that_is_not_there_is_told(live):
+    live.simple()
+    press(live, model="no-such-model")
+    live.until(lambda: live.host.console, "the refusal")
+    assert "no-such-model" in live.host.console[-1]
+    assert live.open_jobs() == {}
+
+
+@pytest.fixture
+def held(live, tmp_path, monkeypatch):
+    """A worker that begins and then waits for a gate to open."""
+    folder = tmp_path / "gates"
+    folder.mkdir()
+    monkeypatch.setenv("PUNCHIN_WORKER", shlex.join([sys.executable, str(WORKER), "hold", str(folder)]))
+    live.gate = folder / "gate"
+    return live
+
+
+def test_cancel_reaches_a_running_job(held):
+    _, item = held.simple()
+    press(held)
+    held.until(lambda: any("diffusing" in text for text in held.host.help), "progress")
+    held.press("Cancel")
+    held.until(lambda: not held.open_jobs(), "the end")
+    assert "nothing was changed" in held.host.console[-1]
+    assert len(item.takes) == 1
+    with connect(start=False) as client:
+        assert client.jobs()[0].state == "cancelled"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_bridge_that_dies_costs_no_take(held, number):
+    _, item = held.simple()
+    press(held)
+    held.until(lambda: any("diffusing" in text for text in held.host.help), "progress")
+    held.kill_bridge(number)
+    held.gate.touch()
+    (held.spool / "bridge.beat").unlink(missing_ok=True)
+    held.press("Free the GPU")  # any action starts the bridge again
+    held.until(lambda: len(item.takes) == 2, "the take")
+    with connect(start=False) as client:
+        assert len(client.jobs()) == 1
+
+
+def test_a_reaper_that_was_closed_meanwhile_collects_its_take(held):
+    _, item = held.simple()
+    press(held)
+    held.until(lambda: any("diffusing" in text for text in held.host.help), "progress")
+    held.host.quit()
+    held.gate.touch()
+    held.press("Collect finished")
+    held.until(lambda: len(item.takes) == 2, "the take")
+    assert held.open_jobs() == {}
+
+
+def test_the_project_and_its_media_are_never_written(live):
+    """Only new files appear beside them."""
+    project = Path(live.project.path)
+    project.write_bytes(b"<REAPER_PROJECT 0.1\r\n>\r\n")
+    _, item = live.simple()
+    media = Path(item.takes[0].source.path)
+    before = [(path, path.read_bytes(), path.stat().st_mtime_ns) for path in (project, media)]
+    press(live, land="split")
+    live.until(lambda: live.project.undo_log, "the take")
+    assert [(path, path.read_bytes(), path.stat().st_mtime_ns) for path, _, _ in before] == before
+    assert sorted(path.name for path in project.parent.iterdir()) == ["Media", "song.rpp"]
