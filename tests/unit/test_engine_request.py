@@ -1,0 +1,184 @@
+"""Bad input is refused by name, with value and limit, before any weight is moved; ranges may leave the source."""
+
+import math
+
+import checkpoints
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from punchin.engine import request as asked
+from punchin.engine.pipeline import AceStepPipeline
+from punchin.engine.request import Request
+from punchin.protocol.errors import OverLimit, Refused
+
+
+@pytest.fixture(scope="module")
+def turbo(tmp_path_factory):
+    return AceStepPipeline.from_pretrained(checkpoints.write(tmp_path_factory.mktemp("turbo")))
+
+
+def audio(seconds=6.0, channels=2):
+    return 0.3 * torch.randn(channels, round(seconds * 48_000), generator=torch.Generator().manual_seed(2))
+
+
+def untouched(pipeline, monkeypatch):
+    """Make every module of the model fail when it is called."""
+
+    def called(*_, **__):
+        raise AssertionError("a weight was used")
+
+    for module in (pipeline.loaded.text.model, pipeline.loaded.model.encoder, pipeline.loaded.model.decoder):
+        monkeypatch.setattr(module, "forward", called)
+    monkeypatch.setattr(pipeline.loaded.vae, "mean_and_scale", called)
+
+
+BAD = {
+    "stems on turbo": ({"task_type": "lego", "src_audio": audio(), "instrument": "drums"}, "does not know lego"),
+    "unknown task": ({"task_type": "remix"}, "unknown task 'remix'"),
+    "tempo": ({"bpm": 301}, "tempo is 301 bpm, allowed is 30 to 300"),
+    "tempo is no number": ({"bpm": math.nan}, "tempo is nan bpm"),
+    "duration": ({"duration": 601}, "region length is 601 s, allowed is 0.25 to 600"),
+    "short duration": ({"duration": 0.1}, "region length is 0.1 s"),
+    "steps": ({"num_inference_steps": 201}, "steps is 201, allowed is 1 to 200"),
+    "no steps": ({"num_inference_steps": 0}, "steps is 0"),
+    "shift": ({"shift": 21}, "shift is 21, allowed is 0.1 to 20"),
+    "guidance": ({"cfg_scale": 31}, "guidance is 31, allowed is 0 to 30"),
+    "seed": ({"seed": 2**32}, "seed is 4.29497e\\+09"),
+    "seeds": ({"seed": range(17)}, "variations is 17, allowed is 1 to 16"),
+    "key": ({"keyscale": "H minor"}, "key 'H minor'"),
+    "signature": ({"timesignature": 5}, "time signature '5'"),
+    "prompt": ({"prompt": "x" * 4001}, "4001 characters, allowed are 4000"),
+    "lyrics": ({"lyrics": "x" * 20_001}, "20001 characters, allowed are 20000"),
+    "instrument": ({"instrument": "kazoo"}, "unknown instrument 'kazoo'"),
+    "instrument for nothing": ({"instrument": "drums"}, "text2music takes no instrument"),
+    "repaint without source": ({"task_type": "repaint"}, "repaint needs a source"),
+    "repaint without range": ({"task_type": "repaint", "src_audio": audio()}, "needs a range"),
+    "range without length": (
+        {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": [(3, 3)]}, "3 to 3 s has no length",
+    ),
+    "range outside": (
+        {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": [(7, 8)]},
+        "7 to 8 s lies outside the source, 0 to 6 s",
+    ),
+    "overlap": (
+        {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": [(1, 3), (2, 4)]}, "must rise, not overlap",
+    ),
+    "ranges for a cover": (
+        {"task_type": "cover", "src_audio": audio(), "repainting_ranges": [(1, 3)]}, "cover takes no ranges",
+    ),
+    "grown too long": (
+        {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": [(5, 700)]}, "region length is 700 s",
+    ),
+    "source for text2music": ({"src_audio": audio()}, "text2music takes no source"),
+    "rate": ({"task_type": "cover", "src_audio": audio(), "rate_hz": 44_100}, "44100 Hz, the engine takes 48000"),
+    "channels": ({"task_type": "cover", "src_audio": audio(channels=8)}, "channels is 8, allowed is 1 to 2"),
+    "shape": ({"task_type": "cover", "src_audio": torch.zeros(5)}, "shape \\[5\\]"),
+    "not finite": ({"task_type": "cover", "src_audio": audio() / 0}, "576000 samples that are not finite"),
+    "silent": ({"task_type": "cover", "src_audio": torch.zeros(2, 288_000)}, "is silent: its peak is 0"),
+    "short reference": ({"reference_audios": [audio(0.9)]}, "reference length is 0.9 s, allowed is 1 to 600"),
+    "silent reference": ({"reference_audios": [audio(2), torch.zeros(2, 96_000)]}, "reference 2 is silent"),
+    "no codes": ({"task_type": "cover", "audio_code_string": "<|code_1|>"}, "holds no"),
+    "codes and source": (
+        {"task_type": "cover", "audio_code_string": "<|audio_code_1|>" * 9, "src_audio": audio()}, "two ways",
+    ),
+    "two noise strengths": (
+        {"task_type": "cover", "src_audio": audio(), "denoising_strength": 0.5, "cover_noise_strength": 0.5},
+        "two ways",
+    ),
+    "noise strength from nothing": ({"denoising_strength": 0.5}, "to start from"),
+    "input audio without effect": ({"input_audio": audio()}, "no effect at denoising_strength 1"),
+    "interval": ({"cfg_interval": (0.9, 0.1)}, "never acts"),
+    "mode": ({"cover_mode": "fast"}, "cover_mode is 'fast', allowed is fsq, latent"),
+    "strength": (
+        {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": [(1, 3)], "repainting_strength": 1.1},
+        "repainting_strength is 1.1, allowed is 0 to 1",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_refused_before_any_weight_is_used(turbo, monkeypatch, name):
+    options, text = BAD[name]
+    untouched(turbo, monkeypatch)
+    with pytest.raises(Refused, match=text):
+        turbo(**options)
+
+
+def test_guidance_on_turbo_is_not_applied_and_said(turbo):
+    music = turbo("dusty", duration=5.12, num_inference_steps=1, cfg_scale=4.0)
+    plain = turbo("dusty", duration=5.12, num_inference_steps=1)
+    assert music.notes == ("guidance 4 was not applied: turbo is distilled and takes none",)
+    assert torch.equal(music.latents, plain.latents)
+    assert plain.notes == ()
+
+
+def test_mono_is_taken_as_two_equal_channels():
+    mono = audio(channels=1)
+    assert torch.equal(asked.stereo(mono, "x"), mono.expand(2, -1))
+
+
+def test_painting_beyond_both_ends():
+    source = torch.ones(2, 100 * 1920 + 7)
+    grown = asked.painted(source, [(-1.01, 0.5), (3.9, 5.0)])
+    assert torch.equal(grown.source[:, 26 * 1920 : 26 * 1920 + source.shape[1]], source)
+    assert grown.source.shape[1] == 26 * 1920 + 5 * 48_000
+    assert grown.source.sum() == source.sum()
+    assert grown.blank == (26, 25), "the source's last frame was not whole"
+    assert grown.regions == ((0, 39), (123, 151))
+    assert grown.wanted == (26 * 1920 - 48_480, grown.source.shape[1])
+    Request(task="repaint", frames=grown.source.shape[1], source=grown.source, regions=grown.regions, blank=grown.blank)
+
+
+def test_a_result_painted_beyond_its_ends_is_as_long_as_both(turbo):
+    music = turbo(
+        "x", task_type="repaint", src_audio=audio(), num_inference_steps=1, repainting_ranges=[(-1.01, 0.5), (5, 7)]
+    )
+    assert music.audio.shape == (1, 2, round(8.01 * 48_000))
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(-5, 25, allow_nan=False), st.floats(0.01, 30, allow_nan=False)), min_size=1, max_size=4
+    )
+)
+def test_every_frame_that_a_range_touches_is_made_anew(ranges):
+    source = torch.ones(2, 20 * 48_000)
+    spans = [(round(start, 3), round(start + length, 3)) for start, length in ranges]
+    try:
+        grown = asked.painted(source, spans)
+        request = Request(
+            task="repaint", frames=grown.source.shape[1], source=grown.source, regions=grown.regions, blank=grown.blank
+        )
+    except Refused:
+        return
+    inside = torch.zeros(request.touched * 1920)
+    for start, stop in request.regions:
+        inside[start * 1920 : stop * 1920] = 1
+    offset = grown.blank[0] * 1920
+    for start, end in spans:
+        first, last = offset + round(start * 48_000), offset + round(end * 48_000)
+        assert inside[first:last].all()
+        assert inside[max(0, first - 1920) : first].sum() < 1920
+    origin = grown.wanted[0] - offset
+    assert origin == min(0, *(round(start * 48_000) for start, _ in spans))
+
+
+def test_raw_parameters_go_by_their_python_names():
+    base = Request(frames=480_000)
+    made = base.with_raw({"denoising_strength": 0.5, "cover_mode": "latent", "sample_latents": True})
+    assert (made.denoising_strength, made.cover_mode, made.sample_latents) == (0.5, "latent", True)
+    with pytest.raises(Refused, match="no engine parameter is called 'seeds'"):
+        base.with_raw({"seeds": 3})
+    with pytest.raises(Refused, match="cover_mode cannot be 3"):
+        base.with_raw({"cover_mode": 3})
+    with pytest.raises(Refused, match="shift cannot be True"):
+        base.with_raw({"shift": True})
+    with pytest.raises(OverLimit, match="repaint_injection is 2, allowed is 0 to 1"):
+        base.with_raw({"repaint_injection": 2})
+
+
+def test_codes_are_read_and_written():
+    assert asked.parse_codes("a<|audio_code_5|> <|audio_code_70000|>" * 2) == (5, 63_999, 5, 63_999)
+    assert asked.parse_codes(asked.code_string([1, 2, 63_999])) == (1, 2, 63_999)
