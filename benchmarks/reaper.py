@@ -1,4 +1,4 @@
-"""From a key in REAPER to an order in the daemon, and from a finished job to a take in the project; and what idling costs.
+"""From a key in REAPER to an order in the daemon, from a finished job to a take in the project; and what idling costs.
 
 REAPER is the tests' strict fake with its timer at 30 Hz; bridge, daemon and engine worker are real processes, the model
 is `identity`. Each round presses the key at another phase of the timer. Prints medians beside their limits; exit 1 when

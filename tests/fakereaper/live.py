@@ -10,7 +10,6 @@ import time
 
 from fakereaper.desk import Desk
 from fakereaper.host import TICK_S
-
 from punchin.protocol import lock
 
 LONGEST_S = 90.0

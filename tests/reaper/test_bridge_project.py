@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import rpp
-from fakereaper.desk import Desk, tone
+from fakereaper.desk import Desk
 from fakereaper.model import Tempo
 
 from punchin.clients.bridge.project import project_text
@@ -35,7 +35,7 @@ def opened(desk, request):
 
 
 def test_another_parser_reads_the_items_values(desk):
-    track, item = desk.simple(position_s=0.1, D_VOL=0.5, D_FADEINLEN=0.25, C_FADEINSHAPE=1.0, D_FADEINDIR=-0.5)
+    _track, item = desk.simple(position_s=0.1, D_VOL=0.5, D_FADEINLEN=0.25, C_FADEINSHAPE=1.0, D_FADEINDIR=-0.5)
     item.takes[0].values |= {"D_STARTOFFS": 0.333, "D_VOL": -0.7, "D_PAN": 0.2, "I_CHANMODE": 3.0}
     item.values["B_LOOPSRC"] = 0.0
     tree = rpp.loads(project_text(asked(desk)))
@@ -123,5 +123,5 @@ def test_a_request_is_judged_before_it_is_believed(desk, change, word):
 
 
 def test_a_region_over_its_limit_says_the_limit(desk):
-    with pytest.raises(OverLimit, match="allowed is 0.25 to 600"):
+    with pytest.raises(OverLimit, match=r"allowed is 0\.25 to 600"):
         decode(broken(desk, lambda r: r["region"].update(end_s=1000.0)))
