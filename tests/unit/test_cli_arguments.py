@@ -83,8 +83,10 @@ def test_a_near_miss_is_suggested(capsys):
 
 def test_every_verb_has_help_and_is_in_the_overview(capsys):
     overview = verbs.overview()
-    for name in verbs.BY_NAME:
+    for name, verb in verbs.BY_NAME.items():
         assert f"\n  {name} " in overview
+        if verb.part:  # another process, with a help of its own
+            continue
         assert main([name, "--help"]) == 0
         assert f"usage: punchin {name}" in capsys.readouterr().out
 

@@ -25,6 +25,8 @@ def become(module: str, words: Sequence[str], extra: str) -> NoReturn:
 
 def _is_there(module: str) -> bool:
     try:
-        return importlib.util.find_spec(module) is not None
+        spec = importlib.util.find_spec(module)
+        package = spec is not None and spec.submodule_search_locations is not None
+        return spec is not None and (not package or importlib.util.find_spec(f"{module}.__main__") is not None)
     except ModuleNotFoundError:
         return False

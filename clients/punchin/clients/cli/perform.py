@@ -85,7 +85,7 @@ def session_arguments(parser: argparse.ArgumentParser) -> None:
     where = parser.add_argument_group("region")
     where.add_argument("--track", metavar="NAME", help="the track to work on, by its name (layer, extract: see --hear)")
     where.add_argument("--hear", metavar="NAME", nargs="+", default=[],
-                       help="layer, extract: the tracks that the model hears (default: all that are not muted)")  # fmt: skip
+                       help="layer, extract: what the model hears (default: all unmuted tracks)")  # fmt: skip
     region = where.add_mutually_exclusive_group(required=True)
     region.add_argument("--bars", metavar="A-B", type=arguments.bars, help="bars A to B inclusive, counted from 1")
     region.add_argument("--time", metavar="S-E", type=arguments.span, help="seconds, or minutes:seconds")
@@ -178,10 +178,7 @@ def _check(request: Request) -> None:
         if request.hear and not request.is_layer:
             raise BadUsage("--hear is for layer and extract", "--track NAME says what is heard and made anew")
         if request.track is None and not request.is_layer:
-            raise BadUsage(
-                "--track is missing",
-                f"punchin {TOLD.get(request.task, request.task)} {request.session} --track NAME ...",
-            )
+            raise BadUsage("--track is missing", f"punchin {request.task} {request.session} --track NAME ...")
         if request.bpm is not None or request.tempo_map is not None:
             raise BadUsage(f"{request.session.name} has its own tempo map", "leave --bpm and --tempo-map out")
     else:
