@@ -1,5 +1,6 @@
 """Takes into projects: what the new text says, what the new files hold, and that nothing else moved."""
 
+import base64
 import difflib
 import json
 import re
@@ -314,21 +315,18 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
     assert (sorted(tmp_path.rglob("*")), path.read_bytes()) == before
 
 
-def test_provenance_lies_in_the_project_and_beside_the_file(tmp_path):
+def test_provenance_lies_in_the_take_and_beside_the_file(tmp_path):
     media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
-    store = "  <EXTSTATE\n    <OTHER\n      KEY value\n    >\n  >\n"
-    path = project(tmp_path, track("Keys", item(0, 8, KEYS)), extra=store)
-    made = {"prompt": 'it\'s "warm" `keys`\n\u2192 slow', "seed": 7}
+    path = project(tmp_path, track("Keys", item(0, 8, KEYS)))
+    made = {"prompt": 'it\'s "warm" `keys`\n\u2192 slow ' * 40, "seed": 7}
     result = landed(aimed(path), provenance=made)
     beside = result.take_files[0].with_name(result.take_files[0].name + ".punchin.json")
     assert json.loads(beside.read_text()) == made
-    text = result.output.read_text()
-    guid = re.findall(r"GUID (\{.*\})", text)[-1]
-    line = next(line.strip() for line in text.splitlines() if line.strip().startswith(guid))
-    assert json.loads(line.removeprefix(guid).strip()[1:-1]) == made
-    assert text.count("<EXTSTATE") == 1
-    again = landed(aimed(result.output), provenance=made)
-    assert again.output.read_text().count("<PUNCHIN") == 1
+    tree = oracle.loads(result.output.read_text().replace("\r\n", "\n"))
+    store = tree.find("TRACK").find("ITEM").find("EXT").find("BIN")
+    assert list(store.attrib) == ["punchin"]
+    assert max(len(line) for line in store.children) == 128
+    assert json.loads(base64.b64decode("".join(store.children))) == made
 
 
 def test_a_resampled_take_starts_where_its_item_does(tmp_path):
@@ -362,6 +360,7 @@ def test_a_new_lane_plays_the_whole_track_alone(tmp_path, lanes):
     track_lines = tree.find("TRACK").children
     new_lane = max(lanes, 1)
     assert ["FREEMODE", "2"] in track_lines
+    assert ["ITEMLANES", str(new_lane + 1)] in track_lines
     assert ["LANESOLO", str(1 << new_lane), "0", "0", "0", "0", "0", "0", "0"] in track_lines
     items = tree.find("TRACK").findall("ITEM")
     assert [lane_of(one) for one in items] == [0, lanes // 2] + [new_lane] * 3
@@ -373,6 +372,26 @@ def test_a_new_lane_plays_the_whole_track_alone(tmp_path, lanes):
     np.testing.assert_allclose(new[:, inside], old[:, inside] / 2, atol=1e-6)
     for outside in (slice(0, round(1.94 * RATE)), slice(4 * RATE, 8 * RATE)):
         np.testing.assert_allclose(new[:, outside], old[:, outside], atol=1e-7)
+
+
+def test_the_33rd_lane_is_a_bit_of_the_second_word(tmp_path):
+    path = overlapped(tmp_path)
+    text = path.read_text().replace("\n    <ITEM", "\n    FREEMODE 2\n    ITEMLANES 32\n    <ITEM", 1)
+    path.write_text(text)
+    text = landed(aimed(path, how="lane")).output.read_text()
+    assert "LANESOLO 0 1 0 0 0 0 0 0" in text
+    assert open_session(tmp_path / "song-punchin.rpp").project.tracks[0].playing_lanes == {32}
+
+
+def test_lanes_that_mask_each_other_are_refused(tmp_path):
+    media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
+    items = (item(0, 8, KEYS, YPOS="0 0.5 2"), item(3, 2, KEYS, YPOS="0.5 0.5 2"))
+    for masks, solo in ((0, 3), (1, 1)):
+        lanes = f"    FREEMODE 2\n    FIXEDLANES 9 0 0 {masks} 0\n    LANESOLO {solo} 0 0 0 0 0 0 0\n    ITEMLANES 2\n"
+        assert aimed(project(tmp_path, track("Keys", *items, extra=lanes))).landing
+    lanes = "    FREEMODE 2\n    FIXEDLANES 9 0 0 1 0\n    ITEMLANES 2\n"
+    with pytest.raises(Refused, match="higher ones mask the lower"):
+        aimed(project(tmp_path, track("Keys", *items, extra=lanes)))
 
 
 def test_lanes_are_refused_where_items_lie_freely(tmp_path):

@@ -9,7 +9,7 @@ from punchin.protocol.errors import Refused
 from punchin.session import splice
 from punchin.session.region import Region
 from punchin.session.render import ItemSound, fade_spans, open_item
-from punchin.session.rpp_project import Item, Project, Track
+from punchin.session.rpp_project import MAX_LANES, Item, Project, Track
 from punchin.session.rpp_target import Form, RppTarget, Span
 from punchin.session.rpp_voices import Voice, Voices
 from punchin.session.target import How
@@ -24,13 +24,11 @@ _LOSSLESS = {"PCM_S8": "PCM_24", "PCM_U8": "PCM_24", "PCM_16": "PCM_24", "PCM_24
 
 def at_track(project: Project, track: Track, region: Region, how: How) -> RppTarget:
     """The region of one track. Raises Refused for what sounds in the region and cannot be rendered."""
+    _check_lanes(track, region, how)
     voices = Voices(project, (Voice(track),))
     covering = _covering(track, region) if how == "take" else None
     if covering is not None and covering.length_s <= WHOLE_S:
         return _on_item(voices, track, region, covering)
-    if how == "lane" and track.free:
-        text = f"track {_name(track)!r} positions its items freely, so it has no lanes"
-        raise Refused(text, "use --land split, or turn free item positioning off and save")
     low_s, high_s = _cuts(track, region)
     sounds = voices.sounds(low_s, high_s)
     form = _form(sounds, project)
@@ -73,6 +71,18 @@ def over_tracks(project: Project, region: Region, name: str, named: Sequence[Tra
         project, name, under, region, "track", None, voices, form, 0.0,
         Span(low, stop), Span(low, stop), Span(start, stop), tuple(notes), replaces=False,
     )  # fmt: skip
+
+
+def _check_lanes(track: Track, region: Region, how: How) -> None:
+    if how == "lane" and track.free:
+        text = f"track {_name(track)!r} positions its items freely, so it has no lanes"
+        raise Refused(text, "use --land split, or turn free item positioning off and save")
+    if how == "lane" and max(track.lanes, *(item.lane + 1 for item in track.items), 0) >= MAX_LANES:
+        raise Refused(f"track {_name(track)!r} has {MAX_LANES} lanes, allowed are no more", "use --land split")
+    inside = [i for i in track.sounding() if i.start_s < region.end_s and i.end_s > region.start_s - LEAD_S]
+    if track.masks and len({item.lane for item in inside}) > 1:
+        text = f"several lanes of track {_name(track)!r} play there, and its higher ones mask the lower"
+        raise Refused(text, "let one lane play (Track lanes: Play only lane), save, and try again")
 
 
 def _on_item(voices: Voices, track: Track, region: Region, item: Item) -> RppTarget:

@@ -6,6 +6,7 @@ split at its edges, the parts between muted, and one item without fades holds th
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -18,10 +19,9 @@ from typing import Final
 from punchin.session.rpp import Chunk, Document, Edits, quote
 from punchin.session.rpp import number as text_of
 from punchin.session.rpp_lanes import add_lane
-from punchin.session.rpp_project import Project
+from punchin.session.rpp_project import EXT_KEY, Project
 from punchin.session.rpp_split import split_item
 from punchin.session.rpp_target import RppTarget
-from punchin.session.takefiles import STORE
 from punchin.session.target import LandingTake
 
 TAGS: Final = {".wav": "WAVE", ".flac": "FLAC", ".aiff": "WAVE"}
@@ -60,7 +60,6 @@ def with_takes(project: Project, groups: Sequence[Group], moved: bool) -> bytes:
             _add_takes(group, edits, moved)
         else:
             _add_item(group, edits, moved)
-    _add_provenance(document, groups, edits)
     if moved:
         _point_back(document, project.path.parent, edits)
     return document.edited(edits)
@@ -98,6 +97,7 @@ def _add_takes(group: Group, edits: Edits, moved: bool) -> None:
             f"CHANMODE {old.channel_mode}",
             f"GUID {guid}",
             *_source_lines(target, file, moved),
+            *_kept_lines(take),
         ]
         edits.insert(item.chunk.last, [inner + line for line in lines])
 
@@ -142,8 +142,10 @@ def _item_lines(group: Group, moved: bool) -> list[str]:
             "PLAYRATE 1 1 0 -1 0 0.0025",
             "CHANMODE 0",
             f"GUID {guid}",
+            *_source_lines(target, file, moved),
+            *_kept_lines(take),
         ]
-        lines += [f"  {line}" for line in ([] if i == 0 else ["TAKE"]) + own + _source_lines(target, file, moved)]
+        lines += [f"  {line}" for line in ([] if i == 0 else ["TAKE"]) + own]
     return [*lines, ">"]
 
 
@@ -168,28 +170,17 @@ def _written_path(target: RppTarget, file: Path, moved: bool) -> str:
     return relative.replace("/", "\\") if windows else relative
 
 
-def _add_provenance(document: Document, groups: Sequence[Group], edits: Edits) -> None:
-    """One line a take in the project's own store, by the take's GUID: what GetProjExtState("PUNCHIN", GUID) returns."""
-    made = [each for group in groups for each in group.made() if each[0].provenance]
-    entries = [f"{guid} '{_one_line_json(take)}'" for take, _, guid in made]
-    if not entries:
-        return
-    root = document.root
-    store = next(root.chunks("EXTSTATE"), None)
-    section = next(store.chunks(STORE), None) if store else None
-    if section is not None:
-        edits.insert(section.last, [f"      {entry}" for entry in entries])
-        return
-    lines = [f"    <{STORE}", *(f"      {entry}" for entry in entries), "    >"]
-    if store is not None:
-        edits.insert(store.last, lines)
-    else:
-        edits.insert(root.last, ["  <EXTSTATE", *lines, "  >"])
+def _kept_lines(take: LandingTake) -> list[str]:
+    """What made a take, as the take's own extension data: what P_EXT:punchin gives to scripts.
 
-
-def _one_line_json(take: LandingTake) -> str:
-    """JSON in ASCII without apostrophes, so that it stands between two of them as it is."""
-    return json.dumps(dict(take.provenance), ensure_ascii=True, sort_keys=True).replace("'", "\\u0027")
+    REAPER writes long values as base64 in a chunk of their own, lines of 128; it reads that for any length.
+    """
+    if not take.provenance:
+        return []
+    text = json.dumps(dict(take.provenance), ensure_ascii=True, sort_keys=True).encode()
+    coded = base64.b64encode(text).decode()
+    lines = [f"    {coded[i : i + 128]}" for i in range(0, len(coded), 128)]
+    return ["<EXT", f"  <BIN {EXT_KEY}", *lines, "  >", ">"]
 
 
 def _point_back(document: Document, base: Path, edits: Edits) -> None:

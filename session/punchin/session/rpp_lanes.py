@@ -16,11 +16,13 @@ def add_lane(document: Document, track: Track, item: Sequence[str], start_s: flo
     The lane also gets copies of what plays before and after, so that it is the whole track by itself. The items that
     were there change in their height alone (YPOS), the track in its lane settings.
     """
-    new = max((each.lane for each in track.items), default=-1) + 1
-    height = 1 / (new + 1)
+    new = max(track.lanes, max((each.lane for each in track.items), default=0) + 1)
+    height, words = 1 / (new + 1), ["0"] * 8  # 32 lanes a word
+    words[new // 32] = str(1 << new % 32)
     indent = indent_of(document, track.chunk.first) + "  "
-    _set(document, track, "LANESOLO", f"{indent}LANESOLO {1 << new} 0 0 0 0 0 0 0", edits)
     _set(document, track, "FREEMODE", f"{indent}FREEMODE 2", edits)
+    _set(document, track, "LANESOLO", f"{indent}LANESOLO {' '.join(words)}", edits)
+    _set(document, track, "ITEMLANES", f"{indent}ITEMLANES {new + 1}", edits)
     for each in track.items:
         set_line(document, each, "YPOS", _ypos(each.lane, height), edits)
     copies: list[str] = []

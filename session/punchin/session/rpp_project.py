@@ -6,6 +6,8 @@ REAPER's own (`SOFFS`, `VOLPAN`), in units.
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,8 @@ from punchin.session.rpp import Chunk, Document, number_at
 from punchin.session.rpp_tempo import read_tempo
 from punchin.session.tempo import TempoMap
 
+MAX_LANES = 256
+EXT_KEY = "punchin"  # P_EXT:punchin of a take
 TAKE_ENVELOPES = {"VOLENV": "volume", "PANENV": "pan", "MUTEENV": "mute", "PITCHENV": "pitch"}
 
 
@@ -60,6 +64,7 @@ class Take:
     envelopes: tuple[str, ...]
     effects: bool
     source: Source | None
+    made_by: str  # what Punchin keeps with its takes (P_EXT:punchin), JSON; "" for all others
     first_line: int  # its TAKE line; for the first take the item's own
     selected: bool
 
@@ -96,9 +101,11 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One track. playing_lanes: numbers of the fixed lanes that play, None where the track has none.
+    """One track. gain and pan are the fader's.
 
-    free: items lie at heights of their own (free item positioning). gain and pan are the fader's.
+    lanes: how many fixed lanes it has, 0 for none; playing_lanes: the numbers of those that play, None where it has
+    none. masks: where several play, an item silences those in lanes before its own.
+    free: items lie at heights of their own (free item positioning).
     """
 
     chunk: Chunk
@@ -110,6 +117,8 @@ class Track:
     pan: float
     delay_s: float
     free: bool
+    lanes: int
+    masks: bool
     playing_lanes: frozenset[int] | None
     items: tuple[Item, ...]
 
@@ -169,10 +178,8 @@ def _track(document: Document, chunk: Chunk, index: int) -> Track:
     words = document.tokens(chunk.first)
     guid = words[1] if len(words) > 1 else ""
     mode = int(number_at(document.find(chunk, "FREEMODE") or [], 1))
-    playing = None
-    if mode == 2:
-        mask = int(number_at(document.find(chunk, "LANESOLO") or [], 1, 1.0))
-        playing = frozenset(lane for lane in range(64) if mask >> lane & 1)
+    lanes = max(int(number_at(document.find(chunk, "ITEMLANES") or [], 1)), 1) if mode == 2 else 0
+    fixed = document.find(chunk, "FIXEDLANES") or []
     delay = document.find(chunk, "PLAYOFFS") or []
     fader = document.find(chunk, "VOLPAN") or []
     name = document.find(chunk, "NAME") or ["NAME", ""]
@@ -186,9 +193,19 @@ def _track(document: Document, chunk: Chunk, index: int) -> Track:
         pan=number_at(fader, 2),
         free=mode == 1,
         delay_s=number_at(delay, 1) if not int(number_at(delay, 2)) & 1 else 0.0,
-        playing_lanes=playing,
+        lanes=min(lanes, MAX_LANES),
+        masks=mode == 2 and number_at(fixed, 4) != 0,
+        playing_lanes=_playing(document.find(chunk, "LANESOLO")) if mode == 2 else None,
         items=tuple(_item(document, item, i) for i, item in enumerate(chunk.chunks("ITEM"), start=1)),
     )
+
+
+def _playing(words: list[str] | None) -> frozenset[int]:
+    """Numbers of the lanes that play: LANESOLO holds 32 bits a word; without that line all do."""
+    if words is None:
+        return frozenset(range(MAX_LANES))
+    masks = [int(number_at(words, i)) for i in range(1, min(len(words), MAX_LANES // 32 + 1))]
+    return frozenset(32 * i + bit for i, mask in enumerate(masks) for bit in range(32) if mask >> bit & 1)
 
 
 def _item(document: Document, chunk: Chunk, index: int) -> Item:
@@ -260,6 +277,7 @@ def _take(document: Document, line: int, entries: list[int | Chunk], *, first: b
         envelopes=tuple(sorted(_active_envelopes(document, chunks))),
         effects=any(_has_effects(document, chunk) for chunk in chunks if chunk.tag == "TAKEFX"),
         source=_source(document, sources[0]) if sources else None,
+        made_by=next((_kept(document, chunk) for chunk in chunks if chunk.tag == "EXT"), ""),
         first_line=line,
         selected="SEL" in head[1:],
     )
@@ -278,6 +296,22 @@ def _source(document: Document, chunk: Chunk) -> Source:
         return Source(played.kind, played.file, offline or played.offline, (start, length), mode >= 2)
     file = document.find(chunk, "FILE") or []
     return Source(kind, file[1] if len(file) > 1 else "", offline)
+
+
+def _kept(document: Document, chunk: Chunk) -> str:
+    """The value of `punchin` in a take's extension data: a line, or base64 in <BIN where it is long."""
+    for entry in chunk.entries:
+        if isinstance(entry, int):
+            words = document.tokens(entry)
+            if words[:1] == [EXT_KEY] and len(words) > 1:
+                return words[1]
+        elif entry.tag == "BIN" and document.tokens(entry.first)[1:2] == [EXT_KEY]:
+            text = "".join(document.text(line).strip() for line in entry.entries if isinstance(line, int))
+            try:
+                return base64.b64decode(text).decode("utf-8", "replace").rstrip("\0")
+            except binascii.Error:
+                return ""
+    return ""
 
 
 def _active_envelopes(document: Document, chunks: list[Chunk]) -> Iterator[str]:
@@ -311,9 +345,6 @@ def _fade(words: list[str]) -> FadeShape:
 
 def _record_format(document: Document) -> str:
     """The format that the project records in: RECORD_CFG is base64 of four reversed letters and settings."""
-    import base64
-    import binascii
-
     for chunk in document.root.chunks("RECORD_CFG"):
         for entry in chunk.entries:
             if isinstance(entry, int):

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from punchin.protocol.errors import Refused
-from punchin.session import audiofile, rpp
+from punchin.session import audiofile, rpp, rpp_project
 from punchin.session.rpp import Chunk, Document
 
 NOTE: Final = ".punchin.json"  # beside each take file: what made it
-STORE: Final = "PUNCHIN"  # the section of a project's own store (GetProjExtState) with the same by take GUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +41,15 @@ def provenance(take: Path) -> dict[str, Any]:
 
 
 def provenance_in_project(path: Path, guid: str) -> dict[str, Any]:
-    """What made the take with a GUID, from the project's own store: for takes whose note file is gone."""
-    document = rpp.read(path)
-    for store in document.root.chunks("EXTSTATE"):
-        for section in store.chunks(STORE):
-            for entry in section.entries:
-                words = document.tokens(entry) if isinstance(entry, int) else []
-                if len(words) > 1 and words[0].strip("{}").lower() == guid.strip("{}").lower():
-                    try:
-                        return _checked(json.loads(words[1]), guid)
-                    except ValueError as error:
-                        raise Refused(f"what made take {guid} is not readable in {path.name}: {error}") from error
+    """What made the take with a GUID, from the take itself: for takes whose note file is gone."""
+    project = rpp_project.from_document(path, rpp.read(path), approximate=True)
+    takes = (take for track in project.tracks for item in track.items for take in item.takes)
+    for take in takes:
+        if take.made_by and take.guid.strip("{}").lower() == guid.strip("{}").lower():
+            try:
+                return _checked(json.loads(take.made_by), take.name)
+            except ValueError as error:
+                raise Refused(f"what made take {take.name!r} is not readable in {path.name}: {error}") from error
     raise Refused(f"{path.name} keeps nothing of what made take {guid}", "make a new take")
 
 
