@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fakereaper.model import Item, Take, new_guid
+from fakereaper.text import fill_item, item_text
 
 
 def value(host, holder, name):
@@ -135,7 +136,15 @@ def select_item(script, item, selected):
     item.selected = selected
 
 
+def set_state(script, item, text, undo):
+    script.host.editing(item.track.project)
+    fill_item(item, text)
+    return True
+
+
 CALLS = {
+    "GetItemStateChunk": lambda script, item, text, undo: (True, item_text(item)),
+    "SetItemStateChunk": set_state,
     "CountMediaItems": count_items,
     "GetMediaItem": item_at,
     "IsMediaItemSelected": lambda script, item: item.selected,

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import soundfile
+from fakereaper.desk import Desk
 from fakereaper.model import Project
 
 
@@ -206,16 +207,59 @@ def test_track_landing_mutes_the_original_on_a_new_track(desk):
     assert (new.start_s, new.end_s) == (1.97, 4.0)
 
 
-def test_lane_landing_puts_the_take_on_a_lane_of_its_own(tmp_path):
-    from fakereaper.desk import Desk
-
+@pytest.fixture
+def seven(tmp_path):
     desk = Desk(tmp_path)
+    yield desk
+    desk.host.quit()
+
+
+def test_lane_landing_plays_the_whole_track_on_a_new_lane(seven):
+    track, item = seven.simple()
+    before = seven.project.dump()
+    seven.done(asked(seven, land="lane"), how="lane", position_s=1.5, length_s=3.0, item_s=1.97, item_length_s=2.03)
+    assert (track.values["I_FREEMODE"], track.values["I_NUMFIXEDLANES"]) == (2.0, 2.0)
+    assert (track.values["C_LANEPLAYS:1"], track.strings["P_LANENAME:1"]) == (1.0, "punchin repaint 1")
+    lane = sorted((i.start_s, round(i.end_s, 9), i.takes[0].name) for i in track.items if i.values["I_FIXEDLANE"])
+    assert lane == [(0.0, 1.97, "keys.wav"), (1.97, 4.0, "punchin repaint 1"), (4.0, 8.0, "keys.wav")]
+    assert (item.start_s, item.end_s, item.values["B_MUTE"]) == (0.0, 8.0, 0.0)
+    guids = [i.guid for i in track.items] + [take.guid for i in track.items for take in i.takes]
+    assert len(set(guids)) == len(guids)
+    seven.project.undo()
+    assert seven.project.dump() == before
+
+
+def test_the_next_lane_is_made_of_what_plays(seven):
+    track, _item = seven.simple()
+    seven.done(asked(seven, land="lane"), how="lane", position_s=1.97, length_s=2.03)
+    (seven.spool / "inbox" / f"{seven.request()['id']}.json").unlink()
+    for each in track.items:
+        each.values["C_LANEPLAYS"] = each.values["I_FIXEDLANE"]
+    seven.project.time_selection = (5.0, 6.0)
+    seven.done(asked(seven, land="lane"), how="lane", position_s=4.97, length_s=1.03)
+    lane = sorted((i.start_s, round(i.end_s, 9)) for i in track.items if i.values["I_FIXEDLANE"] == 2)
+    assert lane == [(0.0, 1.97), (1.97, 4.0), (4.0, 4.97), (4.97, 6.0), (6.0, 8.0)]
+
+
+def test_lanes_are_refused_where_reaper_has_none(tmp_path):
+    desk = Desk(tmp_path, lua="5.3", version="6.24")
+    desk.simple()
+    desk.remember_words(land="lane")
+    desk.press("Repaint selection (last preset)")
+    assert "Fixed lanes need REAPER 7" in desk.host.messages[0]
+
+
+def test_a_layer_lands_on_a_track_of_its_own_and_mutes_nothing(desk):
     track, _item = desk.simple()
-    desk.done(asked(desk, land="lane"), how="lane", position_s=1.97, length_s=2.03)
-    assert track.values["I_FREEMODE"] == 2.0
-    assert track.values["I_NUMFIXEDLANES"] == 2.0
-    assert track.items[-1].values["I_FIXEDLANE"] == 1.0
-    assert track.strings["P_LANENAME:1"] == "punchin repaint 1"
+    desk.remember_words("layer", instrument="strings")
+    desk.host.inputs.append({})
+    desk.press("Layer on new track (ask)")
+    desk.host.tick(30)
+    desk.done(desk.request()["id"], how="track", position_s=2.0, length_s=2.0)
+    assert [each.name for each in desk.project.tracks] == ["Keys", "strings bar 2"]
+    assert [each.values["B_MUTE"] for each in track.items] == [0.0]
+    new = desk.project.tracks[1].items[0]
+    assert (new.start_s, new.end_s, new.takes[0].values["D_STARTOFFS"]) == (2.0, 4.0, 0.0)
 
 
 def test_recording_waits_for_its_end(desk):

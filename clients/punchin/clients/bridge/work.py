@@ -7,23 +7,28 @@ import logging
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from punchin.clients.bridge.project import project_text
-from punchin.clients.bridge.request import RegionRequest
+from punchin.clients.bridge.request import Cover, Extract, Layer, RegionRequest, Repaint
 from punchin.clients.bridge.spool import Spool
 from punchin.protocol.errors import Cancelled, PunchinError, Refused
 
 if TYPE_CHECKING:
     from punchin.clients import journey
-    from punchin.protocol.order import Event
+    from punchin.protocol.order import Event, Task
     from punchin.session.rpp_project import Item
 
 log = logging.getLogger(__name__)
 
 Fields = dict[str, object]
 PROGRESS_S: Final = 0.15  # at most so often; a new phase is told at once
-TASKS: Final = {"repaint": "repaint", "cover": "cover", "layer": "lego", "extract": "extract"}
+TASKS: Final[dict[type[RegionRequest], Task]] = {
+    Repaint: "repaint",
+    Cover: "cover",
+    Layer: "lego",
+    Extract: "extract",
+}
 
 
 class Work:
@@ -131,14 +136,12 @@ class Work:
 
 
 def journey_request(asked: RegionRequest, session: Path) -> journey.Request:
-    """The request as the journey knows it."""
+    """The request as the journey knows it. A layer hears every track of the request, an extract the target alone."""
     from punchin.clients import journey
 
-    params = asked.params
-    task = TASKS[type(asked).__struct_config__.tag]  # pyright: ignore[reportArgumentType]
-    context = params.context if params.context in ("auto", "whole") else int(params.context)
+    params, layers = asked.params, isinstance(asked, Layer | Extract)
     return journey.Request(
-        task=task,  # pyright: ignore[reportArgumentType]
+        task=TASKS[type(asked)],
         session=session,
         prompt=journey.Prompt(
             text=params.prompt,
@@ -149,14 +152,21 @@ def journey_request(asked: RegionRequest, session: Path) -> journey.Request:
             instrument=params.instrument,
         ),
         seed=params.seed,
-        track=asked.target,
+        track=None if layers else asked.target,
+        hear=(asked.target,) if isinstance(asked, Extract) else (),
         time_s=(asked.region.start_s, asked.region.end_s),
         variations=params.variations,
-        context=context,  # pyright: ignore[reportArgumentType]
+        context=_context(params.context),
         land=asked.land,
         out=session.with_name("landed.rpp"),
         job_id=asked.id,
     )
+
+
+def _context(text: str) -> int | Literal["auto", "whole"]:
+    if text == "auto" or text == "whole":  # not `in`: types narrow by ==
+        return text
+    return int(text)
 
 
 def done(request: RegionRequest, result: journey.Result, seconds: float) -> Fields:

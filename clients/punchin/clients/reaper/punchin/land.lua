@@ -1,5 +1,6 @@
 -- Puts a finished take back: one undo step, the original stays, and a failure half-way leaves no counter open.
 local follow = require("punchin.follow")
+local lanes = require("punchin.lanes")
 local undo = require("punchin.undo")
 local wire = require("punchin.wire")
 
@@ -154,19 +155,6 @@ local function any_locked(items)
   return false
 end
 
--- One more lane for the new item; the others go on sounding, since what it replaces is muted.
-local function put_on_new_lane(track, item, name)
-  if reaper.GetMediaTrackInfo_Value(track, "I_FREEMODE") ~= 2 then
-    reaper.SetMediaTrackInfo_Value(track, "I_FREEMODE", 2)
-    reaper.UpdateTimeline()
-  end
-  local lane = math.floor(reaper.GetMediaTrackInfo_Value(track, "I_NUMFIXEDLANES"))
-  reaper.SetMediaTrackInfo_Value(track, "I_NUMFIXEDLANES", lane + 1)
-  reaper.SetMediaItemInfo_Value(item, "I_FIXEDLANE", lane)
-  reaper.SetMediaTrackInfo_Value(track, "C_LANEPLAYS:" .. lane, 2)
-  reaper.GetSetMediaTrackInfo_String(track, "P_LANENAME:" .. lane, name, true)
-end
-
 -- The originals are split and the part between muted; one new item holds the takes. nil when the items changed.
 local function as_split(proj, record, event, takes)
   local items, moved_s = follow.together(proj, record)
@@ -176,15 +164,28 @@ local function as_split(proj, record, event, takes)
     local start_s = event.item_s + moved_s
     local muted = mute_between(items, start_s, start_s + event.item_length_s)
     local item = bare_item(track, start_s, event.item_length_s)
-    if event.how == "lane" then
-      put_on_new_lane(track, item, takes[1].name)
-    elseif items[1] and reaper.GetMediaTrackInfo_Value(track, "I_FREEMODE") == 2 then
+    if items[1] and reaper.GetMediaTrackInfo_Value(track, "I_FREEMODE") == 2 then
       local lane = reaper.GetMediaItemInfo_Value(items[1], "I_FIXEDLANE")
       reaper.SetMediaItemInfo_Value(item, "I_FIXEDLANE", lane)
     end
     add_takes(item, takes, event.item_s - event.position_s, nil, origin(record, event, { muted = muted }))
   end)
   return true, "landed; the original is muted below"
+end
+
+-- A new fixed lane that plays the whole track with the takes in it; the lanes that were there stay as they are.
+local function as_lane(proj, record, event, takes)
+  local items, moved_s = follow.together(proj, record)
+  local track = follow.track(proj, record.track)
+  if not items or not track then return nil end
+  undo.one_step(proj, "punchin: " .. event.title, function()
+    local start_s = event.item_s + moved_s
+    local lane = lanes.add(track, start_s, start_s + event.item_length_s, takes[1].name)
+    local item = bare_item(track, start_s, event.item_length_s)
+    reaper.SetMediaItemInfo_Value(item, "I_FIXEDLANE", lane)
+    add_takes(item, takes, event.item_s - event.position_s, nil, origin(record, event, {}))
+  end)
+  return true, "landed on a new lane"
 end
 
 -- A new track below the old one: asked for, or because the item is gone. Only the active tab can get a track.
@@ -195,12 +196,9 @@ local function as_track(proj, record, event, takes, replaces)
   local items = replaces and follow.together(proj, record) or {}
   if any_locked(items) then items = {} end
   undo.one_step(proj, "punchin: " .. event.title, function()
-    local start_s, end_s = tonumber(record.start_s), tonumber(record.end_s)
-    local more = {}
-    if #items > 0 then
-      start_s, end_s = event.item_s, event.item_s + event.item_length_s
-      more.muted = mute_between(items, start_s, end_s)
-    end
+    local start_s, end_s, more = tonumber(record.start_s), tonumber(record.end_s), {}
+    if event.how == "track" then start_s, end_s = event.item_s, event.item_s + event.item_length_s end
+    if #items > 0 then more.muted = mute_between(items, start_s, end_s) end
     reaper.InsertTrackAtIndex(index, false)
     local track = reaper.GetTrack(proj, index)
     reaper.GetSetMediaTrackInfo_String(track, "P_NAME", event.title, true)
@@ -210,7 +208,7 @@ local function as_track(proj, record, event, takes, replaces)
   return true, "landed on a new track"
 end
 
-local WAYS = { take = as_takes, split = as_split, lane = as_split }
+local WAYS = { take = as_takes, split = as_split, lane = as_lane }
 
 -- The event's numbers as numbers, or nil: what cannot be read is not landed.
 local function with_numbers(record, event)

@@ -91,11 +91,12 @@ local function capture_lines(settings, id, captures)
   return lines_of(takes)
 end
 
-local function title_of(proj, span)
+local function title_of(proj, span, order)
   local first = tempo.bar_at(proj, span.start_s)
   local last = tempo.bar_at(proj, span.end_s - 1e-4)
   local bars = first == last and "bar " .. first or string.format("bars %d-%d", first, last)
-  return track_name(span.track) .. " " .. bars
+  local instrument = (order.task == "layer" or order.task == "extract") and order.params.instrument
+  return (instrument or track_name(span.track)) .. " " .. bars
 end
 
 local function media_folder(proj)
@@ -129,7 +130,7 @@ local function request_for(proj, settings, span, order)
   local record = {
     task = order.task,
     land = order.land,
-    title = title_of(proj, span),
+    title = title_of(proj, span, order),
     track = reaper.GetTrackGUID(span.track),
     start_s = region.start_s + 0.0,
     end_s = region.end_s + 0.0,
@@ -157,6 +158,14 @@ local function request_for(proj, settings, span, order)
   }
 end
 
+local function check_lanes(order)
+  local version = tonumber(reaper.GetAppVersion():match("^(%d+)"))
+  if order.land == "lane" and version and version < 7 then
+    return nil, "Fixed lanes need REAPER 7, this is " .. reaper.GetAppVersion() .. ". Land as take, split or track."
+  end
+  return true
+end
+
 local function check_length(settings, span)
   local low, high = tonumber(settings.region_min_s), tonumber(settings.region_max_s)
   local length_s = span.end_s - span.start_s
@@ -173,6 +182,8 @@ function submit.send(proj, settings, spans, order)
   if #spans > MOST_SPANS then
     return nil, string.format("The selection has %d areas, allowed are %d. Select fewer.", #spans, MOST_SPANS)
   end
+  local can, cannot = check_lanes(order)
+  if not can then return nil, cannot end
   local ready = {}
   for i, span in ipairs(spans) do -- all are read before the first is written
     local fits, why = check_length(settings, span)

@@ -1,0 +1,66 @@
+-- Fixed lanes (REAPER 7): a new lane that holds copies of what plays on a track, with a gap for a take.
+local selection = require("punchin.selection")
+
+local lanes = {}
+
+local FIXED_LANES = 2 -- I_FREEMODE
+local ALONE = 1 -- C_LANEPLAYS: this lane and no other
+
+-- An item's state with new GUIDs, so that no two items share one.
+local function as_new(chunk)
+  return (chunk:gsub("(I?GUID ){%x+%-[%x%-]+}", function(key) return key .. reaper.genGuid("") end))
+end
+
+local function copy_of(track, item)
+  local ok, chunk = reaper.GetItemStateChunk(item, "", false)
+  local copy = reaper.AddMediaItemToTrack(track)
+  if not ok or not reaper.SetItemStateChunk(copy, as_new(chunk), false) then error("an item cannot be copied") end
+  return copy
+end
+
+-- What plays now, before anything is added.
+local function playing(track)
+  local items = {}
+  local fixed = reaper.GetMediaTrackInfo_Value(track, "I_FREEMODE") == FIXED_LANES
+  for i = 0, reaper.CountTrackMediaItems(track) - 1 do
+    local item = reaper.GetTrackMediaItem(track, i)
+    local sounds = reaper.GetMediaItemInfo_Value(item, "B_MUTE") == 0
+    if fixed then sounds = sounds and reaper.GetMediaItemInfo_Value(item, "C_LANEPLAYS") ~= 0 end
+    if sounds then items[#items + 1] = item end
+  end
+  return items
+end
+
+-- The parts of our own copy outside the gap; the part inside it goes.
+local function without_gap(track, copy, start_s, end_s)
+  local kept, middle = {}, copy
+  local copy_start_s, copy_end_s = selection.bounds(copy)
+  if copy_end_s <= start_s or copy_start_s >= end_s then return { copy } end
+  if copy_start_s < start_s then
+    kept[1], middle = copy, reaper.SplitMediaItem(copy, start_s)
+  end
+  if copy_end_s > end_s then kept[#kept + 1] = reaper.SplitMediaItem(middle, end_s) end
+  reaper.DeleteTrackMediaItem(track, middle)
+  return kept
+end
+
+-- Adds a lane that plays alone: the track as it sounds, silent from `start_s` to `end_s`. Returns its number.
+function lanes.add(track, start_s, end_s, name)
+  local items = playing(track)
+  if reaper.GetMediaTrackInfo_Value(track, "I_FREEMODE") ~= FIXED_LANES then
+    reaper.SetMediaTrackInfo_Value(track, "I_FREEMODE", FIXED_LANES)
+    reaper.UpdateTimeline()
+  end
+  local lane = math.floor(reaper.GetMediaTrackInfo_Value(track, "I_NUMFIXEDLANES"))
+  reaper.SetMediaTrackInfo_Value(track, "I_NUMFIXEDLANES", lane + 1)
+  for _, item in ipairs(items) do
+    for _, part in ipairs(without_gap(track, copy_of(track, item), start_s, end_s)) do
+      reaper.SetMediaItemInfo_Value(part, "I_FIXEDLANE", lane)
+    end
+  end
+  reaper.SetMediaTrackInfo_Value(track, "C_LANEPLAYS:" .. lane, ALONE)
+  reaper.GetSetMediaTrackInfo_String(track, "P_LANENAME:" .. lane, name, true)
+  return lane
+end
+
+return lanes
