@@ -18,7 +18,9 @@ class Plain:
         self.socket.connect(self.found[socket])
         if greet:
             reply = self.ask({"type": "hello", "ask": 1, "lowest": 1, "highest": 1})
-            assert reply["type"] == "welcome", reply
+            if reply is None or reply["type"] != "welcome":
+                self.close()
+                raise AssertionError(f"no welcome but {reply}")
 
     def secure(self, socket):
         if self.found["server_key"]:

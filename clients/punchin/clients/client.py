@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CATCH_UP_S: Final = 5.0  # without an event: ask whether one was missed
-SILENCE_S: Final = 1.5  # the daemon beats each second
 STOP_S: Final = 20.0
 LIVES: Final = 5  # how many lives of the daemon one call goes through
 
@@ -238,7 +237,7 @@ class Client:
         """Events of this life. Subscribed first, then caught up: what comes twice is dropped by its seq."""
         last, reader, line = since, codec.notices(), self._line
         with line.feed(job_id) as feed:
-            due_s = heard_s = 0.0
+            due_s = 0.0
             while True:
                 now_s = time.monotonic()
                 if now_s >= due_s:
@@ -246,13 +245,11 @@ class Client:
                     for event in self._missed(line, job_id, last):
                         last = max(last, event.seq)
                         yield event
-                    heard_s = time.monotonic()
                 notice = read_notice(feed, reader, LOOK_S)
                 if notice is None:
-                    if time.monotonic() - heard_s > SILENCE_S and line.is_over():
+                    if line.is_over():
                         raise Lost("the daemon has ended")
                     continue
-                heard_s = time.monotonic()
                 if not isinstance(notice, messages.Happened) or notice.event.job != job_id:
                     continue
                 event = notice.event

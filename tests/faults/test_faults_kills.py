@@ -1,0 +1,206 @@
+"""kill -9 at every step and at random moments: what was acknowledged is there, once, and ends once."""
+
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+
+import pytest
+from faults import lives
+from faults.history import History, check
+from faults.lives import daemon_pid, kill_daemon, order, wait_until
+
+from punchin.clients.client import new_job_id
+from punchin.clients.connect import connect
+from punchin.daemon.crash import POINTS
+from punchin.protocol import connection, lock
+from punchin.protocol.errors import PunchinError, Unreachable
+
+IN_A_JOB = [point for point in POINTS if point not in ("store.sweep", "journal.recover")]
+
+
+@pytest.mark.parametrize(("point", "nth"), [(point, nth) for point in IN_A_JOB for nth in (1, 2, 4)])
+def test_killed_at_a_crash_point(point, nth, monkeypatch):
+    """The client only waits. The process ends at the nth pass of the point; the next one has no fault planned."""
+    monkeypatch.setenv("PUNCHIN_FAULTS", f"{point}=kill:{nth}")
+    history, data = History(), os.urandom(100_000)
+    with contextlib.suppress(Unreachable):
+        connect(name="first", wait_s=2).close()  # starts the daemon that will die
+    monkeypatch.delenv("PUNCHIN_FAULTS")
+    with connect(name="waits") as client:
+        sha256 = client.put(data)
+        for number in range(2):
+            asked, job = order(f"steps=2 n={number}", seeds=(1, 2)), new_job_id()
+            client.submit(asked, job_id=job)
+            history.submitted[job] = asked
+        for job in history.submitted:
+            history.seen[job] = [list(client.follow(job))]
+        assert client.get(sha256) == data
+        check(history, client)
+        assert {client.job(job).state for job in history.submitted} == {"done"}
+
+
+@pytest.mark.parametrize("point", ["journal.recover", "store.sweep"])
+def test_killed_while_it_recovers_or_sweeps(client, point, monkeypatch):
+    history = History()
+    for number in range(3):
+        asked = order(f"steps=400 pause=0.02 n={number}")
+        history.submitted[client.submit(asked).id] = asked
+    client.put(b"nobody uses this")
+    wait_until(lambda: client.status().jobs.get("running"), 10, "the first job")
+    kill_daemon()
+    for blob in (connection.folder().parent / "state" / "blobs").glob("*/*"):
+        os.utime(blob, (1, 1))
+    monkeypatch.setenv("PUNCHIN_FAULTS", f"{point}=kill:1")
+    with contextlib.suppress(Unreachable), connect() as dying:
+        monkeypatch.delenv("PUNCHIN_FAULTS")
+        dying.gc()
+    monkeypatch.delenv("PUNCHIN_FAULTS", raising=False)
+    for job in history.submitted:
+        client.cancel(job)
+        history.cancelled.add(job)
+        list(client.follow(job))
+    check(history, client)
+
+
+class Afternoon:
+    """Some clients that submit, follow and cancel, while somebody kills the daemon."""
+
+    def __init__(self, seed, clients):
+        self.history, self.lock, self.over = History(), threading.Lock(), threading.Event()
+        self.errors, self.seed = [], seed
+        self.threads = [threading.Thread(target=self.work, args=(n,), name=f"client-{n}") for n in range(clients)]
+
+    def work(self, number):
+        chance = random.Random(self.seed * 100 + number)
+        try:
+            with connect(name=f"client-{number}") as client:
+                while not self.over.is_set():
+                    self.one_job(client, chance)
+        except BaseException as error:
+            self.errors.append(error)
+            self.over.set()
+
+    def one_job(self, client, chance):
+        asked, job = order(f"steps={chance.randint(1, 4)} pause=0.002 n={chance.random()}"), new_job_id()
+        with retried():
+            client.submit(asked, job_id=job)
+            with self.lock:
+                self.history.submitted[job] = asked
+        if chance.random() < 0.2:
+            with retried():
+                client.cancel(job)
+                with self.lock:
+                    self.history.cancelled.add(job)
+        if chance.random() < 0.5:
+            seen = []
+            with retried(), contextlib.closing(client.follow(job)) as events:
+                for event in events:
+                    seen.append(event)
+                    if self.over.is_set():
+                        break
+            with self.lock:
+                self.history.seen.setdefault(job, []).append(seen)
+
+
+@contextlib.contextmanager
+def retried():
+    """A call that went through too many lives of the daemon is not acknowledged: that is allowed."""
+    with contextlib.suppress(Unreachable):
+        yield
+
+
+def random_kills(kills, seed):
+    """Kill the daemon at random moments while three clients work; returns the history, checked."""
+    chance, done, afternoon = random.Random(seed), 0, Afternoon(seed, 3)
+    connect().close()
+    for thread in afternoon.threads:
+        thread.start()
+    while done < kills and not afternoon.over.is_set():
+        time.sleep(chance.uniform(0.01, 0.35))  # the moment is the random input, not a wait for something
+        pid = daemon_pid()
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                done += 1
+            wait_until(lambda pid=pid: daemon_pid() != pid, 5, "its end")
+        with connect() as client, contextlib.suppress(PunchinError):
+            if client.status().paused:
+                client.resume()  # a crash loop, which this is
+    afternoon.over.set()
+    for thread in afternoon.threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert not afternoon.errors, afternoon.errors
+    with connect() as client:
+        client.resume()
+        for job in afternoon.history.submitted:
+            list(client.follow(job))
+        check(afternoon.history, client)
+        assert client.examine().journal == "ok"
+    return afternoon.history
+
+
+@pytest.mark.slow
+def test_sixty_random_kills():
+    history = random_kills(60, seed=int(os.environ.get("PUNCHIN_SEED", "1")))
+    assert len(history.submitted) > 60
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("seed", range(10))
+def test_a_thousand_random_kills(seed):
+    random_kills(100, seed=1_000 + seed)
+
+
+def test_a_concurrent_afternoon_without_kills():
+    afternoon = Afternoon(seed=7, clients=4)
+    connect().close()
+    for thread in afternoon.threads:
+        thread.start()
+    time.sleep(3)  # how much history to check
+    afternoon.over.set()
+    for thread in afternoon.threads:
+        thread.join(30)
+    assert not afternoon.errors, afternoon.errors
+    with connect() as client:
+        for job in afternoon.history.submitted:
+            list(client.follow(job))
+        check(afternoon.history, client)
+    assert len(afternoon.history.submitted) > 20
+
+
+def test_twenty_of_twenty_takes_land_after_a_kill(client):
+    """The client is waiting; the daemon is killed once in each job, at a different step."""
+    for number in range(20):
+        job, killed, last = client.submit(order(f"steps=8 pause=0.01 n={number}")).id, False, None
+        for event in client.follow(job):
+            if not killed and (event.done >= number % 8 + 1 or event.state in ("storing", "done")):
+                kill_daemon()
+                killed = True
+            last = event
+        assert last.state == "done"
+        assert client.get_audio(client.result(job).takes[0].audio).shape == (2, 4_800)
+        assert client.landed(job, f"take {number}").landed
+        if client.status().paused:
+            client.resume()
+
+
+def test_the_history_check_can_fail(client):
+    asked = order("steps=1")
+    job = client.submit(asked).id
+    events = [event for event in client.follow(job) if event.seq]
+    good = History({job: asked}, set(), {job: [events]})
+    check(good, client)
+    faults = [
+        History({job: asked, "lost-job-0001": asked}),
+        History({job: order("another")}),
+        History({job: asked}, set(), {job: [[*events[:2], events[3]]]}),
+    ]
+    for fault in faults:
+        with pytest.raises((AssertionError, PunchinError)):
+            check(fault, client)
+    assert lock.is_held(connection.daemon_lock())
+    assert lives.daemon_pid()
