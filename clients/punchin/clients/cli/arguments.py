@@ -31,6 +31,10 @@ class Parser(argparse.ArgumentParser):
         if "-h" in words or "--help" in words:
             out.write(self.format_help())
             return None
+        if "--preset" in self._option_string_actions:
+            from punchin.clients import presets
+
+            words = presets.expand(words)
         return self.parse_args(list(words))
 
     def error(self, message: str) -> NoReturn:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from typing import Any, TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
 from punchin.clients.cli import arguments
 from punchin.clients.cli.table import age, table
 from punchin.clients.cli.talk import Talk
-from punchin.protocol.errors import BadUsage
+from punchin.protocol import home
+from punchin.protocol.errors import BadUsage, PunchinError
 from punchin.protocol.order import JobRecord, Take
+
+if TYPE_CHECKING:
+    from punchin.clients.client import Client
 
 
 def jobs_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +48,7 @@ def show_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `punchin show`."""
     _job_argument(parser)
     parser.add_argument("--follow", action="store_true", help="watch it until it ends")
+    parser.add_argument("--picture", metavar="FILE.png", type=Path, help="default: in the cache; none with --json")
     arguments.json_argument(parser)
 
 
@@ -57,15 +63,35 @@ def show(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
                 talk.watch(event)
             talk.rest()
         record = client.job(job)
+        pictured = args.picture or (None if args.json else home.cache() / "pictures" / f"{job}.png")
+        drawn = None if pictured is None else _draw(client, record, pictured, talk)
     if args.json:
-        print(json.dumps(facts(record)), file=out)
+        print(json.dumps(facts(record) | {"picture": drawn and str(drawn)}), file=out)
         return 0
+    if drawn is not None:
+        talk.say(f"picture: {drawn}")
     for key, value in facts(record).items():
         if value not in (None, "", [], {}, ()):
             print(f"{key:<12} {value if isinstance(value, str | int | float) else json.dumps(value)}", file=out)
     if record.state == "done" and record.plan and not record.landed:
         talk.say(f"not landed yet: punchin land {record.id}")
     return 0
+
+
+def _draw(client: Client, record: JobRecord, path: Path, talk: Talk) -> Path | None:
+    """The before/after picture of a done region; None, and why, where there is none to draw."""
+    if record.state != "done":
+        return None
+    from punchin.clients import journey
+    from punchin.clients.journey.drawing import draw
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rolled = journey.look(client, record.id, talk)[0]
+        return draw(rolled, path, f"{record.order.task} {rolled.take.seed}: {record.order.prompt}")
+    except PunchinError as error:
+        talk.warn(f"no picture: {error}")
+        return None
 
 
 def cancel_arguments(parser: argparse.ArgumentParser) -> None:

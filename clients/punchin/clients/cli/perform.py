@@ -24,14 +24,14 @@ def repaint_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `punchin repaint`."""
     session_arguments(parser)
     prompt_arguments(parser)
-    _strength_argument(parser, "1: all new; 0: nothing changes")
+    strength_argument(parser, "1: all new; 0: nothing changes")
 
 
 def cover_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `punchin cover`."""
     session_arguments(parser)
     prompt_arguments(parser)
-    _strength_argument(parser, "1: all new; 0: as close as the source's codes allow")
+    strength_argument(parser, "1: all new; 0: as close as the source's codes allow")
 
 
 def layer_arguments(parser: argparse.ArgumentParser) -> None:
@@ -122,6 +122,7 @@ def prompt_arguments(parser: argparse.ArgumentParser) -> None:
         "--reference", metavar="FILE", type=Path, action="append", default=[], help="audio to sound like"
     )
     model = parser.add_argument_group("model")
+    model.add_argument("--preset", metavar="NAME", help="options under a name: see punchin presets")
     model.add_argument("--model", metavar="NAME", default="", help="see punchin models (default: the best installed)")
     model.add_argument("--seed", type=arguments.whole(limits.SEED), help="default: a new one")
     model.add_argument("--steps", type=arguments.whole(limits.STEPS), help="default: the model's own")
@@ -133,7 +134,8 @@ def prompt_arguments(parser: argparse.ArgumentParser) -> None:
                        help="a parameter of the engine by its Python name")  # fmt: skip
 
 
-def _strength_argument(parser: argparse.ArgumentParser, meaning: str) -> None:
+def strength_argument(parser: argparse.ArgumentParser, meaning: str) -> None:
+    """How much of the source gives way; what 0 means differs by task."""
     parser.add_argument("--strength", type=arguments.number(limits.STRENGTH), default=1.0, metavar="X", help=meaning)
 
 

@@ -46,6 +46,9 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
         Verb("jobs", "what was asked for, newest first", "jobs"),
         Verb("show", "one job: what was asked, what came back", "jobs"),
         Verb("cancel", "stop a job", "jobs"),
+        Verb("redo", "a take once more, the same or with another seed", "redo"),
+        Verb("presets", "options under a name", "presets"),
+        Verb("takes", "take files that no project uses: list or remove them", "tidy"),
         Verb("land", "put a finished job's takes where they were meant to go", "jobs"),
     ),
     "Listen": (
@@ -56,6 +59,7 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
         Verb("serve", "run the daemon here (others start it when they need it)", part="punchin.daemon", extra="daemon"),
         Verb("stop", "end the daemon", "service"),
         Verb("status", "is it there, and what is it doing", "service"),
+        Verb("gc", "forget old jobs and their audio", "tidy"),
         Verb("ps", "what holds the device and its memory", "service"),
     ),
     "This machine": (

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from punchin.clients.demo import session_folder
 from punchin.clients.journey import Listener, Request, Result, perform
-from punchin.session import audiofile, measure, mix, picture, rpp_session
+from punchin.clients.journey.drawing import draw
+from punchin.session import audiofile, mix, rpp_session
 
 SUBTYPE = "PCM_24"
-PICTURE_BARS = 2  # shown on each side of the region
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,25 +48,12 @@ def go(request: Request, listener: Listener) -> Tour:
     """
     result = perform(request, listener)
     output = result.output
-    return Tour(request.session, result, draw(result, output.with_suffix(".png")), mix_down(output))
-
-
-def draw(result: Result, path: Path) -> Path:
-    """The before/after picture of a result's first take: the region and two bars on each side."""
-    rolled, take = result.rolled[0], result.takes[0]
-    placed, whole = rolled.finished.placed, rolled.finished.span
-    inside = [line for line in whole.bar_lines_frames if whole.start_frame <= line <= whole.end_frame]
-    bar = (whole.end_frame - whole.start_frame) // max(len(inside) - 1, 1)
-    first = max(whole.start_frame - PICTURE_BARS * bar, 0)
-    last = min(whole.end_frame + PICTURE_BARS * bar, placed.before.shape[1])
-    lines = [line for line in whole.bar_lines_frames if first <= line <= last]
-    span = measure.Span(
-        whole.rate_hz, whole.start_frame - first, whole.end_frame - first, tuple(line - first for line in lines)
+    return Tour(
+        request.session,
+        result,
+        draw(result.rolled[0], output.with_suffix(".png"), result.takes[0].name),
+        mix_down(output),
     )
-    number = rolled.finished.first_bar + (whole.bar_lines_frames.index(lines[0]) if lines else 0)
-    before, after = (audio[:, first:last].astype(np.float32) for audio in (placed.before, placed.after))
-    picture.before_after(path, before, after, span, placed.fades, title=take.name, first_bar=number)
-    return path
 
 
 def mix_down(session: Path) -> Path:

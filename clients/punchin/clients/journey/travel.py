@@ -69,10 +69,25 @@ def land(client: Client, job: str, listener: Listener) -> Result | MadeResult:
     if isinstance(plan, FilePlan):
         return making.collect(client, record, plan)
     captured = capture_again(plan)
+    return _land(client, captured, plan, _all_rolled(client, captured, plan, record, listener))
+
+
+def look(client: Client, job: str, listener: Listener) -> tuple[Rolled, ...]:
+    """The takes of a done job in their place, measured, with nothing written. Raises as `land` does."""
+    record = client.result(job)
+    plan = decode(record.plan, job)
+    if isinstance(plan, FilePlan):
+        raise Refused(f"job {job} made music from a prompt alone: there is no before")
+    return _all_rolled(client, capture_again(plan), plan, record, listener)
+
+
+def _all_rolled(
+    client: Client, captured: Capture, plan: Plan, record: JobRecord, listener: Listener
+) -> tuple[Rolled, ...]:
+    """The takes of a request in order: those of this job, and those of earlier ones that it left as they were."""
     slots = {slot: (record, index, plan.attempt) for index, slot in enumerate(plan.slots)}
     slots |= {slot: (client.result(kept.job), kept.index, kept.attempts) for slot, kept in plan.kept.items()}
-    rolled = tuple(_rolled(client, captured, plan, *slots[slot], listener) for slot in sorted(slots))
-    return _land(client, captured, plan, rolled)
+    return tuple(_rolled(client, captured, plan, *slots[slot], listener) for slot in sorted(slots))
 
 
 class Journey:

@@ -1,0 +1,49 @@
+"""`punchin redo`: a take once more, from what is kept of it."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TextIO
+
+from punchin.clients.cli import arguments
+from punchin.clients.cli.talk import Talk
+from punchin.protocol import limits
+
+
+def redo_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `punchin redo`."""
+    parser.add_argument("take", metavar="TAKE", help="a take file, or the id of its job")
+    parser.add_argument("--seed", type=arguments.whole(limits.SEED), help="another seed (default: the same take again)")
+    parser.add_argument("--variations", type=arguments.whole(limits.VARIATIONS), default=1, metavar="N", help="takes")
+    parser.add_argument("--session", metavar="FILE", type=Path, help="default: the session it was made for")
+    parser.add_argument("-o", "--output", metavar="OUT", type=Path, help="default: NAME-punchin beside the session")
+    arguments.json_argument(parser)
+
+
+def redo(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
+    """Make a take again, or its sister."""
+    from punchin.clients.cli import result
+    from punchin.clients.journey import redoing
+
+    take = Path(args.take)
+    if take.exists():
+        made = redoing.of_file(take)
+    else:
+        from punchin.clients.cli.jobs import find
+        from punchin.clients.connect import connect
+
+        with connect(start=True, name="cli") as client:
+            made = redoing.of_job(client, find(client.jobs(), args.take))
+    request = redoing.request_of(made, take)
+    request = replace(
+        request,
+        session=args.session or request.session,
+        seed=request.seed if args.seed is None else args.seed,
+        variations=args.variations,
+        out=args.output,
+    )
+    talk.say(f"redo {request.task} {request.session.name}, seed {request.seed}")
+    result.write(redoing.redo(made, request, talk), args.json, out, talk)
+    return 0

@@ -1,0 +1,72 @@
+"""`punchin gc` and `punchin takes`: what nobody needs any more, in the daemon's store and in projects."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TextIO
+
+from punchin.clients.cli import arguments
+from punchin.clients.cli.table import size
+from punchin.clients.cli.talk import Talk
+from punchin.protocol.errors import BadUsage
+
+
+def gc_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `punchin gc`."""
+    parser.add_argument("--dry-run", action="store_true", help="only say what would go")
+    arguments.json_argument(parser)
+
+
+def gc(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
+    """Forget old jobs, and remove audio that no job refers to."""
+    import msgspec
+
+    from punchin.clients.connect import connect
+
+    with connect(start=True, name="cli") as client:
+        done = client.gc(dry_run=args.dry_run)
+    if args.json:
+        print(json.dumps(msgspec.to_builtins(done)), file=out)
+        return 0
+    does = "would free" if args.dry_run else "freed"
+    print(
+        f"{does} {size(done.freed_bytes)}: {done.jobs} jobs, {done.blobs} files; {size(done.kept_bytes)} stay", file=out
+    )
+    return 0
+
+
+def takes_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `punchin takes`."""
+    parser.add_argument(
+        "does", metavar="list | gc", choices=("list", "gc"), help="list unused take files, or remove them"
+    )
+    parser.add_argument("project", metavar="PROJECT", type=Path, help="a project, or its folder")
+    parser.add_argument("--dry-run", action="store_true", help="gc: only say what would go")
+    arguments.json_argument(parser)
+
+
+def takes(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
+    """Find take files that no project in a folder uses, and remove them.
+
+    Projects that lie elsewhere are not looked at, and what only a DAW's undo still knows counts as unused.
+    """
+    from punchin.session import takefiles
+
+    if not args.project.exists():
+        raise BadUsage(f"there is no {args.project}")
+    folder = args.project if args.project.is_dir() else args.project.parent
+    found = takefiles.unused(folder)
+    removes = args.does == "gc" and not args.dry_run
+    if removes:
+        for take in found:
+            takefiles.remove(take)
+    total = sum(take.size_bytes for take in found)
+    if args.json:
+        print(json.dumps([{"file": str(take.file), "size_bytes": take.size_bytes} for take in found]), file=out)
+        return 0
+    for take in found:
+        print(take.file, file=out)
+    talk.say(f"{len(found)} unused, {size(total)}{', removed' if removes else ''}")
+    return 0

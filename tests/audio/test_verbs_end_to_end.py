@@ -1,0 +1,167 @@
+"""The other verbs, through real processes: layers, takes made again, takes nobody uses, pictures, music alone."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rpp
+import soundfile
+from punchinhere import Home
+
+from punchin.clients.demo import session_folder
+
+pytestmark = pytest.mark.slow
+
+BAR_S = 4 * 60 / 97.35
+
+
+@pytest.fixture(scope="module")
+def punchin(tmp_path_factory):
+    """A daemon whose engine makes noise of its own for each seed, so that takes can be told apart."""
+    here = Home(tmp_path_factory.mktemp("noise"), worker="noise")
+    yield here
+    here.stop()
+
+
+@pytest.fixture
+def session(tmp_path):
+    shutil.copytree(session_folder(), tmp_path / "session")
+    return tmp_path / "session" / "demo.rpp"
+
+
+def read(path):
+    return soundfile.read(path, dtype="float64", always_2d=True)[0]
+
+
+def repaint(punchin, session, *more):
+    return punchin.json(
+        "repaint", session, "--track", "Keys", "--bars", "5-6", "--prompt", "warm piano", "--seed", "5",
+        "--max-attempts", "1", *more,
+    )  # fmt: skip
+
+
+def test_redo_makes_the_same_take(punchin, session):
+    made = repaint(punchin, session, "--lyrics", "la la", "--strength", "0.5")
+    again = punchin.json("redo", made["takes"][0]["file"])
+    assert again["takes"][0]["seed"] == 5
+    assert again["takes"][0]["file"] != made["takes"][0]["file"]
+    assert np.array_equal(read(again["takes"][0]["file"]), read(made["takes"][0]["file"]))
+    asked = [punchin.json("show", each["job"])["order"] for each in (made, again)]
+    assert asked[0] == asked[1]
+
+
+def test_redo_of_a_job_with_another_seed_is_a_sister(punchin, session):
+    made = repaint(punchin, session)
+    sister = punchin.json("redo", made["job"], "--seed", "6")
+    assert sister["takes"][0]["seed"] == 6
+    before, after = read(made["takes"][0]["file"]), read(sister["takes"][0]["file"])
+    start, end = round(4 * BAR_S * 48_000), round(6 * BAR_S * 48_000)
+    assert np.array_equal(before[end:], after[end:])
+    assert not np.array_equal(before[start:end], after[start:end])
+
+
+def test_redo_finds_a_session_that_was_moved(punchin, session, tmp_path):
+    made = repaint(punchin, session)
+    moved = tmp_path / "elsewhere"
+    session.parent.rename(moved)
+    take = moved / Path(made["takes"][0]["file"]).relative_to(session.parent)
+    again = punchin.json("redo", take)
+    assert Path(again["output"]).parent == moved
+
+
+def test_redo_says_when_the_session_has_changed(punchin, session):
+    made = repaint(punchin, session)
+    session.write_bytes(session.read_bytes().replace(b"VOLPAN 1 0 1 -1", b"VOLPAN 0.5 0 1 -1"))
+    done = punchin.run("redo", made["takes"][0]["file"], "--json")
+    assert done.returncode == 0, done.stderr
+    assert "no longer sounds as it did" in done.stderr
+
+
+def test_redo_needs_something_to_go_by(punchin, session):
+    keys = session.parent / "media" / "keys.flac"
+    done = punchin.run("redo", keys)
+    assert done.returncode == 4
+    assert "nothing is kept of what made" in done.stderr
+
+
+def test_unused_takes_are_listed_and_removed(punchin, session):
+    made = repaint(punchin, session)
+    take = Path(made["takes"][0]["file"])
+    assert punchin.json("takes", "list", session) == []
+    Path(made["output"]).unlink()
+    (unused,) = punchin.json("takes", "gc", session.parent, "--dry-run")
+    assert Path(unused["file"]) == take
+    assert take.exists()
+    punchin.json("takes", "gc", session)
+    assert not take.exists()
+    assert (session.parent / "media" / "keys.flac").exists()
+
+
+@pytest.mark.parametrize("verb", ["layer", "extract"])
+def test_a_layer_lands_on_a_track_of_its_own(punchin, session, verb):
+    before = session.read_bytes()
+    made = punchin.json(
+        verb, session, "--bars", "5-6", "--instrument", "strings", "--hear", "Drums", "Bass", "--seed", "5",
+        "--max-attempts", "1",
+    )  # fmt: skip
+    assert session.read_bytes() == before
+    project = rpp.loads(Path(made["output"]).read_text())
+    names = [track.find("NAME")[1] for track in project.findall("TRACK")]
+    assert set(names) > {"Drums", "Bass", "Keys"}
+    assert len(names) == 4
+    report = made["takes"][0]["report"]
+    assert (report["length_error_samples"], report["outside_max_abs_diff"]) == (0, 0.0)
+    order = punchin.json("show", made["job"])["order"]
+    assert order["instrument"] == "strings"
+    assert order["task"] == {"layer": "lego", "extract": "extract"}[verb]
+
+
+def test_music_from_a_prompt_has_the_asked_length(punchin, tmp_path):
+    out = tmp_path / "new.flac"
+    made = punchin.json(
+        "generate", "--prompt", "x", "--bpm", "97.35", "--bars", "4", "--signature", "3/4", "--seed", "1",
+        "--variations", "2", "-o", out,
+    )  # fmt: skip
+    files = [Path(take["file"]) for take in made["takes"]]
+    assert files == [out, tmp_path / "new-2.flac"]
+    for file in files:
+        info = soundfile.info(file)
+        assert (info.frames, info.samplerate, info.subtype) == (round(12 * 60 / 97.35 * 48_000), 48_000, "PCM_24")
+    assert made["takes"][0]["report"]["length_error_samples"] == 0
+    assert made["takes"][0]["report"]["fade_ms"] is None
+
+
+def test_show_draws_and_follows(punchin, session, tmp_path):
+    made = repaint(punchin, session)
+    shown = punchin.json("show", made["job"][-8:], "--picture", tmp_path / "take.png")
+    assert shown["picture"] == str(tmp_path / "take.png")
+    assert (tmp_path / "take.png").read_bytes().startswith(b"\x89PNG")
+    told = punchin.run("show", made["job"], "--follow")
+    assert told.returncode == 0
+    assert "warm piano" in told.stdout
+    assert ".png" in told.stderr
+
+
+def test_gc_says_what_it_keeps(punchin, session):
+    repaint(punchin, session)
+    said = punchin.run("gc", "--dry-run")
+    assert said.returncode == 0
+    assert said.stdout.startswith("would free ")
+    assert set(punchin.json("gc", "--dry-run")) >= {"jobs", "blobs", "freed_bytes", "kept_bytes"}
+
+
+def test_doctor_is_well(punchin):
+    found = json.loads(punchin.run("doctor", "--json").stdout)
+    assert {finding["verdict"] for finding in found} <= {"ok", "warn"}
+    assert any(finding["text"].startswith("journal ok") for finding in found)
+    reported = punchin.run("doctor", "--report")
+    path = Path(reported.stderr.split("written to ")[1].strip())
+    assert "journal ok" in path.read_text()
+
+
+def test_stop_is_no_error_without_a_daemon(tmp_path):
+    nobody = Home(tmp_path / "nobody")
+    assert nobody.run("stop").returncode == 0
+    assert nobody.run("status").returncode == 3

@@ -1,0 +1,87 @@
+"""Presets stand in a TOML file that people edit, and give way to the command line."""
+
+import io
+import json
+
+import pytest
+
+from punchin.clients import presets
+from punchin.clients.cli import arguments, main, perform
+from punchin.protocol.errors import Refused
+
+LINE = "a.rpp --track K --bars 1-2"
+
+
+def read(line):
+    parser = arguments.Parser(prog="punchin repaint")
+    perform.repaint_arguments(parser)
+    args = parser.read(line.split(), io.StringIO())
+    assert args is not None
+    return perform.request_of("repaint", args)
+
+
+@pytest.fixture
+def rhodes(home):
+    presets.file().parent.mkdir(parents=True)
+    presets.file().write_text(
+        '[rhodes]\nprompt = "warm electric piano"\nstrength = 0.7\nsteps = 12\nsignature = "7/8"\n'
+        'lora = ["/l/a.safetensors:0.5", "/l/b.safetensors"]\nraw = ["cfg_scale=3.5"]\n'
+    )
+
+
+def test_a_preset_gives_options(rhodes):
+    request = read(f"{LINE} --preset rhodes")
+    prompt = request.prompt
+    assert (prompt.text, prompt.strength, prompt.steps, prompt.signature) == ("warm electric piano", 0.7, 12, (7, 8))
+    assert [(str(path), strength) for path, strength in prompt.loras] == [
+        ("/l/a.safetensors", 0.5),
+        ("/l/b.safetensors", 1.0),
+    ]
+    assert prompt.raw == {"cfg_scale": 3.5}
+
+
+@pytest.mark.parametrize("line", ["--steps 4 --preset rhodes", "--preset=rhodes --steps 4"])
+def test_the_command_line_wins(rhodes, line):
+    assert read(f"{LINE} {line}").prompt.steps == 4
+
+
+def test_an_unknown_preset_names_the_known_ones(rhodes):
+    with pytest.raises(Refused, match='no preset "organ"; there are diffsynth, rhodes'):
+        read(f"{LINE} --preset organ")
+
+
+@pytest.mark.parametrize("text", ["[a\n", "a = 3\n", "[a]\nb = {c = 1}\n", "[a]\nraw = [1]\n"])
+def test_a_broken_file_is_named(home, text):
+    presets.file().parent.mkdir(parents=True)
+    presets.file().write_text(text)
+    with pytest.raises(Refused, match=r"presets\.toml"):
+        presets.all_presets()
+
+
+def test_a_wrong_value_is_told_as_on_the_command_line(home, capsys, monkeypatch):
+    presets.file().parent.mkdir(parents=True)
+    presets.file().write_text("[loud]\nstrength = 7\n")
+    assert main(["repaint", *LINE.split(), "--preset", "loud"]) == 2
+    assert "strength is 7, allowed is 0 to 1" in capsys.readouterr().err
+
+
+def test_saving_and_listing(capsys, home):
+    options = '--prompt|it\'s "warm"|--steps|5|--lora|/l/x.safetensors:0.25|--raw|cover_mode=latent|--signature|3/4'
+    assert main(["presets", "save", "my piano", *options.split("|")]) == 0
+    assert main(["presets", "save", "my piano", "--steps", "3"]) == 4
+    assert main(["presets", "save", "empty"]) == 2
+    capsys.readouterr()
+    assert main(["presets", "--json"]) == 0
+    saved = json.loads(capsys.readouterr().out)["my piano"]
+    assert saved == {
+        "prompt": 'it\'s "warm"',
+        "steps": 5,
+        "lora": ["/l/x.safetensors:0.25"],
+        "raw": ["cover_mode=latent"],
+        "signature": "3/4",
+    }
+    args = ["--preset", "my piano"]
+    parser = arguments.Parser(prog="punchin repaint")
+    perform.repaint_arguments(parser)
+    found = parser.read([*LINE.split(), *args], io.StringIO())
+    assert perform.request_of("repaint", found).prompt.raw == {"cover_mode": "latent"}
