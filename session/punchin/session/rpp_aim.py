@@ -57,7 +57,7 @@ def over_tracks(project: Project, region: Region, name: str, named: Sequence[Tra
     if not named:
         for track in tracks:
             left_out |= _not_renderable(project, track, region)
-    voices = Voices(project, tuple(Voice(track, _fader(track)) for track in tracks), frozenset(left_out))
+    voices = Voices(project, tuple(Voice.after_fader(track) for track in tracks), frozenset(left_out))
     form = Form(
         _rate(voices.sounds(region.start_s, region.end_s), project), 2, project.record_format or "WAV", "PCM_24"
     )
@@ -175,11 +175,6 @@ def _not_renderable(project: Project, track: Track, region: Region) -> dict[int,
             except Refused as error:
                 out[item.chunk.first] = str(error)
     return out
-
-
-def _fader(track: Track) -> tuple[float, float]:
-    """A track's volume and pan (as a balance) as two gains."""
-    return track.gain * min(1.0, 1.0 - track.pan), track.gain * min(1.0, 1.0 + track.pan)
 
 
 def _notes(project: Project, track: Track, sounds: Sequence[ItemSound], region: Region) -> tuple[str, ...]:

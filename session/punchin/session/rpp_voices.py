@@ -21,6 +21,11 @@ class Voice:
     track: Track
     gains: tuple[float, float] = (1.0, 1.0)
 
+    @classmethod
+    def after_fader(cls, track: Track) -> Voice:
+        """A track through its own volume and pan, as a balance at a pan law of 0 dB."""
+        return cls(track, (track.gain * min(1.0, 1.0 - track.pan), track.gain * min(1.0, 1.0 + track.pan)))
+
 
 @dataclass(frozen=True, eq=False)
 class Voices:
