@@ -16,6 +16,8 @@ from punchin.protocol import limits
 from punchin.protocol.errors import BadUsage, OverLimit
 from punchin.protocol.limits import Limit
 
+CLOCK = "clock"
+
 
 class Parser(argparse.ArgumentParser):
     """argparse without its exits: help is returned as text, a wrong line is a BadUsage."""
@@ -88,6 +90,11 @@ def number(limit: Limit) -> Callable[[str], float]:
         return value
 
     return read
+
+
+def tempo(text: str) -> float | str:
+    """Beats a minute, or `clock`: what a DAW sends."""
+    return text if text == CLOCK else number(limits.TEMPO)(text)
 
 
 def whole(limit: Limit) -> Callable[[str], int]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import secrets
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from punchin.clients.cli import arguments
+from punchin.clients.cli import arguments, clock
 from punchin.clients.cli.talk import Talk
 from punchin.protocol import limits
 from punchin.protocol.errors import BadUsage, Refused
@@ -71,6 +72,8 @@ def extract(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
 def perform(task: Task, args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     """The whole way of a region: hear, send, wait, splice, measure, land; then say where everything is."""
     request = request_of(task, args)
+    if args.bpm == arguments.CLOCK:
+        request = replace(request, bpm=clock.heard(args.clock_port, talk))
     from punchin.clients.cli import result
     from punchin.clients.journey import perform as travel
 
@@ -89,7 +92,8 @@ def session_arguments(parser: argparse.ArgumentParser) -> None:
     region = where.add_mutually_exclusive_group(required=True)
     region.add_argument("--bars", metavar="A-B", type=arguments.bars, help="bars A to B inclusive, counted from 1")
     region.add_argument("--time", metavar="S-E", type=arguments.span, help="seconds, or minutes:seconds")
-    where.add_argument("--bpm", type=arguments.number(limits.TEMPO), help="tempo of an audio file")
+    where.add_argument("--bpm", type=arguments.tempo, help="tempo of an audio file, or clock: as the DAW sends it")
+    clock.port_argument(where, "--clock-port")
     where.add_argument("--tempo-map", metavar="FILE.mid", type=Path, help="tempo map of an audio file")
     where.add_argument("--approximate", action="store_true", help="take Bezier tempo points as near as can be")
     where.add_argument(
@@ -151,7 +155,7 @@ def request_of(task: Task, args: argparse.Namespace) -> Request:
         track=args.track,
         bars=args.bars,
         time_s=args.time,
-        bpm=args.bpm,
+        bpm=limits.TEMPO.low if args.bpm == arguments.CLOCK else args.bpm,  # until it is heard
         tempo_map=args.tempo_map,
         variations=args.variations,
         max_attempts=args.max_attempts,

@@ -63,6 +63,7 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
         Verb("ps", "what holds the device and its memory", "service"),
     ),
     "This machine": (
+        Verb("clock", "tempo and position from a DAW's MIDI clock", "clock"),
         Verb("doctor", "check everything and say how to mend it", "doctor"),
         Verb("install", "put Punchin's actions into a DAW, or bring them up to date", "install"),
         Verb("uninstall", "take them out again", "install"),

@@ -1,0 +1,164 @@
+"""A MIDI input that is listened to for clock: a port of this machine by name, or `socket:HOST:PORT` over the network.
+
+mido and its backend are imported when a port is opened. Messages are stamped on arrival, on a thread of the port's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from punchin.protocol import limits
+from punchin.protocol.errors import Refused
+
+if TYPE_CHECKING:
+    from punchin.clients.midi.clock import ClockState
+
+SURE_WAIT_S = 20.0  # eight beats at 30 bpm are 16 s
+CONNECT_S = 5.0
+SOCKET = "socket:"
+
+
+class Ear:
+    """What is heard on a port. `state` at any time; `wait` until something new was heard."""
+
+    def __init__(self) -> None:
+        from punchin.clients.midi.clock import MidiClock
+
+        self._clock = MidiClock()
+        self._news = threading.Condition()
+
+    def hear(self, message: Any) -> None:
+        """Take a mido message; called by the port's thread. What is no clock or transport is ignored."""
+        at_s = time.monotonic()
+        with self._news:
+            match message.type:
+                case "clock":
+                    self._clock.tick(at_s)
+                case "start":
+                    self._clock.start()
+                case "continue":
+                    self._clock.resume()
+                case "stop":
+                    self._clock.stop()
+                case "songpos":
+                    self._clock.song_position(message.pos)
+                case _:
+                    return
+            self._news.notify_all()
+
+    def state(self) -> ClockState:
+        """Tempo and position now."""
+        with self._news:
+            return self._clock.state(time.monotonic())
+
+    def wait(self, timeout_s: float) -> None:
+        """Until the next message, `timeout_s` at most."""
+        with self._news:
+            self._news.wait(timeout_s)
+
+    def wait_sure(self, timeout_s: float = SURE_WAIT_S) -> ClockState:
+        """The state once the tempo is sure (eight beats of clock). Raises Refused after `timeout_s`."""
+        with self._news:
+            now = time.monotonic
+            if self._news.wait_for(lambda: self._clock.state(now()).sure, timeout_s):
+                return self._clock.state(now())
+            heard = self._clock.state(now())
+        what = "no MIDI clock came" if heard.bpm is None else f"only some clock came (about {heard.bpm:g} bpm)"
+        raise Refused(
+            f"{what} within {timeout_s:g} s", "switch on clock out in the DAW; punchin clock --list", "no_clock"
+        )
+
+
+@contextlib.contextmanager
+def listen(port: str | None) -> Iterator[Ear]:
+    """Open a port and hear what comes. `port`: a part of an input's name; None is the only one there is.
+
+    Raises Refused: no such port, more than one, or no MIDI on this machine.
+    """
+    ear = Ear()
+    if port is not None and port.startswith(SOCKET):
+        with _socket(port, ear):
+            yield ear
+        return
+    mido, name = _mido(), _choose(port)
+    try:
+        opened = mido.open_input(name, callback=ear.hear)
+    except Exception as error:  # each backend has errors of its own
+        raise Refused(f'the MIDI input "{name}" cannot be opened: {error}', "punchin clock --list") from error
+    with contextlib.closing(opened):
+        yield ear
+
+
+def inputs() -> list[str]:
+    """The MIDI inputs of this machine. Raises Refused where it has no MIDI at all."""
+    try:
+        return sorted(set(_mido().get_input_names()))
+    except Refused:
+        raise
+    except Exception as error:
+        raise Refused(f"this machine has no MIDI: {error}", "start JACK, or use --port socket:HOST:PORT") from error
+
+
+def tempo(port: str | None) -> float:
+    """The tempo of the clock on a port, once it is sure. Raises Refused, and OverLimit for a tempo out of range."""
+    with listen(port) as ear:
+        bpm = ear.wait_sure().bpm
+    assert bpm is not None
+    limits.TEMPO.check(bpm)
+    return bpm
+
+
+def _mido() -> Any:
+    import importlib.util
+
+    import mido
+
+    if importlib.util.find_spec("rtmidi") is None:
+        raise Refused("MIDI ports need python-rtmidi", 'pip install "punchin[midi]"')
+    return mido
+
+
+def _choose(port: str | None) -> str:
+    names = inputs()
+    fitting = [name for name in names if port is None or port.lower() in name.lower()]
+    if len(fitting) == 1:
+        return fitting[0]
+    listing = ", ".join(f'"{name}"' for name in names) or "none"
+    which = "a MIDI input" if port is None else f'one MIDI input with "{port}" in its name'
+    raise Refused(f"{which} must be chosen; there are: {listing}", "--port NAME")
+
+
+@contextlib.contextmanager
+def _socket(port: str, ear: Ear) -> Iterator[None]:
+    """A plain stream of MIDI bytes (what `mido.sockets` serves), read on a thread that ends with the connection."""
+    host, _, number = port.removeprefix(SOCKET).rpartition(":")
+    try:
+        connection = socket.create_connection((host or "localhost", int(number)), timeout=CONNECT_S)
+    except (OSError, ValueError) as error:
+        raise Refused(f"nothing listens at {port}: {error}", "--port socket:HOST:PORT") from None
+    connection.settimeout(None)
+    reader = threading.Thread(target=_read, args=(connection, ear), name="midi-socket", daemon=True)
+    reader.start()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # the other side may be gone first
+            connection.shutdown(socket.SHUT_RDWR)
+        reader.join()
+        connection.close()
+
+
+def _read(connection: socket.socket, ear: Ear) -> None:
+    import mido
+
+    parser = mido.Parser()
+    with contextlib.suppress(OSError):  # a connection that breaks is a clock that is lost, which the state tells
+        while data := connection.recv(4096):
+            parser.feed(data)
+            for message in parser:
+                ear.hear(message)

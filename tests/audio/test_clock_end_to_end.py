@@ -1,0 +1,97 @@
+"""MIDI clock over a socket: `punchin clock` reads it, and a bare loop is repainted at its tempo."""
+
+import contextlib
+import json
+import threading
+import time
+
+import mido
+import numpy as np
+import pytest
+import soundfile
+from mido import sockets
+from punchinhere import Home
+
+from punchin.clients.cli import main
+
+BPM = 240.0  # the fastest whole tempo in reach: eight beats are two seconds
+
+
+@contextlib.contextmanager
+def daw(free_port, song_position=None, bpm=BPM):
+    """A server that sends start and clock to whoever connects, until it is closed."""
+    server = sockets.PortServer("localhost", free_port)
+    ended = threading.Event()
+
+    def play():
+        port = server.accept()
+        if song_position is not None:
+            port.send(mido.Message("songpos", pos=song_position))
+        port.send(mido.Message("continue" if song_position is not None else "start"))
+        began, tick = time.monotonic(), 0
+        with contextlib.suppress(OSError):
+            while not ended.wait(max(began + tick * 60 / bpm / 24 - time.monotonic(), 0)):
+                port.send(mido.Message("clock"))
+                tick += 1
+
+    player = threading.Thread(target=play, daemon=True)
+    player.start()
+    try:
+        yield f"socket:localhost:{free_port}"
+    finally:
+        ended.set()
+        server.close()
+
+
+def test_the_clock_is_read(free_port, capsys):
+    with daw(free_port, song_position=64) as port:
+        assert main(["clock", "--port", port, "--json"]) == 0
+    state = json.loads(capsys.readouterr().out)
+    assert state["bpm"] == pytest.approx(BPM, abs=1.0)
+    assert (state["sure"], state["running"], state["ticking"]) == (True, True, True)
+    assert state["beats"] == pytest.approx(16 + 8, abs=1.5)
+
+
+def test_words_for_people(free_port, capsys):
+    with daw(free_port) as port:
+        assert main(["clock", "--port", port, "--once", "--signature", "3/4"]) == 0
+    said = capsys.readouterr().out
+    assert said.endswith((", bar 3 beat 2, playing\n", ", bar 3 beat 3, playing\n"))
+
+
+def test_a_loop_is_repainted_at_the_clocks_tempo(free_port, tmp_path):
+    loop = tmp_path / "loop.wav"
+    soundfile.write(loop, np.random.default_rng(1).uniform(-0.1, 0.1, 48_000 * 9), 48_000, subtype="FLOAT")
+    punchin = Home(tmp_path / "home")
+    try:
+        with daw(free_port) as port:
+            done = punchin.run(
+                "repaint", loop, "--bpm", "clock", "--clock-port", port, "--bars", "5-8", "--prompt", "x",
+                "--seed", "1", "--model", "identity", "--json",
+            )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "listening to MIDI clock" in done.stderr
+        order = punchin.json("show", json.loads(done.stdout)["job"])["order"]
+        assert order["bpm"] == pytest.approx(BPM, abs=1.0)
+    finally:
+        punchin.stop()
+
+
+def test_nobody_there(capsys, free_port):
+    assert main(["clock", "--port", f"socket:localhost:{free_port}", "--json"]) == 4
+    assert "nothing listens" in capsys.readouterr().err
+
+
+def test_a_session_has_its_own_tempo(capsys, tmp_path):
+    line = ["repaint", str(tmp_path / "a.rpp"), "--track", "K", "--bars", "1-2", "--prompt", "x", "--bpm", "clock"]
+    assert main(line) == 2
+    assert "has its own tempo map" in capsys.readouterr().err
+
+
+@pytest.fixture
+def free_port():
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
