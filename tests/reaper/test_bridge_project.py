@@ -10,6 +10,7 @@ from fakereaper.model import Tempo
 
 from punchin.clients.bridge.project import project_text
 from punchin.clients.bridge.request import decode
+from punchin.clients.bridge.words import journey_request
 from punchin.protocol.errors import OverLimit, Refused
 from punchin.session.document import open_session
 
@@ -125,3 +126,44 @@ def test_a_request_is_judged_before_it_is_believed(desk, change, word):
 def test_a_region_over_its_limit_says_the_limit(desk):
     with pytest.raises(OverLimit, match=r"allowed is 0\.25 to 600"):
         decode(broken(desk, lambda r: r["region"].update(end_s=1000.0)))
+
+
+def meant(desk, request):
+    return journey_request(request, desk.folder / "session.rpp")
+
+
+def test_the_dialogs_words_are_the_command_lines(desk):
+    track, _ = desk.simple()
+    words = {"prompt": "--help -x 'y'", "lyrics": "one / two", "key": "C minor", "strength": "0,25", "variations": "3",
+             "seed": "7", "context": "4", "model": "turbo", "land": "split"}  # fmt: skip
+    ask_words = {k: v for k, v in words.items() if k != "seed"}
+    request = asked(desk, **ask_words)
+    got = meant(desk, request)
+    assert (got.task, got.track, got.land, got.time_s) == ("repaint", track.guid, "split", (2.0, 4.0))
+    assert (got.prompt.text, got.prompt.lyrics, got.prompt.key) == ("--help -x 'y'", "one\ntwo", "C minor")
+    assert (got.prompt.strength, got.variations, got.context, got.prompt.model) == (0.25, 3, 4, "turbo")
+    assert (got.seed, got.job_id) == (request.params.seed, request.id)
+
+
+def test_a_preset_says_what_the_dialog_left_open(desk, home):
+    (home / "config").mkdir()
+    (home / "config" / "presets.toml").write_text('[soft]\nprompt = "felt piano"\nstrength = 0.4\nsteps = 12\n')
+    desk.simple()
+    got = meant(desk, asked(desk, preset="soft", prompt="", variations="2"))
+    assert (got.prompt.text, got.prompt.strength, got.prompt.steps, got.variations) == ("felt piano", 0.4, 12, 2)
+
+
+def test_a_preset_that_is_not_there_is_refused(desk):
+    desk.simple()
+    with pytest.raises(Refused, match='no preset "loud"'):
+        meant(desk, asked(desk, preset="loud"))
+
+
+@pytest.mark.parametrize(("action", "task"), [("Layer", "lego"), ("Extract", "extract")])
+def test_layers_hear_all_tracks_and_extracts_their_own(desk, action, task):
+    track, _ = desk.simple()
+    desk.host.inputs.append({"Instrument:": "strings"})
+    desk.press(f"{action} {'on' if action == 'Layer' else 'to'} new track (ask)")
+    got = meant(desk, decode(json.dumps(desk.request()).encode()))
+    assert (got.task, got.track, got.prompt.instrument, got.level) == (task, None, "strings", False)
+    assert got.hear == (() if action == "Layer" else (track.guid,))

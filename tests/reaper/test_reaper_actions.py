@@ -172,7 +172,7 @@ def test_extract_and_cover_ask_what_they_need(desk):
 
 def test_the_last_words_come_back_and_the_seed_does_not(desk):
     desk.simple()
-    ask(desk, **{"Prompt:": "a % b\tc", "Seed (empty: a new one):": "7", "Strength 0 to 1 (1: all new):": "0,5"})
+    ask(desk, **{"Prompt:": "a % b\tc", "Seed (empty: a new one):": "7", "Strength 0 to 1 (empty: all new):": "0,5"})
     first = desk.request()
     (desk.spool / "inbox" / f"{first['id']}.json").unlink()
     assert (first["params"]["seed"], first["params"]["strength"]) == (7, 0.5)
@@ -202,8 +202,8 @@ def test_a_cancelled_dialog_asks_nothing(desk):
 @pytest.mark.parametrize(
     ("field", "value", "word"),
     [
-        ("Strength 0 to 1 (1: all new):", "2", '"2", allowed is 0 to 1'),
-        ("Number of takes:", "17", "allowed is 1 to 16"),
+        ("Strength 0 to 1 (empty: all new):", "2", '"2", allowed is 0 to 1'),
+        ("Number of takes (empty: 1):", "17", "allowed is 1 to 16"),
         ("Seed (empty: a new one):", "-1", "allowed is 0 to 4294967295"),
         ("Bars heard around (auto; whole; 4):", "many", "auto, whole or a number"),
         ("Land as (take; split; lane; track):", "cloud", "take, split, lane or track"),

@@ -116,16 +116,17 @@ class Region(Struct, frozen=True):
 
 
 class Params(Struct, frozen=True):
-    """The dialog's words. Empty is not told, or the model's own."""
+    """The dialog's words. What is empty or missing is the preset's, or the default of the command line."""
 
     seed: Annotated[int, Meta(ge=0, lt=2**32)]
     prompt: Annotated[str, Meta(max_length=limits.PROMPT_CHARS)] = ""
     lyrics: Annotated[str, Meta(max_length=limits.LYRICS_CHARS)] = ""
     key: Annotated[str, Meta(max_length=40)] = ""
-    strength: Annotated[float, Meta(ge=0, le=1)] = 1.0
-    variations: Annotated[int, Meta(ge=1, le=limits.MAX_SEEDS)] = 1
+    strength: Annotated[float, Meta(ge=0, le=1)] | None = None
+    variations: Annotated[int, Meta(ge=1, le=limits.MAX_SEEDS)] | None = None
     context: Annotated[str, Meta(pattern="^(auto|whole|[0-9]{1,4})$")] = "auto"
     model: Annotated[str, Meta(max_length=100)] = ""
+    preset: Annotated[str, Meta(max_length=100)] = ""
     instrument: Annotated[str, Meta(max_length=200)] = ""
 
 

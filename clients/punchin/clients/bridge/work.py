@@ -7,28 +7,23 @@ import logging
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from punchin.clients.bridge.project import project_text
-from punchin.clients.bridge.request import Cover, Extract, Layer, RegionRequest, Repaint
+from punchin.clients.bridge.request import RegionRequest
 from punchin.clients.bridge.spool import Spool
+from punchin.clients.bridge.words import journey_request
 from punchin.protocol.errors import Cancelled, PunchinError, Refused
 
 if TYPE_CHECKING:
     from punchin.clients import journey
-    from punchin.protocol.order import Event, Task
+    from punchin.protocol.order import Event
     from punchin.session.rpp_project import Item
 
 log = logging.getLogger(__name__)
 
 Fields = dict[str, object]
 PROGRESS_S: Final = 0.15  # at most so often; a new phase is told at once
-TASKS: Final[dict[type[RegionRequest], Task]] = {
-    Repaint: "repaint",
-    Cover: "cover",
-    Layer: "lego",
-    Extract: "extract",
-}
 
 
 class Work:
@@ -133,40 +128,6 @@ class Work:
         self.spool.say(self.instance, whole)
         self.spool.keep_answer(self.id, whole)
         self.spool.forget(self.id)
-
-
-def journey_request(asked: RegionRequest, session: Path) -> journey.Request:
-    """The request as the journey knows it. A layer hears every track of the request, an extract the target alone."""
-    from punchin.clients import journey
-
-    params, layers = asked.params, isinstance(asked, Layer | Extract)
-    return journey.Request(
-        task=TASKS[type(asked)],
-        session=session,
-        prompt=journey.Prompt(
-            text=params.prompt,
-            lyrics=params.lyrics,
-            key=params.key or None,
-            model=params.model,
-            strength=params.strength,
-            instrument=params.instrument,
-        ),
-        seed=params.seed,
-        track=None if layers else asked.target,
-        hear=(asked.target,) if isinstance(asked, Extract) else (),
-        time_s=(asked.region.start_s, asked.region.end_s),
-        variations=params.variations,
-        context=_context(params.context),
-        land=asked.land,
-        out=session.with_name("landed.rpp"),
-        job_id=asked.id,
-    )
-
-
-def _context(text: str) -> int | Literal["auto", "whole"]:
-    if text == "auto" or text == "whole":  # not `in`: types narrow by ==
-        return text
-    return int(text)
 
 
 def done(request: RegionRequest, result: journey.Result, seconds: float) -> Fields:

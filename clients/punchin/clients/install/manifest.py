@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,13 +101,10 @@ def _make(change: Change) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """A file that is there whole or not at all, whatever happens."""
+    """A file that is there whole or not at all. Not forced to the disk: another `install` mends what a crash took."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(path.name + ".new")
-    with fresh.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    fresh.write_bytes(data)
     fresh.replace(path)
 
 

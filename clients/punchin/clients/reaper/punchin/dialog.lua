@@ -8,8 +8,9 @@ local WORDS = { { "prompt", "Prompt", "" } }
 local COMMON = {
   { "lyrics", "Lyrics (/ begins a new line)", "" },
   { "key", "Key (empty: not told)", "" },
-  { "strength", "Strength 0 to 1 (1: all new)", "1" },
-  { "variations", "Number of takes", "1" },
+  { "preset", "Preset (empty: none)", "" },
+  { "strength", "Strength 0 to 1 (empty: all new)", "" },
+  { "variations", "Number of takes (empty: 1)", "" },
   { "seed", "Seed (empty: a new one)", "" },
   { "context", "Bars heard around (auto, whole, 4)", "auto" },
   { "model", "Model (empty: the best installed)", "" },
@@ -76,19 +77,19 @@ local function new_seed()
   return tonumber(reaper.genGuid(""):sub(2, 9), 16) -- 32 random bits
 end
 
--- Each gives the value of an answer, or nil and what is allowed.
+-- Each gives the value of an answer, false where the preset or the default decides, or nil and what is allowed.
 local CHECKS = {}
 
 function CHECKS.strength(text)
+  if text == "" then return false end
   local number = tonumber((text:gsub(",", ".")))
-  if text == "" then number = 1 end
   if not number or number < 0 or number > 1 then return nil, "0 to 1" end
   return number + 0.0
 end
 
 function CHECKS.variations(text, settings)
   local most = tonumber(settings.variations_max)
-  if text == "" then return 1 end
+  if text == "" then return false end
   return whole(text, 1, most), "1 to " .. most
 end
 
@@ -99,12 +100,12 @@ end
 
 function CHECKS.context(text)
   if text == "" then return "auto" end
-  return (text == "auto" or text == "whole" or whole(text, 0, 1000)) and text, "auto, whole or a number of bars"
+  return (text == "auto" or text == "whole" or whole(text, 0, 1000)) and text or nil, "auto, whole or a number of bars"
 end
 
 function CHECKS.land(text)
   if text == "" then return "take" end
-  return LANDS[text] and text, "take, split, lane or track"
+  return LANDS[text] and text or nil, "take, split, lane or track"
 end
 
 function CHECKS.lyrics(text)
@@ -116,7 +117,7 @@ local function as_text(text)
 end
 
 local NAMES = {
-  "prompt", "lyrics", "key", "strength", "variations", "seed", "context", "model", "instrument", "land",
+  "prompt", "lyrics", "key", "strength", "variations", "seed", "context", "model", "preset", "instrument", "land",
 }
 
 -- Answers as a request's values and the way of landing, or nil and a sentence with what is wrong and what is allowed.
@@ -125,8 +126,8 @@ function dialog.params(answers, settings)
   for _, name in ipairs(NAMES) do
     local text = answers[name] or ""
     local value, allowed = (CHECKS[name] or as_text)(text, settings)
-    if not value then return nil, string.format('%s is "%s", allowed is %s.', name, text, allowed) end
-    params[name] = value
+    if value == nil then return nil, string.format('%s is "%s", allowed is %s.', name, text, allowed) end
+    params[name] = value or nil
   end
   local land = params.land
   params.land = nil
