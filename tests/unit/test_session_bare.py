@@ -144,6 +144,14 @@ def test_a_signature_gives_the_bars(tmp_path):
     assert (target.region.start_s, target.region.end_s) == (1.75, 3.5)
 
 
+def test_a_file_over_the_limit_is_refused_before_it_is_read(tmp_path):
+    with soundfile.SoundFile(tmp_path / "long.wav", "w", 8_000, 1, "PCM_U8") as file:
+        for _ in range(61):
+            file.write(np.zeros(60 * 8_000))
+    with pytest.raises(Refused, match=r"audio file length is 3660 s, allowed is 0\.25 to 3600"):
+        open_session(tmp_path / "long.wav", bpm=120)
+
+
 def test_what_a_bare_file_cannot_be_is_refused(tmp_path):
     media(tmp_path, "a.wav", noise(1, 8 * RATE), RATE)
     media(tmp_path, "six.wav", noise(6, 100), RATE)

@@ -23,6 +23,7 @@ Audio = NDArray[np.float32]
 _CONTEXT_S = 60.0  # on each side: enough bar lines and loudness to compare with, and an hour's file stays quick
 _AROUND_S = 0.1  # of sound around the region, for onsets at its edges
 _EARLY_S = 0.015  # an onset this much before an edge belongs to what follows
+_BLOCK = 2**20  # frames compared at once: a difference is made in float64
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,8 @@ def outside_max_abs_diff(before: Audio, after: Audio, span: Span, fades: Fades) 
     first = span.start_frame - fades.into.reach_frames
     frames = max(before.shape[1], after.shape[1])
     pieces = [slice(0, first), slice(span.end_frame, frames)]
-    return max(float(np.abs(_difference(after[:, p], before[:, p])).max(initial=0.0)) for p in pieces)
+    blocks = (slice(at, min(at + _BLOCK, p.stop)) for p in pieces for at in range(p.start, p.stop, _BLOCK))
+    return max((float(np.abs(_difference(after[:, b], before[:, b])).max(initial=0.0)) for b in blocks), default=0.0)
 
 
 def _difference(a: Audio, b: Audio) -> NDArray[np.float64]:
