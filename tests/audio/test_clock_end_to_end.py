@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import subprocess
 import threading
 import time
 
@@ -11,6 +12,7 @@ import pytest
 import soundfile
 from mido import sockets
 from punchinhere import Home
+from realparts import need
 
 from punchin.clients.cli import main
 
@@ -86,6 +88,43 @@ def test_a_session_has_its_own_tempo(capsys, tmp_path):
     line = ["repaint", str(tmp_path / "a.rpp"), "--track", "K", "--bars", "1-2", "--prompt", "x", "--bpm", "clock"]
     assert main(line) == 2
     assert "has its own tempo map" in capsys.readouterr().err
+
+
+@pytest.mark.real
+def test_a_jack_port_is_heard(tmp_path, monkeypatch, capsys):
+    """The real thing: a JACK server, a virtual port that sends clock as a DAW does, and `punchin clock` on it."""
+    need("jackd", "apt-get install jackd2")
+    import rtmidi
+
+    monkeypatch.setenv("JACK_DEFAULT_SERVER", "punchin-test")
+    monkeypatch.setenv("JACK_NO_START_SERVER", "1")
+    line = ["jackd", "--no-realtime", "-n", "punchin-test", "-d", "dummy", "-r", "48000", "-p", "256"]
+    with (tmp_path / "jackd.log").open("wb") as log:
+        server = subprocess.Popen(line, stdout=log, stderr=log)
+    try:
+        subprocess.run(["jack_wait", "-w", "-t", "10"], check=True, capture_output=True)
+        out = rtmidi.MidiOut(rtapi=rtmidi.API_UNIX_JACK, name="daw")
+        out.open_virtual_port("clock")
+        ended = threading.Event()
+        player = threading.Thread(target=send_clock, args=(out, ended), daemon=True)
+        player.start()
+        assert main(["clock", "--port", "daw", "--json"]) == 0
+        state = json.loads(capsys.readouterr().out)
+        ended.set()
+        player.join()
+        out.delete()
+    finally:
+        server.terminate()
+        server.wait()
+    assert state["bpm"] == pytest.approx(BPM, abs=2.0)
+    assert (state["ticking"], state["sure"]) == (True, True)
+
+
+def send_clock(out, ended):
+    began, tick = time.monotonic(), 0
+    while not ended.wait(max(began + tick * 60 / BPM / 24 - time.monotonic(), 0)):
+        out.send_message([0xF8])
+        tick += 1
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SURE_WAIT_S = 20.0  # eight beats at 30 bpm are 16 s
 CONNECT_S = 5.0
 SOCKET = "socket:"
+JACK = "mido.backends.rtmidi/UNIX_JACK"
 
 
 class Ear:
@@ -85,9 +86,10 @@ def listen(port: str | None) -> Iterator[Ear]:
         with _socket(port, ear):
             yield ear
         return
-    mido, name = _mido(), _choose(port)
+    backend, names = _backend()
+    name = _choose(port, names)
     try:
-        opened = mido.open_input(name, callback=ear.hear)
+        opened = backend.open_input(name, callback=ear.hear)
     except Exception as error:  # each backend has errors of its own
         raise Refused(f'the MIDI input "{name}" cannot be opened: {error}', "punchin clock --list") from error
     with contextlib.closing(opened):
@@ -96,12 +98,7 @@ def listen(port: str | None) -> Iterator[Ear]:
 
 def inputs() -> list[str]:
     """The MIDI inputs of this machine. Raises Refused where it has no MIDI at all."""
-    try:
-        return sorted(set(_mido().get_input_names()))
-    except Refused:
-        raise
-    except Exception as error:
-        raise Refused(f"this machine has no MIDI: {error}", "start JACK, or use --port socket:HOST:PORT") from error
+    return _backend()[1]
 
 
 def tempo(port: str | None) -> float:
@@ -113,18 +110,25 @@ def tempo(port: str | None) -> float:
     return bpm
 
 
-def _mido() -> Any:
+def _backend() -> tuple[Any, list[str]]:
+    """Mido's backend that works here, the system's own first and then JACK, and the names of its inputs."""
     import importlib.util
 
     import mido
 
     if importlib.util.find_spec("rtmidi") is None:
         raise Refused("MIDI ports need python-rtmidi", 'pip install "punchin[midi]"')
-    return mido
+    why = ""
+    for name in (None, JACK):
+        backend = mido.Backend(name)  # None: MIDO_BACKEND, or rtmidi's choice
+        try:
+            return backend, sorted(set(backend.get_input_names()))
+        except Exception as error:  # each backend has errors of its own
+            why = why or str(error)
+    raise Refused(f"this machine has no MIDI: {why}", "start JACK, or use --port socket:HOST:PORT")
 
 
-def _choose(port: str | None) -> str:
-    names = inputs()
+def _choose(port: str | None, names: list[str]) -> str:
     fitting = [name for name in names if port is None or port.lower() in name.lower()]
     if len(fitting) == 1:
         return fitting[0]
