@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from punchin.engine import released, weights
+from punchin.engine import keys, released, weights
 from punchin.engine.model import AceStep
 from punchin.engine.pipeline import AceStepPipeline
 from punchin.engine.spec import SPEC_2B, SPEC_XL, VAE_RELEASED
@@ -46,16 +46,16 @@ def test_released_files_are_known_by_their_keys_and_shapes(spec, kind):
     with torch.device("meta"):
         module = AceStep(spec)
     shapes = {key: tuple(value.shape) for key, value in module.state_dict().items()}
-    assert weights.KNOWN[weights.key_hash(shapes)] == kind
+    assert keys.KNOWN[keys.key_hash(shapes)] == kind
     shapes.popitem()
-    assert weights.key_hash(shapes) not in weights.KNOWN
+    assert keys.key_hash(shapes) not in keys.KNOWN
 
 
 def test_the_released_vae_is_known_too():
     with torch.device("meta"):
         vae = Vae(VAE_RELEASED)
     shapes = {key: tuple(value.shape) for key, value in vae.state_dict().items()}
-    assert weights.KNOWN[weights.key_hash(shapes)] == "vae"
+    assert keys.KNOWN[keys.key_hash(shapes)] == "vae"
 
 
 def test_the_released_text_encoder_is_known_too():
@@ -68,7 +68,7 @@ def test_the_released_text_encoder_is_known_too():
     with torch.device("meta"):
         text = Qwen3Model(config)
     shapes = {key: tuple(value.shape) for key, value in text.state_dict().items()}
-    assert weights.KNOWN[weights.key_hash(shapes)] == "text"
+    assert keys.KNOWN[keys.key_hash(shapes)] == "text"
 
 
 def test_what_is_loaded_is_what_the_file_holds(dit):

@@ -13,7 +13,7 @@ from punchin.engine.lora import Lora, read_lora
 from punchin.engine.pipeline import AceStepPipeline, Music
 from punchin.engine.request import Request, reference, stereo
 from punchin.engine.takes import Report, read_blob, write_take
-from punchin.protocol import home
+from punchin.protocol import home, installed
 from punchin.protocol.errors import Refused
 from punchin.protocol.limits import HOP
 from punchin.protocol.link import Made, Run
@@ -35,13 +35,12 @@ def find(model: Model) -> Path:
     """The folder of an installed model. Refused (`model_missing`) with the command that gets it."""
     if model.family == "tiny":
         return tiny.ready()
-    models = home.models()
-    for folder in (models / model.folder, models / "Ace-Step1.5" / model.folder):
-        if (folder / "config.json").is_file():
-            return folder
+    folder = installed.folder(model)
+    if folder is not None:
+        return folder
     size = f" ({model.size_bytes / 1e9:.1f} GB)" if model.size_bytes else ""
     pull = f"`punchin models pull {model.name}`{size}"
-    raise Refused(f"model {model.name} is not installed below {models}", pull, "model_missing")
+    raise Refused(f"model {model.name} is not installed below {home.models()}", pull, "model_missing")
 
 
 class Performer:

@@ -11,23 +11,15 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from punchin.engine.keys import KNOWN, Shape, key_hash
 from punchin.protocol.errors import Refused
 
-Shape = tuple[int, ...]
-
-# md5 over sorted `key:shape` and `key` of released files: what a bare file is.
-KNOWN: Final[Mapping[str, str]] = {
-    "ba29d8bddbb6ace65675f6a757a13c00": "2b",
-    "3a28a410c2246f125153ef792d8bc828": "xl",
-    "51420834e54474986a7f4be0e4d6f687": "vae",
-    "3509bea17b0e8cffc3dd4a15cc7899d0": "text",
-}
 _NAMED_AT_MOST = 8  # keys in one error
 
 
@@ -53,12 +45,6 @@ class Checkpoint:
                 for key in sorted(key for key in wanted if self.files[key] == path):
                     found[key] = to(file.get_tensor(key))
         return found
-
-
-def key_hash(shapes: Mapping[str, Shape]) -> str:
-    """md5 of the sorted, comma-joined `key:dim_dim` and `key`, as DiffSynth-Studio names model files."""
-    words = [word for key, shape in shapes.items() for word in (f"{key}:{'_'.join(map(str, shape))}", key)]
-    return hashlib.md5(",".join(sorted(words)).encode(), usedforsecurity=False).hexdigest()
 
 
 def open_checkpoint(path: Path, stem: str = "model") -> Checkpoint:

@@ -1,0 +1,339 @@
+"""Models fetched from a server that speaks the hubs' APIs, cuts connections and serves wrong bytes; and from disk."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlparse
+
+import pytest
+from safetensors.numpy import save_file
+
+from punchin.engine import hub
+from punchin.engine.sources import Folder
+from punchin.protocol import installed
+from punchin.protocol.errors import PunchinError, Refused
+from punchin.protocol.models import BY_NAME, MODELS
+
+COMMIT = "c" * 40
+MAIN = "ACE-Step/Ace-Step1.5"
+LARGE = 24_000_000  # Hugging Face's client keeps whole pieces of 10 MiB
+
+
+class Repositories:
+    """What the server has, and how it behaves: `cut_after` bytes it closes a file's connection, `wrong` it spoils."""
+
+    def __init__(self):
+        self.files = {}  # (repository, path) -> bytes
+        self.cut_after = {}  # path -> [bytes to send of it, one for each request]
+        self.wrong = set()
+        self.sent = {}  # path -> ranges asked for
+
+    def add(self, repository, folder, size=3_000_000):
+        prefix = f"{folder}/" if folder else ""
+        stem = "diffusion_pytorch_model" if folder == "vae" else "model"
+        named = {
+            "config.json": b"{}", f"{stem}.safetensors": os.urandom(size), "silence_latent.pt": b"s" * 1000,
+            "modeling.py": b"raise SystemExit", "README.md": b"words",
+        }  # fmt: skip
+        if folder.startswith("Qwen"):
+            named["tokenizer.json"] = b"{}"
+        for name, content in named.items():
+            self.files[repository, prefix + name] = content
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_HEAD(self):
+        self.answer(body=False)
+
+    def do_GET(self):
+        self.answer(body=True)
+
+    def answer(self, body):
+        have, url = self.server.have, urlparse(self.path)
+        path = url.path
+        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(/revision/.*)?", path):
+            value = self.huggingface(found[1])
+            return self.json(value, 200 if value["siblings"] else 404)
+        if found := re.fullmatch(r"/api/v1/models/([^/]+/[^/]+)/repo/files", path):
+            return self.json(self.modelscope(found[1]))
+        if found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)", path):
+            return self.file(have, found[1], found[2], body)
+        if found := re.fullmatch(r"/(?:api/v1/)?models/([^/]+/[^/]+)/(?:repo|resolve/[^/]+/(.+))", path):
+            name = found[2] or parse_qs(url.query)["FilePath"][0]
+            return self.file(have, found[1], name, body)
+        return self.json({"Code": 404, "Success": False, "Message": "not found", "error": "not found"}, 404)
+
+    def huggingface(self, repository):
+        siblings = [
+            {
+                "rfilename": path, "size": len(content), "blobId": "b",
+                **({"lfs": lfs(content)} if path.endswith((".safetensors", ".pt")) else {}),
+            }
+            for (owner, path), content in self.server.have.files.items() if owner == repository
+        ]  # fmt: skip
+        return {"id": repository, "modelId": repository, "sha": COMMIT, "siblings": siblings, "tags": []}
+
+    def modelscope(self, repository):
+        listed = [
+            {"Path": path, "Name": path.rpartition("/")[2], "Size": len(content), "Type": "blob",
+             "Sha256": hashlib.sha256(content).hexdigest()}
+            for (owner, path), content in self.server.have.files.items() if owner == repository
+        ]  # fmt: skip
+        return {"Code": 200, "Success": True, "Data": {"Files": listed}}
+
+    def json(self, value, status=200):
+        body = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def file(self, have, repository, path, body):
+        content = have.files.get((repository, path))
+        if content is None:
+            return self.json({"error": "not found", "Code": 404, "Success": False, "Message": "not found"}, 404)
+        digest = hashlib.sha256(content).hexdigest()
+        if path in have.wrong:
+            content = content[:-1] + bytes([content[-1] ^ 1])
+        first = int(re.match(r"bytes=(\d+)-", self.headers.get("Range", "bytes=0-"))[1])
+        self.send_response(206 if first else 200)
+        self.send_header("Content-Length", str(len(content) - first))
+        self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("ETag", f'"{digest}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.end_headers()
+        if not body:
+            return None
+        have.sent.setdefault(path, []).append(first)
+        cuts = have.cut_after.get(path)
+        if not cuts:
+            self.wfile.write(content[first:])
+            return None
+        self.wfile.write(content[first : first + cuts.pop(0)])
+        self.wfile.flush()
+        self.close_connection = True
+        return None
+
+
+def lfs(content):
+    return {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 130}
+
+
+@pytest.fixture
+def server():
+    have = Repositories()
+    for folder in ("acestep-v15-turbo", "vae", "Qwen3-Embedding-0.6B", "acestep-5Hz-lm-1.7B"):
+        have.add(MAIN, folder)
+    have.add("ACE-Step/acestep-v15-base", "")
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http.have = have
+    thread = threading.Thread(target=http.serve_forever, args=(0.05,))
+    thread.start()
+    yield http
+    http.shutdown()
+    thread.join()
+    http.server_close()
+
+
+@pytest.fixture
+def models(tmp_path):
+    return tmp_path / "models"
+
+
+def command(server, models, *words, timeout=120):
+    endpoint = f"http://127.0.0.1:{server.server_port}"
+    env = {
+        **os.environ, "PUNCHIN_MODELS": str(models), "HF_ENDPOINT": endpoint, "MODELSCOPE_ENDPOINT": endpoint,
+        "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HOME": str(models.parent / "hf"),
+        "MODELSCOPE_CACHE": str(models.parent / "ms"), "INTRA_CLOUD_ACCELERATION": "false", "HF_HUB_DISABLE_XET": "1",
+        "no_proxy": "127.0.0.1",
+    }  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "-m", "punchin.engine.hub", *words], env=env, capture_output=True, text=True, timeout=timeout
+    )
+
+
+def content(server, repository, path):
+    return server.have.files[repository, path]
+
+
+@pytest.mark.parametrize("source", ["huggingface", "modelscope"])
+def test_turbo_comes_with_the_shared_parts_and_nothing_else(server, models, source):
+    done = command(server, models, "pull", "turbo", "--from", source)
+    assert done.returncode == 0, done.stderr
+    place = models / "Ace-Step1.5" / "acestep-v15-turbo"
+    assert done.stdout.strip() == str(place)
+    here = {str(path.relative_to(models)) for path in models.rglob("*") if path.is_file()}
+    main = "Ace-Step1.5"
+    assert here == {
+        ".pulling/lock", f"{main}/vae/config.json", f"{main}/vae/diffusion_pytorch_model.safetensors",
+        f"{main}/vae/silence_latent.pt", f"{main}/acestep-v15-turbo/config.json",
+        f"{main}/acestep-v15-turbo/model.safetensors", f"{main}/acestep-v15-turbo/silence_latent.pt",
+        f"{main}/Qwen3-Embedding-0.6B/config.json", f"{main}/Qwen3-Embedding-0.6B/model.safetensors",
+        f"{main}/Qwen3-Embedding-0.6B/tokenizer.json", f"{main}/Qwen3-Embedding-0.6B/silence_latent.pt",
+    }  # fmt: skip
+    assert (place / "model.safetensors").read_bytes() == content(server, MAIN, "acestep-v15-turbo/model.safetensors")
+    assert "100%" in done.stderr
+    assert installed.folder(BY_NAME["turbo"], models) == place
+
+    server.have.files.clear()  # offline from here on
+    again = command(server, models, "pull", "turbo", "--from", source)
+    assert (again.returncode, again.stdout) == (0, done.stdout)
+    assert "is here already" in again.stderr
+
+
+@pytest.mark.parametrize("source", ["huggingface", "modelscope"])
+def test_a_cut_is_survived_without_fetching_anything_twice(server, models, source):
+    path = "acestep-v15-turbo/model.safetensors"
+    server.have.add(MAIN, "acestep-v15-turbo", LARGE)
+    server.have.cut_after[path] = [22_000_000, 500_000]
+    done = command(server, models, "pull", "turbo", "--from", source)
+    assert done.returncode == 0, done.stderr
+    got = (models / "Ace-Step1.5" / path).read_bytes()
+    assert got == content(server, MAIN, path)
+    assert server.have.sent[path] == sorted(server.have.sent[path])
+    assert server.have.sent[path][-1] >= 20_000_000, "the rest was asked for, not the whole"
+
+
+@pytest.mark.slow
+def test_a_pull_that_failed_goes_on_where_it_stopped(server, models):
+    path = "acestep-v15-turbo/model.safetensors"
+    server.have.add(MAIN, "acestep-v15-turbo", LARGE)
+    server.have.cut_after[path] = [22_000_000] + [0] * 20
+    failed = command(server, models, "pull", "turbo")
+    assert failed.returncode == 1
+    assert f"{path} from huggingface was cut off" in failed.stderr
+    assert "goes on where it stopped" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert installed.folder(BY_NAME["turbo"], models) is None, "half a model is no model"
+    server.have.cut_after.clear()
+    server.have.sent.clear()
+    done = command(server, models, "pull", "turbo")
+    assert done.returncode == 0, done.stderr
+    assert server.have.sent[path] == [20 * 2**20]
+    assert (models / "Ace-Step1.5" / path).read_bytes() == content(server, MAIN, path)
+
+
+def test_a_wrong_hash_is_refused_and_the_file_deleted(server, models):
+    path = "vae/diffusion_pytorch_model.safetensors"
+    server.have.wrong.add(path)
+    failed = command(server, models, "pull", "turbo")
+    assert failed.returncode == 1
+    assert re.search(rf"{path} arrived with sha256 \w{{16}}, huggingface says \w{{16}}; it was deleted", failed.stderr)
+    assert not list(models.rglob("diffusion_pytorch_model.safetensors"))
+    server.have.wrong.clear()
+    assert command(server, models, "pull", "turbo").returncode == 0
+
+
+def test_base_brings_the_shared_parts_it_lacks(server, models):
+    done = command(server, models, "pull", "base")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (models / "Ace-Step1.5").iterdir()} == {"vae", "Qwen3-Embedding-0.6B"}
+    assert installed.folder(BY_NAME["base"], models) == models / "acestep-v15-base"
+    assert not installed.is_here(BY_NAME["turbo"], models)
+    gone = command(server, models, "rm", "base")
+    assert gone.returncode == 0
+    assert not list(models.rglob("*.safetensors")), "the shared parts go with the last model"
+    assert command(server, models, "rm", "base").returncode == 4
+
+
+def test_what_cannot_be_had_is_told_without_a_traceback(server, models):
+    for words, code, text in (
+        (["pull", "sft"], 1, "huggingface does not give ACE-Step/acestep-v15-sft"),
+        (["pull", "punchin-tiny"], 4, "comes with the package"),
+        (["pull", "turbo", "--from", "/nowhere"], 2, "not a folder, nor a hub"),
+        (["pull", "no-such"], 2, "invalid choice"),
+    ):
+        done = command(server, models, *words)
+        assert (done.returncode, text in done.stderr) == (code, True), done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def folder(server, tmp_path):
+    root = tmp_path / "elsewhere"
+    for (repository, path), content in server.have.files.items():
+        place = root / repository.rpartition("/")[2] / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+    return root
+
+
+class Quiet:
+    def say(self, text):
+        pass
+
+    def bytes(self, done, total):
+        pass
+
+
+def test_a_local_folder_is_a_source_too(folder, models):
+    where = hub.pull(BY_NAME["base"], Folder(folder), models, Quiet())
+    assert (where / "model.safetensors").read_bytes() == (folder / "acestep-v15-base/model.safetensors").read_bytes()
+    shutil.rmtree(folder / "Ace-Step1.5" / "vae")
+    with pytest.raises(PunchinError, match=r"holds no Ace-Step1\.5/vae"):
+        hub.pull(BY_NAME["turbo"], Folder(folder), models / "other", Quiet())
+
+
+def test_the_disk_is_asked_before_anything_is_fetched(folder, models, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 70_000_000))
+    source = Folder(folder)
+    monkeypatch.setattr(source, "fetch", lambda *_: pytest.fail("fetched"))
+    with pytest.raises(Refused, match=r"0\.08 GB are needed in .*, 0\.07 GB are free"):
+        hub.pull(BY_NAME["turbo"], source, models, Quiet())
+
+
+def test_two_pulls_at_once_are_refused(folder, models):
+    (models / ".pulling").mkdir(parents=True)
+    with hub._alone(models / ".pulling"), pytest.raises(Refused, match="another pull is under way"):
+        hub.pull(BY_NAME["turbo"], Folder(folder), models, Quiet())
+
+
+def test_a_bare_file_is_known_by_its_keys(folder, models, tmp_path, monkeypatch):
+    import numpy as np
+
+    from punchin.engine.keys import KNOWN, key_hash
+
+    bare = tmp_path / "somebody's turbo.safetensors"
+    save_file({"decoder.x": np.zeros((2, 3), np.float32)}, bare)
+    with pytest.raises(Refused, match=r"is no file of ACE-Step 1\.5, turbo is 2b"):
+        hub.adopt(BY_NAME["turbo"], bare, models)
+    monkeypatch.setitem(KNOWN, key_hash({"decoder.x": (2, 3)}), "2b")
+    with pytest.raises(Refused, match="is a 2b file, xl-base is xl"):
+        hub.adopt(BY_NAME["xl-base"], bare, models)
+    with pytest.raises(Refused, match=r"comes without a silence_latent\.pt"):
+        hub.adopt(BY_NAME["sft"], bare, models)
+    hub.pull(BY_NAME["turbo"], Folder(folder), models, Quiet())
+    where = hub.adopt(BY_NAME["sft"], bare, models)
+    assert installed.folder(BY_NAME["sft"], models) == where
+    assert json.loads((where / "config.json").read_text())["is_turbo"] is False
+    bare.write_bytes(bare.read_bytes()[:-1])
+    with pytest.raises(Refused, match="is no whole safetensors file"):
+        hub.adopt(BY_NAME["base"], bare, models)
+
+
+def test_all_nine_models_have_a_repository_and_what_they_are_asked_with():
+    released = [model for model in MODELS if model.repository]
+    assert [model.name for model in released] == [
+        "turbo", "turbo-shift1", "turbo-shift3", "turbo-continuous", "base", "sft", "xl-base", "xl-sft", "xl-turbo",
+    ]  # fmt: skip
+    for model in released:
+        assert (model.steps, model.guidance) == ((8, 1.0) if model.turbo else (50, 7.0))
+        assert model.shift == (3.0 if model.turbo and model.name != "turbo-shift1" else 1.0)
+        assert model.size_bytes > 4e9
+        places = [piece.place for piece in hub.pieces(model, hub.home.models())]
+        assert places[1:] == ["Ace-Step1.5/vae", "Ace-Step1.5/Qwen3-Embedding-0.6B"]
+        assert places[0].rpartition("/")[2] == model.folder
