@@ -4,7 +4,7 @@ The script stands in the order's prompt, words separated by blanks, done in this
 `steps=N` (default 3) progress messages, `pause=S` seconds after each, `die=N` ends at step N with status 137,
 `die-once=PATH` the same at step 1 but only if PATH does not exist yet (it is made), `oom`, `oom-once`, `fail=TEXT`,
 `deaf` (never looks for a cancel), `hang` (does nothing for ever after the steps), `garbage` (writes no message),
-`short` (says more frames than it wrote), `full` (no space while writing), `child` (starts a process that sleeps).
+`short` (says more frames than it wrote), `child` (starts a process that sleeps), `parts=N` (each take in N stretches).
 Without a script it is quick. The environment PUNCHIN_FAKE: `slow-start=S`, `no-start`.
 """
 
@@ -87,6 +87,7 @@ def make(fake, run):
             Path(once).touch()
             print("the fake dies once", file=sys.stderr, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
+    write_parts(fake, run, int(script.get("parts", 0)))
     if "hang" in script:
         time.sleep(600)
     if "garbage" in script:
@@ -100,6 +101,19 @@ def make(fake, run):
         fake.say(link.Failed(job=run.job, code="refused", text=script["fail"], hint="try another"))
         return
     fake.say(link.Made(job=run.job, takes=write_takes(run, script), provenance=provenance(run)))
+
+
+def write_parts(fake, run, parts):
+    """The takes in stretches of equal length, each told as soon as it is written."""
+    for seed in run.order.seeds if parts else ():
+        data = take_bytes(run.order, seed)
+        step = len(data) // 8 // parts * 8
+        for index in range(parts):
+            path = Path(run.out_dir) / f"part-{seed}-{index}.f32"
+            path.write_bytes(data[index * step : (index + 1) * step])
+            start, frames = index * step // 8, step // 8
+            part = {"index": index, "start_frame": start, "path": str(path), "channels": 2, "frames": frames}
+            fake.say(link.Part(job=run.job, seed=seed, **part))
 
 
 def write_takes(run, script):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from punchin.clients import transfer
 from punchin.clients.line import LOOK_S, Line, Lost, read_notice
-from punchin.protocol import codec, limits, messages
+from punchin.protocol import codec, limits, messages, version
 from punchin.protocol.errors import Cancelled, JobFailed, Refused, Unreachable
 from punchin.protocol.messages import Collected, Examined, Job, Preview, Reply, Request, Status, Welcome
 from punchin.protocol.order import TERMINAL, Blob, Event, JobRecord, Order
@@ -54,6 +54,13 @@ class Client:
         """What the daemon said of itself."""
         assert self._line.welcome is not None
         return self._line.welcome
+
+    @property
+    def skew(self) -> str:
+        """What to say of a daemon of another version than this client; "" where they are the same."""
+        if self.welcome.version == version.PACKAGE:
+            return ""
+        return f"the daemon is punchin {self.welcome.version}, this client {version.PACKAGE}: punchin serve --restart"
 
     def put(self, data: bytes | memoryview) -> str:
         """Store bytes; returns their sha256 once they are on the daemon's disk. Bytes known already are not sent.
@@ -114,17 +121,18 @@ class Client:
 
         Misses no journaled event, however late it starts and whoever else follows. Raises Refused (`unknown_job`).
         """
-        last = since
-        for _ in range(LIVES):
-            try:
-                for event in self._follow(job_id, last):
-                    last = max(last, event.seq)
-                    yield event
-                    if event.state in TERMINAL:
-                        return
-            except Lost:
-                self._renew()
-        raise Unreachable(f"the daemon ended {LIVES} times while job {job_id} was followed", "punchin doctor")
+        for item in self._listen(job_id, since):
+            if isinstance(item, Event):
+                yield item
+
+    def listen(self, job_id: str) -> Iterator[Preview]:
+        """The decoded stretches of a job's takes, from the first one on, as they come; ends with the job.
+
+        Fetch one with `get`. A job that starts anew (a worker died) begins again at index 0. Raises as `follow`.
+        """
+        for item in self._listen(job_id, 0):
+            if isinstance(item, Preview):
+                yield item
 
     def result(self, job_id: str) -> JobRecord:
         """The record of a done job. Raises JobFailed or Cancelled, and Refused (`not_done`) while it is under way."""
@@ -233,35 +241,54 @@ class Client:
         self._line.close()
         self._line = self._reach()
 
-    def _follow(self, job_id: str, since: int) -> Iterator[Event]:
-        """Events of this life. Subscribed first, then caught up: what comes twice is dropped by its seq."""
+    def _listen(self, job_id: str, since: int) -> Iterator[Event | Preview]:
+        """Events and previews through the lives of the daemon, to the terminal event."""
+        last, shown = since, set[Preview]()
+        for _ in range(LIVES):
+            try:
+                for item in self._follow(job_id, last):
+                    if isinstance(item, Preview):
+                        if item not in shown:
+                            yield item
+                        shown.add(item)
+                        continue
+                    last = max(last, item.seq)
+                    yield item
+                    if item.state in TERMINAL:
+                        return
+            except Lost:
+                self._renew()
+        raise Unreachable(f"the daemon ended {LIVES} times while job {job_id} was followed", "punchin doctor")
+
+    def _follow(self, job_id: str, since: int) -> Iterator[Event | Preview]:
+        """What one life tells. Subscribed first, then caught up: what comes twice is dropped by its seq."""
         last, reader, line = since, codec.notices(), self._line
         with line.feed(job_id) as feed:
             due_s = 0.0
             while True:
-                now_s = time.monotonic()
-                if now_s >= due_s:
-                    due_s = now_s + CATCH_UP_S
-                    for event in self._missed(line, job_id, last):
+                if time.monotonic() >= due_s:
+                    due_s = time.monotonic() + CATCH_UP_S
+                    for item in self._missed(line, job_id, last):
+                        last = max(last, item.seq) if isinstance(item, Event) else last
+                        yield item
+                notice = read_notice(feed, reader, LOOK_S)
+                match notice:
+                    case None if line.is_over():
+                        raise Lost("the daemon has ended")
+                    case messages.Previewed(job=job, preview=preview) if job == job_id:
+                        yield preview
+                    case messages.Happened(event=event) if event.job == job_id and event.seq > last + 1:
+                        due_s = 0.0  # one was lost on the way: it is in the journal
+                    case messages.Happened(event=event) if event.job == job_id and event.seq in (0, last + 1):
                         last = max(last, event.seq)
                         yield event
-                notice = read_notice(feed, reader, LOOK_S)
-                if notice is None:
-                    if line.is_over():
-                        raise Lost("the daemon has ended")
-                    continue
-                if not isinstance(notice, messages.Happened) or notice.event.job != job_id:
-                    continue
-                event = notice.event
-                if event.seq > last + 1:
-                    due_s = 0.0  # one was lost on the way: it is in the journal
-                elif event.seq in (0, last + 1):
-                    last = max(last, event.seq)
-                    yield event
+                    case _:
+                        pass
 
-    def _missed(self, line: Line, job_id: str, since: int) -> Iterator[Event]:
+    def _missed(self, line: Line, job_id: str, since: int) -> Iterator[Event | Preview]:
         while True:
             history = line.ask(messages.Attach(ask=0, id=job_id, since=since), messages.History)
+            yield from history.previews  # before the events: the last of those may be the end
             yield from history.events
             if not history.more:
                 break

@@ -121,7 +121,7 @@ def _process() -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "punchin.daemon", "--idle-exit", str(IDLE_EXIT_S)]
     absolute = {name: str(Path(os.environ[name]).expanduser().resolve()) for name in _FOLDERS if os.environ.get(name)}
     flags = 0x00000008 | 0x01000000 if sys.platform == "win32" else 0  # DETACHED_PROCESS, out of the DAW's job
-    with _stderr().open("wb") as stderr:
+    with open(_stderr(), "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as stderr:
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -10,7 +10,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,14 +19,15 @@ import msgspec
 from punchin.daemon import choice, happenings, scheduler
 from punchin.daemon.happenings import Action, Happening
 from punchin.daemon.journal import Journal, JournalFull, Row, blobs_of
+from punchin.daemon.keeper import Keeper
 from punchin.daemon.recovery import card_of
 from punchin.daemon.scheduler import Board
 from punchin.daemon.store import Store, StoreFull
 from punchin.daemon.worker import Ended, Said, Worker
 from punchin.protocol import limits, link
-from punchin.protocol.errors import PunchinError, Refused
-from punchin.protocol.messages import Happened, Notice, Submit, WorkerStatus
-from punchin.protocol.order import TERMINAL, Blob, Event, Order, Take
+from punchin.protocol.errors import Refused
+from punchin.protocol.messages import Happened, Notice, Preview, Previewed, Submit, WorkerStatus
+from punchin.protocol.order import TERMINAL, Event, Order
 
 RETRY_S: Final = 1.0
 MAX_TEXT_CHARS: Final = 2_000  # what a worker says of its failure
@@ -69,7 +69,7 @@ class Foreman:
         self._retry_s: float | None = None
         self._progress_due_s: float | None = None
         self._progress_sent_s = 0.0
-        self._keeper = ThreadPoolExecutor(1, thread_name_prefix="keeper")
+        self._keeper = Keeper(store, post)
 
     # ---- asked by clients ----
 
@@ -133,6 +133,8 @@ class Foreman:
                 self.happen(happenings.WorkerGone(how))
             case happenings.Stored() | happenings.NotStored() | happenings.StopAsked():
                 self.happen(item)
+            case Previewed(job=job, preview=preview):
+                self._previewed(job, preview)
             case _:
                 pass  # of a worker that was replaced
 
@@ -163,7 +165,7 @@ class Foreman:
         if self.hand is not None:
             self.hand.worker.kill()
             self.hand.worker.wait(5.0)
-        self._keeper.shutdown(wait=True)
+        self._keeper.close()
 
     # ---- carrying out ----
 
@@ -202,8 +204,7 @@ class Foreman:
                 log.warning("worker killed", extra={"worker": self.hand.worker.pid})
                 self.hand.worker.kill()
             case happenings.Keep():
-                folder = self.store.out_dir(action.job, self.journal.row(action.job).record.attempts)
-                self._keeper.submit(self._keep, action, folder).add_done_callback(self._kept)
+                self._keeper.keep(action, self._out_dir(action.job))
             case happenings.Quit():
                 self.quit = True
             case _:
@@ -237,6 +238,9 @@ class Foreman:
             order = msgspec.structs.replace(order, model=choice.choose(device, total))
         hand.model = order.model
         return order
+
+    def _out_dir(self, job: str) -> Path:
+        return self.store.out_dir(job, self.journal.row(job).record.attempts)
 
     def _start_worker(self) -> None:
         self.counters["worker_starts"] += 1
@@ -276,6 +280,9 @@ class Foreman:
                 self.happen(happenings.WorkerReady())
             case link.Progress():
                 self._progressed(reply)
+            case link.Part(job=job):
+                if self.board.bench.job == job:
+                    self._keeper.keep_part(reply, self._out_dir(job))
             case link.Made(job=job, takes=takes, provenance=provenance):
                 self.progress = None
                 self.happen(happenings.WorkerMade(job, takes, provenance))
@@ -317,27 +324,15 @@ class Foreman:
         log.info("job", extra={"job": event.job, "seq": event.seq, "state": event.state, "text": event.text})
         self._publish(event.job, Happened(event=event))
 
-    # ---- keeping takes, in the keeper's thread ----
-
-    def _keep(self, keep: happenings.Keep, folder: Path) -> happenings.Stored | happenings.NotStored:
+    def _previewed(self, job: str, preview: Preview) -> None:
+        if job not in self.board.cards:
+            return
         try:
-            takes = tuple(self._adopt(made, folder) for made in keep.takes)
-        except (PunchinError, OSError) as error:
-            code = error.code if isinstance(error, Refused) else "store"
-            hint = error.hint if isinstance(error, PunchinError) else ""
-            return happenings.NotStored(keep.job, code, f"the takes could not be stored: {error}", hint)
-        self.store.drop_out_dir(folder)
-        return happenings.Stored(keep.job, takes, keep.provenance)
-
-    def _adopt(self, made: link.MadeTake, folder: Path) -> Take:
-        path = Path(made.path)
-        if path.parent != folder:
-            raise PunchinError(f"the engine names a take outside its folder: {path}")
-        sha256 = self.store.adopt(path, made.channels * made.frames * 4)
-        return Take(seed=made.seed, audio=Blob(sha256=sha256, channels=made.channels, frames=made.frames))
-
-    def _kept(self, future: Future[happenings.Stored | happenings.NotStored]) -> None:
-        self._post(future.result())
+            self.journal.add_preview(job, preview)
+        except JournalFull as error:
+            log.warning("preview lost", extra={"job": job, "why": str(error)})
+            return
+        self._publish(job, Previewed(job=job, preview=preview))
 
     # ---- for status ----
 

@@ -199,6 +199,8 @@ class Journal:
             event = Event(job=job, seq=seq + 1, at_ns=at_ns, state=to, text=text)
             self._record_event(number, event)
             self._record_uses(number, uses)
+            if to == "queued":  # the next attempt begins anew
+                db.execute("DELETE FROM previews WHERE job = ?", (number,))
             if ended_ns is not None:
                 db.execute("UPDATE lives SET finished = finished + 1 WHERE number = (SELECT max(number) FROM lives)")
         crash_point("journal.moved")

@@ -132,10 +132,10 @@ class Store:
         found = path.stat().st_size
         if found != size_bytes:
             raise PunchinError(f"the engine said {size_bytes} bytes, its take file has {found}")
-        crash_point("store.adopt")
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         try:
+            crash_point("store.adopt")
             self._keep(path, sha256)
         except OSError as error:
             raise StoreFull(error) from error

@@ -65,6 +65,22 @@ class MadeTake(Struct, frozen=True, kw_only=True):
     frames: int
 
 
+class Part(Struct, tag="part", frozen=True, kw_only=True):
+    """A stretch of a take that is decoded already, for those who want to listen ahead. May be said or not.
+
+    The file lies in `out_dir`, is complete, and is the daemon's from now on. `index` counts from 0 within the seed;
+    `start_frame` is counted in the take's (`wanted`) frames; the stretches of a seed adjoin.
+    """
+
+    job: JobId
+    seed: int
+    index: int
+    start_frame: int
+    path: str
+    channels: int
+    frames: int
+
+
 class Made(Struct, tag="made", frozen=True, kw_only=True):
     """The job is finished; all files are complete and fsynced."""
 
@@ -90,7 +106,7 @@ class Failed(Struct, tag="failed", frozen=True, kw_only=True):
 
 
 Command = Run | Cancel | Unload
-Reply = Ready | Progress | Made | Stopped | Failed
+Reply = Ready | Progress | Part | Made | Stopped | Failed
 
 _encoder = msgspec.msgpack.Encoder()
 _commands = msgspec.msgpack.Decoder(Command)

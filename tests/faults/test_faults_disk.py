@@ -1,0 +1,122 @@
+"""A full disk: a clear no, and nothing that was acknowledged is lost; work goes on when there is space again."""
+
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+from faults.lives import check_events, kill_daemon, order, run, wait_until
+
+from punchin.clients.connect import connect
+from punchin.protocol.errors import Refused
+
+
+def daemon_with(monkeypatch, faults):
+    """A client of a daemon in which these faults happen."""
+    monkeypatch.setenv("PUNCHIN_FAULTS", faults)
+    client = connect(name="test")
+    monkeypatch.delenv("PUNCHIN_FAULTS")
+    return client
+
+
+@pytest.mark.parametrize("point", ["store.write", "store.sync", "store.rename", "store.folder"])
+def test_no_space_for_a_blob(point, monkeypatch):
+    data = os.urandom(2_500_000)
+    with daemon_with(monkeypatch, f"{point}=full:1") as client:
+        with pytest.raises(Refused, match="the blob store cannot be written: No space left on device") as error:
+            client.put(data)
+        assert (error.value.code, error.value.exit_code) == ("disk_full", 4)
+        assert "punchin gc" in error.value.hint
+        assert client.get(client.put(data)) == data  # there is space again
+        assert run(client)[0].state == "done"
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+def test_no_space_for_a_submit(nth, monkeypatch):
+    with daemon_with(monkeypatch, f"journal.submit=full:{nth}") as client:
+        for _ in range(nth - 1):
+            run(client)
+        with pytest.raises(Refused, match="the journal cannot be written") as error:
+            client.submit(order(), job_id="wanted-0001")
+        assert error.value.code == "disk_full"
+        with pytest.raises(Refused, match="unknown here"):
+            client.job("wanted-0001")
+        client.submit(order(), job_id="wanted-0001")
+        assert list(client.follow("wanted-0001"))[-1].state == "done"
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3, 4])
+def test_no_space_for_a_move_waits_and_goes_on(nth, monkeypatch):
+    """Each of lease, run, store and done is refused once; a second later the same decision is committed."""
+    with daemon_with(monkeypatch, f"journal.move=full:{nth}") as client:
+        job = client.submit(order("steps=2"))
+        wait_until(lambda: client.status().trouble, 5, "the trouble")
+        assert "No space left on device" in client.status().trouble
+        events = [event for event in client.follow(job.id) if event.seq]
+        check_events(events)
+        assert [event.state for event in events] == ["queued", "leased", "running", "storing", "done"]
+        wait_until(lambda: not client.status().trouble, 5, "the end of the trouble")
+
+
+def test_a_kill_while_the_journal_is_full_loses_nothing(monkeypatch):
+    with daemon_with(monkeypatch, "journal.move=full") as client:
+        job = client.submit(order("steps=2"))
+        wait_until(lambda: client.status().trouble, 5, "the trouble")
+        kill_daemon()
+        assert [event.state for event in client.follow(job.id) if event.seq][-1] == "done"
+
+
+def test_no_space_for_the_takes_fails_the_job_alone(monkeypatch):
+    with daemon_with(monkeypatch, "store.adopt=full:1") as client:
+        record, events = run(client)
+        check_events(events)
+        assert (record.state, record.error_code) == ("failed", "disk_full")
+        assert "the takes could not be stored" in record.error_text
+        assert "punchin gc" in record.error_hint
+        assert run(client)[0].state == "done"
+
+
+def test_no_space_to_start_at_all(monkeypatch, home):
+    """A limit of the system on the size of files, so that real writes fail."""
+    (home / "runtime").mkdir()
+    script = "import resource,runpy,sys; resource.setrlimit(resource.RLIMIT_FSIZE,(4096,4096)); sys.argv=['d']; "
+    script += "runpy.run_module('punchin.daemon', run_name='__main__')"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20)
+    assert ended.returncode == 1
+    assert "error:" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    with connect() as client:  # with space again, the same folder
+        assert run(client)[0].state == "done"
+
+
+def test_real_writes_that_fail_at_a_file_size_limit(client):
+    """The limit is put on the running daemon: uploads and the growing journal hit it for real."""
+    kept = client.put(b"x" * 10_000)
+    before = run(client)[0]
+    pid = client.status().pid
+    unlimited = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (200_000, unlimited[1]))
+    with pytest.raises(Refused, match="cannot be written") as error:
+        client.put(os.urandom(1_000_000))
+    assert error.value.code == "disk_full"
+    acknowledged = []
+    client.pause()
+
+    def submit_on():
+        while len(acknowledged) < 200:
+            acknowledged.append(client.submit(order(lyrics="la " * 6_000)).id)
+
+    with pytest.raises(Refused, match="the journal cannot be written") as error:
+        submit_on()
+    assert error.value.code == "disk_full"
+    assert acknowledged
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
+    kill_daemon()
+    assert client.get(kept) == b"x" * 10_000
+    assert client.result(before.id).takes == before.takes
+    assert {client.job(job).state for job in acknowledged} <= {"queued", "leased", "running", "storing", "done"}
+    assert client.examine().journal == "ok"
+    client.resume()
+    for job in acknowledged:
+        assert list(client.follow(job))[-1].state == "done"
