@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 BIN := .venv/bin
 
-.PHONY: demo test test-nightly lint format clean
+.PHONY: demo test test-nightly lint format reapack clean
 
 demo: .venv/user
 	$(BIN)/punchin demo
@@ -24,6 +24,10 @@ lint: .venv/dev
 format: .venv/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# For a release: `make reapack URL=<the repository's raw files at its tag>` writes index.xml for REAPER's ReaPack.
+reapack: .venv/dev
+	$(BIN)/python -m punchin.clients.install.reapack --url "$(URL)"
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

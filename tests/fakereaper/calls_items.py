@@ -169,7 +169,8 @@ CALLS = {
     "SplitMediaItem": split,
     "TakeIsMIDI": lambda script, take: bool(take.source and take.source.type == "MIDI"),
     "GetTakeNumStretchMarkers": lambda script, take: take.stretch_markers,
-    "TakeFX_GetCount": lambda script, take: take.fx,
+    "TakeFX_GetCount": lambda script, take: len(take.fx),
+    "TakeFX_GetEnabled": lambda script, take, index: take.fx[index],
     "CountTakeEnvelopes": lambda script, take: take.envelopes,
     "UpdateItemInProject": lambda script, item: None,
 }

@@ -53,7 +53,8 @@ class Take(Handle):
         super().__init__()
         self.item, self.source, self.name, self.guid = item, source, name, new_guid()
         self.values, self.ext = dict(self.DEFAULTS), {}
-        self.stretch_markers = self.fx = self.envelopes = 0
+        self.stretch_markers = self.envelopes = 0
+        self.fx = []  # of each effect whether it is not bypassed
 
 
 class Item(Handle):

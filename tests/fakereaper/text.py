@@ -80,7 +80,7 @@ def _take(item, group, first, base) -> Take:
     take.values["I_CHANMODE"] = float(lines.get("CHANMODE", ["0"])[0])
     take.guid = lines.get("GUID", [take.guid])[0]
     take.stretch_markers = int("SM" in lines)
-    take.fx = sum(isinstance(child, rpp.Element) and child.tag == "TAKEFX" for child in group)
+    take.fx = [True for child in group if isinstance(child, rpp.Element) and child.tag == "TAKEFX"]
     take.envelopes = sum(isinstance(child, rpp.Element) and child.tag.endswith("ENV") for child in group)
     return take
 

@@ -108,7 +108,7 @@ def test_refusals_are_shown_and_nothing_is_asked(desk, change, word):
     elif change == "MIDI":
         take.source = Source("", "MIDI", 4.0)
     elif change == "take FX":
-        take.fx = 1
+        take.fx = [False, True]
     elif change == "envelope":
         take.envelopes = 1
     elif change == "all takes play":
@@ -126,6 +126,13 @@ def test_refusals_are_shown_and_nothing_is_asked(desk, change, word):
     assert desk.requests() == desk.requests("draft") == []
     assert desk.open_jobs() == {}
     assert desk.host.scripts == []
+
+
+def test_bypassed_take_fx_are_no_obstacle(desk):
+    _, item = desk.simple()
+    item.takes[0].fx = [False]
+    ask(desk)
+    assert len(desk.request()["tracks"][0]["items"]) == 1
 
 
 def test_what_cannot_be_heard_outside_the_region_is_left_out_and_told(desk):

@@ -3,12 +3,16 @@
 import json
 import subprocess
 import sys
+import xml.etree.ElementTree as Tree
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from fakereaper.desk import Desk, decode
 
 from punchin.clients.cli import main
-from punchin.clients.install import reaper
+from punchin.clients.install import reapack, reaper
 from punchin.protocol.errors import BadUsage, PunchinError, Refused
 
 KEY_MAP = b'SCR 4 0 RSabc "Custom: mine.lua" mine.lua\r\nKEY 9 89 _RSabc 0\r\n'
@@ -188,3 +192,31 @@ def test_the_help_names_the_verbs():
         [sys.executable, "-m", "punchin.clients.cli", "install", "--help"], capture_output=True, text=True, check=True
     )
     assert "--resource-path" in done.stdout
+
+
+def test_the_reapack_index_names_every_script_and_where_it_is():
+    tree = Tree.fromstring(reapack.index("https://host/raw/v1", "1.2.3", datetime(2026, 5, 4, tzinfo=UTC)))
+    sources = tree.findall("category/reapack/version/source")
+    assert {source.get("file") for source in sources} == set(reaper.scripts())
+    actions = {source.get("file") for source in sources if source.get("main") == "main"}
+    assert actions == {name for name in reaper.scripts() if "/" not in name}
+    urls = {source.get("file"): source.text for source in sources}
+    assert urls["Punchin - Next take.lua"] == (
+        "https://host/raw/v1/clients/punchin/clients/reaper/Punchin%20-%20Next%20take.lua"
+    )
+    root = Path(__file__).parents[2]
+    for url in urls.values():
+        assert (root / unquote(url.removeprefix("https://host/raw/v1/"))).is_file()
+
+
+def test_scripts_that_reapack_put_elsewhere_find_the_bridge(tmp_path):
+    desk = Desk(tmp_path)
+    elsewhere = desk.resource / "Scripts" / "Punchin repository" / "Punchin"
+    for name, data in reaper.scripts().items():
+        (elsewhere / name).parent.mkdir(parents=True, exist_ok=True)
+        (elsewhere / name).write_bytes(data)
+    desk.simple()
+    desk.remember_words()
+    desk.host.run(elsewhere / "Punchin - Repaint selection (last preset).lua")
+    assert desk.request()["action"] == "repaint"
+    desk.host.quit()

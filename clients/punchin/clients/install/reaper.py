@@ -56,8 +56,8 @@ def resource_folder(given: Path | None) -> Path:
     raise BadUsage(f"REAPER's resource folder is not where it usually is ({places})", hint)
 
 
-def files(resource: Path) -> dict[str, bytes]:
-    """All that belongs into REAPER's script folder: relative path to bytes."""
+def scripts() -> dict[str, bytes]:
+    """Punchin's Lua scripts: path relative to their folder, to bytes."""
     found: dict[str, bytes] = {}
     root = resources.files("punchin.clients") / "reaper"
     for folder in (root, root / "punchin"):
@@ -65,8 +65,12 @@ def files(resource: Path) -> dict[str, bytes]:
             if entry.name.endswith(".lua"):
                 name = entry.name if folder is root else f"punchin/{entry.name}"
                 found[name] = entry.read_bytes()
-    found["bridge.cfg"] = bridge_config(resource).encode()
     return found
+
+
+def files(resource: Path) -> dict[str, bytes]:
+    """All that belongs into REAPER's script folder: relative path to bytes."""
+    return scripts() | {"bridge.cfg": bridge_config(resource).encode()}
 
 
 def bridge_config(resource: Path) -> str:

@@ -120,6 +120,7 @@ catalogue.functions = {
   "ShowConsoleMsg",
   "SplitMediaItem",
   "TakeFX_GetCount",
+  "TakeFX_GetEnabled",
   "TakeIsMIDI",
   "TimeMap2_QNToTime",
   "TimeMap2_timeToQN",

@@ -10,7 +10,8 @@ config.folder = HERE
 
 -- The settings, or nil and a sentence.
 function config.load()
-  local text = files.read(HERE .. "bridge.cfg")
+  local text = files.read(HERE .. "bridge.cfg") -- not there for scripts that ReaPack put into a folder of its own
+    or files.read(reaper.GetResourcePath() .. "/Scripts/Punchin/bridge.cfg")
   if not text then return nil, "Punchin is not set up for this REAPER. Run: punchin install reaper" end
   local settings = wire.decode((text:gsub("\r?\n", "\t")))
   settings.arguments = {}

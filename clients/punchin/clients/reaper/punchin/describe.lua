@@ -36,12 +36,19 @@ local function is_plain(take, source)
     and not is_wrapped(source)
 end
 
+local function has_effects(take)
+  for i = 0, reaper.TakeFX_GetCount(take) - 1 do
+    if reaper.TakeFX_GetEnabled(take, i) then return true end
+  end
+  return false
+end
+
 -- Why an item cannot be heard faithfully, or nil.
 local function obstacle(item, take, source)
   if reaper.GetMediaItemInfo_Value(item, "B_ALLTAKESPLAY") ~= 0 then return "plays all its takes; glue it first" end
   if reaper.TakeIsMIDI(take) then return "is MIDI; render it first (Item: Apply track FX to items as new take)" end
   if not source then return "has no source" end
-  if reaper.TakeFX_GetCount(take) > 0 then return "has take FX; a new take would lose them, so glue the item first" end
+  if has_effects(take) then return "has take FX; a new take would lose them, so glue the item first" end
   if reaper.CountTakeEnvelopes(take) > 0 then return "has take envelopes; glue the item first" end
   if reaper.GetMediaSourceNumChannels(source) > 2 then return "has more than two channels; split it to stereo first" end
   if is_plain(take, source) then
