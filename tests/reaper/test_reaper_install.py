@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import pytest
 from fakereaper.desk import Desk, decode
 
+from punchin.clients import doctor
 from punchin.clients.cli import main
 from punchin.clients.install import reapack, reaper
 from punchin.protocol.errors import BadUsage, PunchinError, Refused
@@ -220,3 +221,13 @@ def test_scripts_that_reapack_put_elsewhere_find_the_bridge(tmp_path):
     desk.host.run(elsewhere / "Punchin - Repaint selection (last preset).lua")
     assert desk.request()["action"] == "repaint"
     desk.host.quit()
+
+
+def test_doctor_reads_the_selftest_where_reaper_is_in_its_usual_place(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert list(doctor._reaper()) == []
+    (tmp_path / "REAPER").mkdir()
+    reaper.install(tmp_path / "REAPER")
+    texts = [finding.text for finding in doctor._reaper()]
+    assert any("scripts of version" in text for text in texts)
+    assert any("self-test has not run" in text for text in texts)

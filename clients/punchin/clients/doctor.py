@@ -38,13 +38,23 @@ class Finding:
 
 def findings() -> Iterator[Finding]:
     """All checks in order, each as soon as it is made. A daemon is started if there is none: that is one of them."""
-    for check in (_python, _base, _engine, _plugin_host, _folders, _models):
+    for check in (_python, _base, _engine, _plugin_host, _folders, _models, _reaper):
         yield from check()
     yield from _daemon()
 
 
 def _python() -> Iterator[Finding]:
     yield Finding("ok", f"python {platform.python_version()}, punchin {PACKAGE}, protocol {PROTOCOL}")
+
+
+def _reaper() -> Iterator[Finding]:
+    """Only where it is installed: most machines have no REAPER, and one elsewhere has `install reaper --check`."""
+    from punchin.clients.install import manifest, reaper
+
+    for folder in reaper.usual_folders():
+        if (folder / reaper.SCRIPTS / manifest.NAME).is_file():
+            for verdict, text, cure in reaper.findings(folder):
+                yield Finding(verdict, text, cure)
 
 
 def _base() -> Iterator[Finding]:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from punchin.clients.bridge import spool
 from punchin.clients.install import manifest
@@ -148,7 +148,10 @@ def _remove_spool(root: Path) -> None:
             folder.rmdir()
 
 
-def findings(resource: Path) -> Iterator[tuple[str, str, str]]:
+Verdict = Literal["ok", "warn", "fail"]
+
+
+def findings(resource: Path) -> Iterator[tuple[Verdict, str, str]]:
     """What `--check` and `doctor` tell: ("ok" | "warn" | "fail", what is so, the cure or "")."""
     folder = resource / SCRIPTS
     known = manifest.read(folder)
@@ -169,7 +172,7 @@ def findings(resource: Path) -> Iterator[tuple[str, str, str]]:
     yield _selftest(resource / SELFTEST)
 
 
-def _selftest(path: Path) -> tuple[str, str, str]:
+def _selftest(path: Path) -> tuple[Verdict, str, str]:
     run_it = 'in REAPER, run the action "Punchin - selftest"'
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
