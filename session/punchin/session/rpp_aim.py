@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil, floor
 
 from punchin.protocol import limits
 from punchin.protocol.errors import Refused
@@ -33,12 +34,13 @@ def at_track(project: Project, track: Track, region: Region, how: How) -> RppTar
     sounds = voices.sounds(low_s, high_s)
     form = _form(sounds, project)
     origin_s = _phase(sounds, form.rate_hz)
-    start, stop, low, high = (
-        round((at_s - origin_s) * form.rate_hz) for at_s in (region.start_s, region.end_s, low_s, high_s)
-    )
+    start, stop = (round((at_s - origin_s) * form.rate_hz) for at_s in (region.start_s, region.end_s))
+    low = min(floor((low_s - origin_s) * form.rate_hz + 1e-6), start)  # outwards: no fade moves beyond them
+    high = max(ceil((high_s - origin_s) * form.rate_hz - 1e-6), stop)
     long = [f"item {covering.number} is over {WHOLE_S} s long: the take is an item of its own"] if covering else []
     handle = _handles(voices, region, low_s, high_s)
-    file = Span(*(round((at_s - origin_s) * form.rate_hz) for at_s in handle))
+    before, after = (round((at_s - origin_s) * form.rate_hz) for at_s in handle)
+    file = Span(min(before, low), max(after, high))
     return RppTarget(
         project, _name(track), track, region, how, None, voices, form, origin_s,
         file, Span(low, high), Span(start, stop), (*long, *_notes(project, track, sounds, region)),

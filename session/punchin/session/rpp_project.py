@@ -20,6 +20,7 @@ from punchin.session.rpp_tempo import read_tempo
 from punchin.session.tempo import TempoMap
 
 MAX_LANES = 256
+SHORTEST_FADE_S = 1e-6  # less than a frame at any rate is none
 EXT_KEY = "punchin"  # P_EXT:punchin of a take
 TAKE_ENVELOPES = {"VOLENV": "volume", "PANENV": "pan", "MUTEENV": "mute", "PITCHENV": "pitch"}
 
@@ -340,7 +341,8 @@ def _has_source(entries: list[int | Chunk]) -> bool:
 def _fade(words: list[str]) -> FadeShape:
     """FADEIN shape length automatic_length shape state bend ...: an automatic crossfade's length goes first."""
     manual, automatic = number_at(words, 2), number_at(words, 3)
-    return FadeShape(max(automatic if automatic > 0 else manual, 0.0), int(number_at(words, 1)), number_at(words, 6))
+    length = automatic if automatic > 0 else manual
+    return FadeShape(length if length > SHORTEST_FADE_S else 0.0, int(number_at(words, 1)), number_at(words, 6))
 
 
 def _record_format(document: Document) -> str:
