@@ -21,11 +21,12 @@ def items(draw):
     for _ in range(draw(st.integers(1, 4))):
         length = draw(st.one_of(st.integers(5, 300).map(lambda n: n / 100), st.floats(0.05, 3)))
         fade_in, fade_out = draw(st.floats(0, length / 2)), draw(st.floats(0, length / 2))
+        volume = draw(st.sampled_from([1, 0.5]))
         fields = {
             "SOFFS": repr(draw(st.one_of(st.just(0.0), st.floats(0, 1)))),
-            "VOLPAN": f"{draw(st.sampled_from(['1', '0.5']))} 0 {draw(st.sampled_from(['1', '-0.7']))} -1",
+            "VOLPAN": f"{volume} {draw(st.sampled_from([0, 0, 0.5, -1]))} {draw(st.sampled_from([1, -0.7]))} -1",
             "LOOP": draw(st.integers(0, 1)),
-            "CHANMODE": draw(st.sampled_from([0, 0, 1])),
+            "CHANMODE": draw(st.sampled_from([0, 0, 1, 2, 3, 4])),
             "FADEIN": f"0 {draw(st.sampled_from([0.0, fade_in]))!r} 0 0 0 0 0",
             "FADEOUT": f"0 {draw(st.sampled_from([0.0, fade_out]))!r} 0 0 0 0 0",
             "MUTE": f"{int(draw(st.integers(0, 5)) == 0)} 0",
