@@ -49,6 +49,16 @@ def project_info(script, project, name, new, setting):
     return float(values[name])
 
 
+def project_string(script, project, name, text, setting):
+    if name == "RENDER_TARGETS":
+        return True, f"{project.strings['RENDER_FILE']}/{project.strings['RENDER_PATTERN']}.wav"
+    if name not in project.strings:
+        return script.host.breach(f"project has no string {name}")
+    if setting:
+        project.strings[name] = text
+    return True, project.strings[name]
+
+
 def measure_info(script, project, index):
     start, end, num, den = project.tempo.measure(index)
     time_s = project.tempo.seconds(start)
@@ -143,6 +153,7 @@ CALLS = {
     "GetLastMarkerAndCurRegion": region_at,
     "EnumProjectMarkers3": marker_at,
     "GetSetProjectInfo": project_info,
+    "GetSetProjectInfo_String": project_string,
     "TimeMap2_timeToQN": lambda script, project, time_s: project.tempo.qn(time_s),
     "TimeMap2_QNToTime": lambda script, project, qn: project.tempo.seconds(qn),
     "TimeMap_GetMeasureInfo": measure_info,

@@ -68,7 +68,13 @@ def insert_track(script, index, defaults):
     project.tracks.insert(index, Track(project))
 
 
+def select_track(script, track, selected):
+    track.selected = selected
+
+
 CALLS = {
+    "IsTrackSelected": lambda script, track: track.selected,
+    "SetTrackSelected": select_track,
     "CountTracks": lambda script, project: len(project.tracks),
     "GetTrack": track_at,
     "CountSelectedTracks2": lambda script, project, master: sum(t.selected for t in project.tracks),

@@ -145,6 +145,14 @@ class Tempo:
         return start, qn, num, den
 
 
+RENDER_NUMBERS = {
+    "RENDER_SETTINGS": 0.0, "RENDER_BOUNDSFLAG": 1.0, "RENDER_STARTPOS": 0.0, "RENDER_ENDPOS": 0.0,
+    "RENDER_CHANNELS": 1.0, "RENDER_SRATE": 44_100.0, "RENDER_TAILFLAG": 255.0, "RENDER_ADDTOPROJ": 1.0,
+    "RENDER_DITHER": 3.0, "RENDER_NORMALIZE": 1.0,
+}  # fmt: skip
+RENDER_STRINGS = {"RENDER_FILE": "/my/mixes", "RENDER_PATTERN": "$project", "RENDER_FORMAT": "x", "RENDER_FORMAT2": "y"}
+
+
 class Project(Handle):
     kind = "ReaProject"
 
@@ -153,7 +161,8 @@ class Project(Handle):
         self.path, self.media_dir, self.tempo = str(path), str(media_dir), tempo or Tempo()
         self.tracks, self.ext, self.markers = [], {}, []
         self.time_selection, self.cursor_s, self.play_state, self.rate_hz = (0.0, 0.0), 0.0, 0, 48_000
-        self.info = {"PROJECT_SRATE_USE": 1.0, "PROJECT_TIMEBASE_FLAGS": 0.0}
+        self.info = {"PROJECT_SRATE_USE": 1.0, "PROJECT_TIMEBASE_FLAGS": 0.0} | RENDER_NUMBERS
+        self.strings = dict(RENDER_STRINGS)
         self.changes, self.undo_depth, self.undo_log, self.snapshots = 0, 0, [], []
         self.open_snapshot = None
 

@@ -1,6 +1,9 @@
 """From the user's selection to a request: what is meant, what is refused, and what a request holds."""
 
+import numpy as np
 import pytest
+import soundfile
+from fakereaper import calls_user
 from fakereaper.desk import Desk, tone
 from fakereaper.host import Breach
 from fakereaper.model import Source, Tempo
@@ -260,6 +263,37 @@ def test_ramps_steps_and_signatures_are_in_the_grid(desk):
     assert all(abs(real.seconds(qn) - s) < 1e-9 for qn, s in zip(tempo["qn"], tempo["seconds"], strict=True))
     steps = [b - a for a, b in zip(tempo["qn"], tempo["qn"][1:], strict=False) if 17 <= a < 30]
     assert set(steps) == {0.25}
+
+
+FX = "Hear track FX (yes: on a new track):"
+
+
+def test_track_fx_are_heard_when_asked_for_and_settings_come_back(desk):
+    track, item = desk.simple()
+    other = desk.project.add_track("Bass", selected=True)
+    desk.project.time_selection = (2.0, 4.0)
+    other.selected = False
+    info, strings = dict(desk.project.info), dict(desk.project.strings)
+    ask(desk, **{FX: "yes"})
+    request = desk.request()
+    assert request["land"] == "track"
+    (heard,) = request["tracks"][0]["items"]
+    assert (heard["position_s"], heard["length_s"]) == (0.0, 8.0)
+    rendered, _ = soundfile.read(heard["source"]["path"], dtype="float32", always_2d=True)
+    original, _ = soundfile.read(item.takes[0].source.path, dtype="float32", always_2d=True)
+    np.testing.assert_array_equal(rendered, 0.5 * original)
+    assert (desk.project.info, desk.project.strings) == (info, strings)
+    assert (track.selected, other.selected) == (True, False)
+
+
+def test_a_stopped_rendering_asks_nothing_and_settings_come_back(desk, monkeypatch):
+    desk.simple()
+    info, strings = dict(desk.project.info), dict(desk.project.strings)
+    monkeypatch.setitem(calls_user.ACTIONS, 42230, lambda host, project: None)
+    ask(desk, **{FX: "yes"})
+    assert "was stopped" in desk.host.messages[0]
+    assert desk.requests() == []
+    assert (desk.project.info, desk.project.strings) == (info, strings)
 
 
 def test_pressing_twice_asks_twice(desk):

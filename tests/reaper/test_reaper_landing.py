@@ -249,6 +249,15 @@ def test_lanes_are_refused_where_reaper_has_none(tmp_path):
     assert "Fixed lanes need REAPER 7" in desk.host.messages[0]
 
 
+def test_what_was_heard_through_effects_lands_on_a_new_track_and_mutes_the_original(desk):
+    track, _ = desk.simple()
+    job = asked(desk, post_fx="yes")
+    desk.done(job, how="track", position_s=1.5, length_s=3.0, item_s=1.97, item_length_s=2.03)
+    assert [(i.start_s, i.values["B_MUTE"]) for i in track.items] == [(0.0, 0.0), (1.97, 1.0), (4.0, 0.0)]
+    new = desk.project.tracks[1].items[0]
+    assert (new.start_s, round(new.end_s, 9)) == (1.97, 4.0)
+
+
 def test_a_layer_lands_on_a_track_of_its_own_and_mutes_nothing(desk):
     track, _item = desk.simple()
     desk.remember_words("layer", instrument="strings")

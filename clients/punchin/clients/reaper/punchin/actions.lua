@@ -29,12 +29,12 @@ local function act(body)
 end
 
 local function send(proj, settings, spans, task, answers)
-  local params, land = dialog.params(answers, settings)
-  if not params then return nil, land end
-  if task == "layer" or task == "extract" then land = "track" end
+  local params, how = dialog.params(answers, settings)
+  if not params then return nil, how end
+  if task == "layer" or task == "extract" then how.land = "track" end
   local collected, why = watch.collect(proj, settings) -- what an earlier run of REAPER left open comes along
   if not collected then return nil, why end
-  return submit.send(proj, settings, spans, { task = task, land = land, params = params })
+  return submit.send(proj, settings, spans, { task = task, land = how.land, post_fx = how.post_fx, params = params })
 end
 
 local function ask_and_send(task, title)

@@ -119,6 +119,37 @@ local function add_item(found, item, take, source)
   table.insert(found.items, values)
 end
 
+-- The items that sound in `region` whatever they hold, MIDI too: for a track that is heard as REAPER renders it.
+function describe.anchors(track, region, as_if)
+  local anchors = {}
+  for i = 0, reaper.CountTrackMediaItems(track) - 1 do
+    local item = reaper.GetTrackMediaItem(track, i)
+    local start_s, end_s = selection.bounds(item)
+    local take = reaper.GetActiveTake(item)
+    local source = take and reaper.GetMediaItemTake_Source(take)
+    if source and start_s < region.end_s and end_s > region.start_s and plays(track, item, as_if) then
+      anchors[#anchors + 1] = anchor_of(item, take, source)
+    end
+  end
+  return anchors
+end
+
+-- A file as the only item of a track, from `position_s` on.
+function describe.rendered(path, position_s, length_s)
+  local no_fade = { length_s = 0.0, auto_s = 0.0, shape = 0.0, curve = 0.0 }
+  return {
+    guid = reaper.genGuid(""),
+    position_s = position_s,
+    length_s = length_s,
+    volume = 1.0,
+    loops = false,
+    fade_in = no_fade,
+    fade_out = no_fade,
+    take = { guid = reaper.genGuid(""), name = "", volume = 1.0, pan = 0.0, pan_law = -1.0, channel_mode = 0.0 },
+    source = { path = path, offset_s = 0.0 },
+  }
+end
+
 -- Items of `track` that sound within `window`: { items, captures, notes, anchors }, or nil and a sentence.
 -- captures: takes whose audio REAPER must write out first, because their file is not what one hears.
 -- anchors: the items that touch `region`. What cannot be rendered there is refused; outside it is left out and noted.

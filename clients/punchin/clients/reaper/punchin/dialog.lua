@@ -15,7 +15,10 @@ local COMMON = {
   { "context", "Bars heard around (auto, whole, 4)", "auto" },
   { "model", "Model (empty: the best installed)", "" },
 }
-local LAND = { { "land", "Land as (take, split, lane, track)", "take" } }
+local LAND = {
+  { "land", "Land as (take, split, lane, track)", "take" },
+  { "post_fx", "Hear track FX (yes: on a new track)", "" },
+}
 local INSTRUMENT = { { "instrument", "Instrument", "bass" } }
 
 local FIELDS = {
@@ -112,15 +115,21 @@ function CHECKS.lyrics(text)
   return (text:gsub("%s*/%s*", "\n"))
 end
 
+function CHECKS.post_fx(text)
+  if text == "" or text == "no" then return false end
+  return text == "yes" or nil, "yes or no"
+end
+
 local function as_text(text)
   return text
 end
 
 local NAMES = {
   "prompt", "lyrics", "key", "strength", "variations", "seed", "context", "model", "preset", "instrument", "land",
+  "post_fx",
 }
 
--- Answers as a request's values and the way of landing, or nil and a sentence with what is wrong and what is allowed.
+-- Answers as a request's values and how it is done (land, post_fx); or nil and a sentence with what is allowed.
 function dialog.params(answers, settings)
   local params = {}
   for _, name in ipairs(NAMES) do
@@ -129,9 +138,10 @@ function dialog.params(answers, settings)
     if value == nil then return nil, string.format('%s is "%s", allowed is %s.', name, text, allowed) end
     params[name] = value or nil
   end
-  local land = params.land
-  params.land = nil
-  return params, land
+  local how = { land = params.land, post_fx = params.post_fx }
+  params.land, params.post_fx = nil, nil
+  if how.post_fx then how.land = "track" end -- the take holds the effects; on its own track they come once
+  return params, how
 end
 
 return dialog

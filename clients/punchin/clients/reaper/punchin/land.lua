@@ -68,6 +68,7 @@ local function origin(record, event, more)
     land = record.land,
     params = record.params,
     track = record.track,
+    post_fx = record.post_fx or "",
   }
   for name, value in pairs(more) do from[name] = value end
   return from

@@ -3,6 +3,7 @@ local bridge = require("punchin.bridge")
 local describe = require("punchin.describe")
 local jobs = require("punchin.jobs")
 local json = require("punchin.json")
+local render = require("punchin.render")
 local selection = require("punchin.selection")
 local show = require("punchin.show")
 local tempo = require("punchin.tempo")
@@ -69,6 +70,21 @@ local function describe_tracks(proj, span, window, order)
   return tracks, all
 end
 
+-- The track through its effects, as one rendered item. REAPER is busy meanwhile: the user asked for it.
+local function render_track(proj, settings, span, window, order, id)
+  local end_s = math.max(math.min(window.end_s, reaper.GetProjectLength(proj)), span.end_s)
+  local path, why = render.track(
+    proj, span.track, window.start_s, end_s, project_rate_hz(proj), settings.spool .. "/audio", id .. "-1")
+  if not path then return nil, why end
+  local item = describe.rendered(path, window.start_s, end_s - window.start_s)
+  local track = {
+    guid = reaper.GetTrackGUID(span.track), name = track_name(span.track), volume = 1.0, pan = 0.0,
+    items = json.array({ item }),
+  }
+  local anchors = describe.anchors(span.track, span, order.as_if or AS_IT_IS)
+  return json.array({ track }), { captures = {}, notes = {}, anchors = anchors }
+end
+
 local function lines_of(list)
   local lines = {}
   for i, fields in ipairs(list) do lines[i] = wire.encode(fields) end
@@ -124,9 +140,14 @@ local function request_for(proj, settings, span, order)
   local region = { start_s = span.start_s, end_s = span.end_s }
   local reach = reach_s(span, order.params.context)
   local window = { start_s = math.max(span.start_s - reach, 0), end_s = span.end_s + reach }
-  local tracks, found = describe_tracks(proj, span, window, order)
-  if not tracks then return nil, found end
   local id = jobs.new_id()
+  local tracks, found
+  if order.post_fx then
+    tracks, found = render_track(proj, settings, span, window, order, id)
+  else
+    tracks, found = describe_tracks(proj, span, window, order)
+  end
+  if not tracks then return nil, found end
   local record = {
     task = order.task,
     land = order.land,
@@ -136,6 +157,7 @@ local function request_for(proj, settings, span, order)
     end_s = region.end_s + 0.0,
     anchors = lines_of(found.anchors),
     onto = order.onto or "",
+    post_fx = order.post_fx and "yes" or "",
     instance = bridge.instance(),
     captures = capture_lines(settings, id, found.captures),
     rate_hz = project_rate_hz(proj),
@@ -176,7 +198,8 @@ local function check_length(settings, span)
 end
 
 -- Writes all requests of one key press, then starts bridge and watcher if they sleep.
--- order: task, land, params (text and numbers), and for a variation: as_if (see describe), onto (an item's GUID).
+-- order: task, land, params (text and numbers), post_fx (hear the track's effects; lands on a new track), and for a
+-- variation: as_if (see describe), onto (an item's GUID).
 -- Returns the number of requests, or nil and a sentence; then nothing was asked.
 function submit.send(proj, settings, spans, order)
   if #spans > MOST_SPANS then

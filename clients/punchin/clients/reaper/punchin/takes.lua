@@ -109,6 +109,9 @@ local function variation(proj, item)
   local take = reaper.GetActiveTake(item)
   local from = take and from_of(take)
   if not from then return nil, "The active take was not made by Punchin. Repaint the region first." end
+  if from.post_fx == "yes" then
+    return nil, "This take was made from the track's rendered sound. Undo to the original, then repaint it again."
+  end
   local _, guid = reaper.GetSetMediaItemInfo_String(item, "GUID", "", false)
   local file_start_s = selection.bounds(item) - reaper.GetMediaItemTakeInfo_Value(take, "D_STARTOFFS")
   local start_s = file_start_s + tonumber(from.start_s)
