@@ -163,7 +163,7 @@ def _land(client: Client, captured: Capture, plan: Plan, rolled: tuple[Rolled, .
         error.hint = f"{error.hint}\nthe takes are kept; once it is mended: punchin land {newest.id}".strip()
         raise
     for job in {each.record.id for each in rolled}:
-        client.landed(job, str(result.output))
+        client.landed(job, str(result.output.absolute()))  # jobs outlive the folder they were asked from
     return result
 
 
