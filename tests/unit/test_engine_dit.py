@@ -107,3 +107,17 @@ def test_gradients_reach_every_weight(ours):
     model(x, t, context, condition).square().mean().backward()
     silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert silent == []
+
+
+@torch.no_grad()
+def test_a_padded_batch_is_its_items_alone(ours):
+    """Captions of different length in one training batch: what is padding changes nothing."""
+    x, t, context, condition = inputs(10)
+    condition[1, 4:] *= 100  # the padding is loud, so that it would be heard
+    valid = torch.tensor([[True] * 7, [True] * 4 + [False] * 3])
+    together = ours(x, t, context, condition, valid)
+    for i, length in enumerate((7, 4)):
+        alone = ours(x[i : i + 1], t[i : i + 1], context[i : i + 1], condition[i : i + 1, :length])
+        torch.testing.assert_close(together[i : i + 1], alone, rtol=0, atol=1e-5)
+    seen = (ours(x, t, context, condition)[1] - together[1]).abs().max()
+    assert seen > 1e-4, "without `valid` the padding is seen"

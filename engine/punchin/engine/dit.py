@@ -1,7 +1,8 @@
 """The diffusion transformer: noisy latent, time, context and condition to velocity. No files, no devices, no log.
 
 Axes: B batch, T latent frames, C latent channels, S patches, L condition tokens, H hidden width.
-What looks like an omission is intended: cross-attention has no gate, no rotary positions and no padding mask.
+What looks like an omission is intended: cross-attention has no gate, no rotary positions and, in what the released
+models compute, no padding mask. Batches of captions of different length, which only training has, bring one.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Prepared(NamedTuple):
     """A condition as every step needs it: keys and values of each layer's cross-attention. One per request."""
 
     layers: tuple[KeysValues, ...]
+    seen: Tensor | None = None  # [B, 1, 1, L], False at padding; None: nothing is padding
 
 
 class TimeEmbedding(nn.Module):
@@ -65,12 +67,14 @@ class Layer(nn.Module):
         self.mlp = Mlp(block)
         self.scale_shift_table = nn.Parameter(torch.randn(1, 6, block.width) / block.width**0.5)
 
-    def forward(self, h: Tensor, time: Tensor, cond: KeysValues, rope: Rope, near: Mask) -> Tensor:
+    def forward(
+        self, h: Tensor, time: Tensor, cond: KeysValues, rope: Rope, near: Mask, seen: Tensor | None = None
+    ) -> Tensor:
         """`h` [B, S, H], time [B, 6, H] -> [B, S, H]. `near`: where a patch may look; None: everywhere."""
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (self.scale_shift_table + time).chunk(6, dim=1)
         x = (self.self_attn_norm(h) * (1 + scale_a) + shift_a).type_as(h)
         h = (h + gate_a * self.self_attn(x, rope, near)).type_as(h)
-        h = h + self.cross_attn.cross(self.cross_attn_norm(h), cond)
+        h = h + self.cross_attn.cross(self.cross_attn_norm(h), cond, seen)
         x = (self.mlp_norm(h) * (1 + scale_m) + shift_m).type_as(h)
         return (h + gate_m * self.mlp(x)).type_as(h)
 
@@ -92,18 +96,19 @@ class Dit(nn.Module):
         self.proj_out = nn.Sequential(nn.Identity(), nn.ConvTranspose1d(width, spec.latent_channels, patch, patch))
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, width) / width**0.5)
 
-    def forward(self, x: Tensor, t: Tensor, context: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, context: Tensor, condition: Tensor, valid: Tensor | None = None) -> Tensor:
         """Velocity (noise minus data) of x [B, T, C] at times t [B]; the whole computation, for training and tests.
 
-        context [B, T, 2C]: source latent, then mask. condition [B, L, condition width]. Computed in the weights'
-        type, returned in x's.
+        context [B, T, 2C]: source latent, then mask. condition [B, L, condition width]; valid [B, L], False where
+        that is padding. Computed in the weights' type, returned in x's.
         """
-        return self.velocity(x, t, context, self.prepare(condition))
+        return self.velocity(x, t, context, self.prepare(condition, valid))
 
-    def prepare(self, condition: Tensor) -> Prepared:
+    def prepare(self, condition: Tensor, valid: Tensor | None = None) -> Prepared:
         """What all steps of one request share: condition [B, L, condition width] to each layer's keys and values."""
         e = self.condition_embedder(condition.to(self.scale_shift_table.dtype))
-        return Prepared(tuple(layer.cross_attn.keys_values(e) for layer in cast(Iterable[Layer], self.layers)))
+        layers = tuple(layer.cross_attn.keys_values(e) for layer in cast(Iterable[Layer], self.layers))
+        return Prepared(layers, None if valid is None else valid[:, None, None, :])
 
     def modulation(self, t: Tensor) -> Modulation:
         """What times t [B] do to the layers. r = t always, so the second embedding is of 0; its weights count."""
@@ -120,7 +125,7 @@ class Dit(nn.Module):
         table = rope_table(self.spec.block, h.shape[1], h)
         near = band(self.spec.block.window, h.shape[1], h.device)
         for i, (layer, cond) in enumerate(zip(self.layers, prepared.layers, strict=True)):
-            h = layer(h, modulation.table, cond, table, None if i % 2 else near)
+            h = layer(h, modulation.table, cond, table, None if i % 2 else near, prepared.seen)
         shift, scale = (self.scale_shift_table + modulation.out).chunk(2, dim=1)
         h = (self.norm_out(h) * (1 + scale) + shift).type_as(h)
         return self.proj_out(h.transpose(1, 2)).transpose(1, 2)[:, : x.shape[1]].to(x.dtype)

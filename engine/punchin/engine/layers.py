@@ -76,10 +76,13 @@ class Attention(nn.Module):
         keys, values = self.keys_values(x)
         return self.attend(rope.rotate(self._queries(x)), KeysValues(rope.rotate(keys), values), mask)
 
-    def cross(self, x: Tensor, source: KeysValues) -> Tensor:
-        """Attention from x [B, S, H] to keys and values of batch B or 1, made before; no positions, no mask."""
+    def cross(self, x: Tensor, source: KeysValues, seen: Tensor | None = None) -> Tensor:
+        """Attention from x [B, S, H] to keys and values of batch B or 1, made before; no positions.
+
+        seen [B, 1, 1, L]: False at padding, which only training batches have.
+        """
         shared = KeysValues(*(each.expand(len(x), -1, -1, -1) for each in source))
-        return self.attend(self._queries(x), shared, None)
+        return self.attend(self._queries(x), shared, seen)
 
     def keys_values(self, source: Tensor) -> KeysValues:
         """The keys, normed, and values of source [B, L, H]."""

@@ -116,7 +116,14 @@ MODELS: tuple[Model, ...] = (
         repository="ACE-Step/acestep-v15-xl-turbo",
         size_bytes=_XL,
     ),
-    Model(name="punchin-tiny", folder="punchin-tiny", family="tiny", licence="GPL-3.0-or-later", stems=True),
+    Model(
+        name="punchin-tiny",
+        folder="punchin-tiny",
+        family="tiny",
+        licence="GPL-3.0-or-later",
+        turbo=False,  # trained with condition dropout, not distilled: it can be guided
+        stems=True,
+    ),
     Model(name="identity", folder="", family="identity", licence="GPL-3.0-or-later", stems=True),
 )
 

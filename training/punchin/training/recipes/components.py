@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from punchin.engine.vae import Conv, ConvTransposed, NormedConv, ResidualUnit, Vae
+from punchin.engine.vae import Conv, ConvTransposed, DecoderBlock, EncoderBlock, NormedConv, ResidualUnit, Vae
 
 STRAIGHT = -6.0  # log of a snake's frequency: x + sin^2(0.0025 x) is x
 QUIET = 1e-3  # spread of the weights that no component uses; zeros would have no direction to learn from
@@ -26,14 +26,15 @@ def begin_as_components(vae: Vae, audio: Tensor, log_std: float = -3.0) -> None:
     Latents come out with unit variance on these renders.
     """
     encoder, decoder = vae.encoder, vae.decoder
+    downs = [block for block in encoder.block if isinstance(block, EncoderBlock)]
+    ups = [block for block in decoder.block if isinstance(block, DecoderBlock)]
     for module in vae.modules():
         if isinstance(module, ResidualUnit):
             _set(module.conv2, torch.randn_like(module.conv2.weight_v) * QUIET)
-    for half in (encoder, decoder):
-        for snake in (half.snake1, *(block.snake1 for block in half.block)):
-            nn.init.constant_(snake.alpha, STRAIGHT)
+    for straight in (encoder, decoder, *downs, *ups):
+        nn.init.constant_(straight.snake1.alpha, STRAIGHT)
     x = _widen(encoder.conv1, decoder.conv2, audio)
-    for down, up in zip(encoder.block, reversed(decoder.block), strict=True):
+    for down, up in zip(downs, reversed(ups), strict=True):
         x = _stage(down.conv1, up.conv_t1, x)
     _bottom(encoder.conv2, decoder.conv1, x, log_std)
 
