@@ -8,8 +8,12 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from punchin.protocol.link import Ready
+
+if TYPE_CHECKING:
+    import torch
 
 
 def survey() -> Ready:
@@ -20,6 +24,15 @@ def survey() -> Ready:
         return Ready(pid=os.getpid(), device=f"cuda:0 {name}", total_bytes=total, free_bytes=free)
     total, free = _ram()
     return Ready(pid=os.getpid(), device="cpu", total_bytes=total, free_bytes=free)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device now."""
+    if device.type != "cuda":
+        return _ram()[1]
+    from torch.cuda import mem_get_info
+
+    return mem_get_info(device)[0]
 
 
 def _torch_has_cuda() -> bool:
@@ -54,3 +67,10 @@ def _ram() -> tuple[int, int]:
     except OSError:
         found = None
     return total, int(found.group(1)) * 1024 if found else os.sysconf("SC_AVPHYS_PAGES") * page
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out, on whichever device."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

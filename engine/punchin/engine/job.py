@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
+import logging
 from pathlib import Path
-from typing import Final
 
 import torch
 
@@ -20,16 +20,6 @@ from punchin.protocol.link import Made, Run
 from punchin.protocol.models import BY_NAME, Model
 from punchin.protocol.order import Order, Provenance
 
-RUNGS: Final = 2
-
-
-def placement(rung: int) -> tuple[torch.device, torch.dtype]:
-    """Device and precision of a rung of the memory plan: 0 is the best, each next one needs less of the device."""
-    cuda = torch.cuda.is_available()
-    if rung == 0:
-        return (torch.device("cuda"), torch.bfloat16) if cuda else (torch.device("cpu"), torch.float32)
-    return torch.device("cpu"), torch.bfloat16
-
 
 def find(model: Model) -> Path:
     """The folder of an installed model. Refused (`model_missing`) with the command that gets it."""
@@ -41,6 +31,9 @@ def find(model: Model) -> Path:
     size = f" ({model.size_bytes / 1e9:.1f} GB)" if model.size_bytes else ""
     pull = f"`punchin models pull {model.name}`{size}"
     raise Refused(f"model {model.name} is not installed below {home.models()}", pull, "model_missing")
+
+
+log = logging.getLogger(__name__)
 
 
 class Performer:
@@ -90,8 +83,8 @@ class Performer:
             self._pipeline, self._kept, self._loras = None, None, ()
             gc.collect()  # the old model's memory is needed for the new one
             folder = find(model)
-            device, dtype = placement(rung)
-            self._pipeline = AceStepPipeline.from_pretrained(folder, device=device, dtype=dtype, report=report)
+            self._pipeline = AceStepPipeline.from_pretrained(folder, rung=rung, report=report)
+            log.info("%s on %s", model.name, self._pipeline.loaded.placement.words)
             self._kept = (model.name, rung)
         return self._pipeline
 
@@ -134,7 +127,7 @@ def _provenance(pipeline: AceStepPipeline, music: Music, rung: int) -> Provenanc
     loaded = pipeline.loaded
     notes = music.notes
     if rung:
-        notes = (*notes, f"memory was short: made {rung} rung lower on the memory plan, on {loaded.device}")
+        notes = (*notes, f"memory ran out, so {rung} lower on the memory plan: {loaded.placement.words}")
     if not loaded.trained:
         notes = (*notes, "the weights are untrained: the take is noise")
     return Provenance(

@@ -7,10 +7,10 @@ music.audio  # [1, 2, 960000] float32 at music.rate_hz = 48000
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,9 +19,11 @@ from punchin.engine import prompts, tasks
 from punchin.engine import request as asked
 from punchin.engine.codec import DECODE_TILE
 from punchin.engine.conditioner import Conditioner, Stage
+from punchin.engine.device import is_out_of_memory
 from punchin.engine.dit import Prepared
 from punchin.engine.guidance import Apg, PlainCfg, guided
 from punchin.engine.lora import Adapters, Lora, read_lora
+from punchin.engine.placement import Wish
 from punchin.engine.released import Loaded, load
 from punchin.engine.request import CoverMode, GuidanceMode, MaskMode, Request
 from punchin.engine.sampler import Velocity, sample
@@ -73,7 +75,7 @@ class AceStepPipeline:
     def __init__(self, loaded: Loaded) -> None:
         self.loaded = loaded
         self.conditioner = Conditioner(loaded)
-        self.adapters = Adapters(loaded.model)
+        self.adapters = Adapters(loaded.model, loaded.shelf.all_home if loaded.shelf else lambda: None)
 
     @classmethod
     def from_pretrained(
@@ -83,16 +85,29 @@ class AceStepPipeline:
         *,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        rung: int = 0,
+        allow_int8: bool = False,
+        limit_bytes: int | None = None,
+        vram_config: Mapping[str, Any] | None = None,
         report: Report = lambda phase, done, total: None,
     ) -> AceStepPipeline:
         """The pipeline of a released folder, e.g. `acestep-v15-turbo`.
 
-        shared: where VAE and text encoder are, if neither in nor beside the folder. device: the GPU if there is one.
-        dtype: bfloat16 on a GPU, else float32. Raises Refused with what is missing or does not fit.
+        shared: where VAE and text encoder are, if neither in nor beside the folder. device, dtype: see
+        `placement.place`. Where memory is short, parts take turns on the device: the best plan that fits what is free
+        and `limit_bytes` is carried out, or `rung` rungs below it; `allow_int8` lets weights be halved, at a loss.
+        vram_config: DiffSynth-Studio's, with `vram_limit`, instead of all that.
+        Raises Refused with what is missing or does not fit.
         """
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = dtype or (torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16)
-        return cls(load(folder, shared, device, dtype, report))
+        wish = Wish(
+            device=device,
+            dtype=dtype,
+            rung=rung,
+            allow_int8=allow_int8,
+            limit_bytes=limit_bytes,
+            vram_config=vram_config,
+        )
+        return cls(load(folder, shared, wish, report))
 
     @property
     def variant(self) -> Model:
@@ -213,7 +228,7 @@ class AceStepPipeline:
         To cancel, stop iterating. Refuses what this model cannot do at once, before any weight is moved.
         """
         _check_model(self.variant, request)
-        return _without_grad(self._stages(request))
+        return _without_grad(self._stages(request), self.loaded.placement.rung)
 
     def use_loras(self, loras: Sequence[tuple[Lora | str | Path, float]]) -> None:
         """From now on use these LoRAs, files or read ones, each with its strength; () uses none. Takes no time.
@@ -232,7 +247,7 @@ class AceStepPipeline:
             latent = yield from self.conditioner.latent(source)
             return self.conditioner.codes(latent)
 
-        return asked.code_string(_last(_without_grad(listen())))
+        return asked.code_string(_last(_without_grad(listen(), self.loaded.placement.rung)))
 
     def _stages(self, request: Request) -> Stages:
         schedule, clean_needed = self._schedule(request)
@@ -347,7 +362,16 @@ class AceStepPipeline:
         return asked.duration_frames(DEFAULT_DURATION_S if duration is None else duration)
 
 
-def _without_grad(stages: Generator[Stage, None, T]) -> Generator[Stage, None, T]:
+class OutOfMemory(JobFailed):
+    """Memory ran out while music was made. `next_rung` is what to load the model with next time."""
+
+    def __init__(self, error: Exception, next_rung: int) -> None:
+        first = str(error).split("\n", 1)[0]
+        super().__init__(f"memory ran out: {first}", f"load the model with rung={next_rung}", code="oom")
+        self.next_rung = next_rung
+
+
+def _without_grad(stages: Generator[Stage, None, T], rung: int) -> Generator[Stage, None, T]:
     """The same stages, each run without gradients: a mode entered inside a generator would leak out at its pauses."""
     while True:
         with torch.no_grad():
@@ -355,6 +379,10 @@ def _without_grad(stages: Generator[Stage, None, T]) -> Generator[Stage, None, T
                 stage = next(stages)
             except StopIteration as end:
                 return end.value
+            except (MemoryError, RuntimeError) as error:
+                if is_out_of_memory(error):
+                    raise OutOfMemory(error, rung + 1) from error
+                raise
         yield stage
 
 

@@ -13,11 +13,14 @@ from typing import Any, Final
 
 import msgspec
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from punchin.engine import weights
 from punchin.engine.fastvae import FastVae
+from punchin.engine.memory import Name, Plan
 from punchin.engine.model import AceStep
+from punchin.engine.placement import Placement, Sizes, Wish, place
+from punchin.engine.shelf import Shelf
 from punchin.engine.spec import BadSpec, Spec, VaeSpec
 from punchin.engine.takes import Report
 from punchin.engine.text import TextEncoder, empty_encoder
@@ -52,9 +55,19 @@ class Loaded:
     variant: Model
     trained: bool
     folders: Folders
-    device: torch.device
-    dtype: torch.dtype
+    placement: Placement
+    shelf: Shelf | None  # what carries out the placement's plan
     sha256: str  # of the DiT's keys, shapes and bytes
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.placement.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which type it computes."""
+        return self.placement.dtype
 
 
 def folders(folder: str | Path, shared: str | Path | None = None) -> Folders:
@@ -101,8 +114,7 @@ def variant(dit: Path, spec: Spec) -> Model:
 def load(
     folder: str | Path,
     shared: str | Path | None = None,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    wish: Wish | None = None,
     report: Report = lambda phase, done, total: None,
 ) -> Loaded:
     """The model in `folder`, every shape compared with its config before memory is taken. Raises Refused."""
@@ -122,16 +134,43 @@ def load(
     )
     for checkpoint, modules in parts:
         weights.check(checkpoint, modules)
+    silence = weights.silence(where.dit, spec.dit.latent_channels)
+    placed = place(Sizes(spec, vae_spec, _numbers(text), sum(map(_numbers, (model, vae, text)))), wish or Wish())
     for done, (checkpoint, modules) in enumerate(parts):
         report("loading model", done, len(parts))
-        weights.load(checkpoint, modules, device, dtype)
-    text.to(device)
+        weights.load(checkpoint, modules, "cpu" if placed.plan else placed.device, placed.dtype)
     report("loading model", len(parts), len(parts))
-    silence = weights.silence(where.dit, spec.dit.latent_channels).to(device)
-    trained = config.get(UNTRAINED) is not False
-    known = variant(where.dit, spec)
-    digest = weights.fingerprint(parts[0][0])
-    return Loaded(model, FastVae(vae), text, silence, known, trained, where, torch.device(device), dtype, digest)
+    fast = FastVae(vae)
+    return Loaded(
+        model=model,
+        vae=fast,
+        text=text.to("cpu" if placed.plan else placed.device),
+        silence=silence.to(placed.device),
+        variant=variant(where.dit, spec),
+        trained=config.get(UNTRAINED) is not False,
+        folders=where,
+        placement=placed,
+        shelf=None if placed.plan is None else _shelf(placed.plan, placed.device, model, fast, text),
+        sha256=weights.fingerprint(parts[0][0]),
+    )
+
+
+def _shelf(plan: Plan, device: torch.device, model: AceStep, vae: FastVae, text: TextEncoder) -> Shelf:
+    """Carry the plan out. The one weight that belongs to no module that is called stays on the device."""
+    model.null_condition_emb.data = model.null_condition_emb.data.to(device)
+    parts: dict[Name, list[nn.Module]] = {
+        "text": [text.model],
+        "condition": [model.encoder],
+        "dit": [model.decoder],
+        "codes": [model.tokenizer, model.detokenizer],
+        "vae_encoder": [vae.encoder],
+        "vae_decoder": [vae.decoder],
+    }
+    return Shelf(plan, parts, device)
+
+
+def _numbers(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _check_specs(spec: Spec, vae: VaeSpec) -> None:

@@ -16,6 +16,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from punchin.engine.device import is_out_of_memory, survey
 from punchin.protocol import link
 from punchin.protocol.errors import Cancelled, JobFailed, PunchinError, Refused
 
@@ -110,9 +111,9 @@ class Worker:
             self._discard(run)
             return link.Stopped(job=run.job)
         except JobFailed as error:
-            return _failed(run, error.code, error)
+            return _failed(run, error.code, error, run.rung + 1 if error.code == "oom" else None)
         except Refused as error:
-            return _failed(run, "model_missing" if error.code == "model_missing" else "refused", error)
+            return _failed(run, error.code if error.code in ("model_missing", "oom") else "refused", error)
         except PunchinError as error:
             return _failed(run, "bug", error)
         except OSError as error:
@@ -121,8 +122,9 @@ class Worker:
             return _failed(run, "disk", PunchinError(f"a take could not be written: {error}", hint))
         except Exception as error:  # whatever it is, the job must end and the reason must be told
             log.exception("job %s", run.job)
-            if _is_oom(error):
-                return self._out_of_memory(run, error)
+            if is_out_of_memory(error):
+                first = str(error).split("\n", 1)[0]
+                return _failed(run, "oom", PunchinError(f"memory ran out while loading: {first}"), run.rung + 1)
             self._performer = None
             return _failed(run, "bug", PunchinError(f"{type(error).__name__}: {error}", "the worker's log has more"))
 
@@ -141,29 +143,13 @@ class Worker:
             self._performer = Performer()
         return self._performer.perform(run, report)
 
-    def _out_of_memory(self, run: link.Run, error: Exception) -> link.Failed:
-        from punchin.engine.job import RUNGS
-
-        lower = run.rung + 1 if run.rung + 1 < RUNGS else None
-        first = str(error).split("\n", 1)[0]
-        hint = "" if lower is not None else "choose a smaller model, or a shorter window"
-        return link.Failed(
-            job=run.job, code="oom", text=f"memory ran out: {first}", hint=hint, next_rung=lower
-        )  # fmt: skip
-
     def _discard(self, run: link.Run) -> None:
         for path in Path(run.out_dir).glob("take-*.f32"):
             path.unlink(missing_ok=True)
 
 
-def _failed(run: link.Run, code: str, error: PunchinError) -> link.Failed:
-    return link.Failed(job=run.job, code=code, text=str(error), hint=error.hint)
-
-
-def _is_oom(error: Exception) -> bool:
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+def _failed(run: link.Run, code: str, error: PunchinError, next_rung: int | None = None) -> link.Failed:
+    return link.Failed(job=run.job, code=code, text=str(error), hint=error.hint, next_rung=next_rung)
 
 
 def _pipes() -> tuple[BinaryIO, BinaryIO]:
@@ -182,8 +168,6 @@ def main() -> int:
     logging.basicConfig(stream=sys.stderr, level=os.environ.get("PUNCHIN_LOG", "INFO"))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the client's; the daemon's pipe decides here
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # two threads that spin on busy cores are slower than one
-    from punchin.engine.device import survey
-
     line = Line(commands, replies)
     line.reply(survey())
     threading.Thread(target=line.listen, name="commands", daemon=True).start()
