@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from punchin.clients.journey.grid import SPARE, on_grid
 from punchin.clients.journey.ordering import loras, references, seeds_from, told_bpm, told_signature
 from punchin.clients.journey.plan import FilePlan
 from punchin.clients.journey.request import Prompt
@@ -17,7 +16,6 @@ from punchin.protocol import limits
 from punchin.protocol.errors import Refused
 from punchin.protocol.order import JobRecord, Order
 from punchin.session import audiofile
-from punchin.session.loudness import true_peak_db
 from punchin.session.tempo import TempoMap
 
 if TYPE_CHECKING:
@@ -86,7 +84,7 @@ def make(making: Making, listener: Listener) -> MadeResult:
     with connect(start=True, name="cli") as client:
         order = Order(
             task="text2music",
-            frames=making.frames,
+            frames=min(math.ceil(making.frames * SPARE), round(limits.REGION.high * limits.MODEL_HZ)),
             model=making.prompt.model,
             prompt=making.prompt.text,
             lyrics=making.prompt.lyrics,
@@ -102,7 +100,7 @@ def make(making: Making, listener: Listener) -> MadeResult:
             loras=loras(making.prompt, client),
             raw=making.prompt.raw,
         )
-        plan = FilePlan(out=str(making.out.absolute()))
+        plan = FilePlan(out=str(making.out.absolute()), bpm=making.bpm, frames=making.frames)
         record = client.submit(order, plan.encode())
         listener.say(f"job {record.id}")
         return collect(client, wait(client, record.id, listener), plan)
@@ -113,24 +111,10 @@ def collect(client: Client, record: JobRecord, plan: FilePlan) -> MadeResult:
     out, made_by = Path(plan.out), record.provenance
     files: list[MadeFile] = []
     for index, take in enumerate(record.takes):
-        sound = client.get_audio(take.audio)
+        made = on_grid(client.get_audio(take.audio), plan.bpm, plan.frames)
         path = out if index == 0 else out.with_name(f"{out.stem}-{take.seed}{out.suffix}")
-        audiofile.write(path, sound, limits.MODEL_HZ, SUBTYPES[out.suffix.lower()])
-        files.append(MadeFile(path, take.seed, _report(record.order, sound)))
+        audiofile.write(path, made.audio, limits.MODEL_HZ, SUBTYPES[out.suffix.lower()])
+        files.append(MadeFile(path, take.seed, made.report(record.order, plan)))
     client.landed(record.id, str(out))
     model = made_by.model if made_by else record.order.model
     return MadeResult(record.id, model, made_by is None or made_by.trained, tuple(files))
-
-
-def _report(order: Order, audio: NDArray[np.float32]) -> dict[str, Any]:
-    nulls = dict.fromkeys(("outside_max_abs_diff", "fade_ms", "onset_p95_ms", "tempo_ratio", "lufs_delta"))
-    error = audio.shape[1] - order.frames
-    return nulls | {
-        "length_error_samples": error,
-        "seam_db": [None, None],
-        "true_peak_dbfs": true_peak_db(audio, limits.MODEL_HZ),
-        "resampled": False,
-        "warped": False,
-        "window_s": order.frames / limits.MODEL_HZ,
-        "ok": error == 0,
-    }

@@ -53,10 +53,15 @@ class Plan(Struct, tag="region", frozen=True, kw_only=True):
 
 
 class FilePlan(Struct, tag="file", frozen=True, kw_only=True):
-    """Where music from a prompt alone belongs: absolute path of the first take's file."""
+    """Where music from a prompt alone belongs: absolute path of the first take's file, its tempo and its length.
+
+    frames: at 48 kHz; the order asks for more, so that a take which is too fast can be stretched and none too short.
+    """
 
     version: int = VERSION
     out: str
+    bpm: float
+    frames: int
 
     def encode(self) -> bytes:
         """The bytes that travel."""
