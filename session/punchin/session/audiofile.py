@@ -149,11 +149,13 @@ def _as_stored(samples: NDArray[Any], subtype: str) -> NDArray[Any]:
     bits = INTEGER_BITS.get(subtype)
     if bits is None:
         return samples.astype(np.float64 if subtype == "DOUBLE" else np.float32, copy=False)
-    full = 2.0 ** (bits - 1)
-    steps = np.clip(np.rint(samples.astype(np.float64) * full), -full, full - 1).astype(np.int64)
+    if bits == 32:
+        samples = samples.astype(np.float64)  # below, float32 holds each step
+    full = samples.dtype.type(2 ** (bits - 1))
+    steps = np.clip(np.rint(samples * full), -full, full - 1)
     if bits == 16:
         return steps.astype(np.int16)
-    return (steps << (32 - bits)).astype(np.int32)  # libsndfile takes the upper bits
+    return steps.astype(np.int32) << (32 - bits)  # libsndfile takes the upper bits
 
 
 def _replace(path: Path, audio: NDArray[Any], rate_hz: int, kind: str, subtype: str) -> None:
