@@ -41,7 +41,9 @@ class Capture:
     @property
     def heard_sha256(self) -> str:
         """Names what was heard, and how it was conformed: equal sound at an equal tempo has an equal name."""
-        return hashlib.sha256(np.ascontiguousarray(self.heard.T).tobytes() + self.way.points).hexdigest()
+        name = hashlib.sha256(np.ascontiguousarray(self.heard.T).data)
+        name.update(self.way.points)
+        return name.hexdigest()
 
     @property
     def region(self) -> Region:
