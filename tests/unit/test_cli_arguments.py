@@ -184,3 +184,27 @@ def test_models_are_listed_with_what_is_here(capsys, home):
     assert listed["turbo"]["folder"] == str(folder)
     assert main(["models", "pull", "gpt"]) == 2
     assert 'there is no model "gpt"' in capsys.readouterr().err
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def test_on_a_terminal_a_phase_is_a_bar_of_steps(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    stream = Terminal()
+    talk = Talk(stream)
+    for done in (1, 8):
+        talk.watch(Event(job="job-0000", seq=0, at_ns=0, state="running", phase="diffusing", done=done, total=8))
+    talk.warn("a file named [bold] is not markup")
+    talk.watch(Event(job="job-0000", seq=9, at_ns=0, state="done"))
+    talk.say("after")
+    shown = stream.getvalue()
+    assert "diffusing" in shown
+    assert "8/8" in shown
+    assert "note: a file named [bold] is not markup" in shown
+    assert shown.endswith("after\n"), "the bars are put away before what comes next"

@@ -20,7 +20,8 @@ def models_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.json_argument(does.add_parser("list", help="all models by name (the default)"))
     pull = does.add_parser("pull", help="NAME: download a model; goes on where an earlier try was cut")
     pull.add_argument("model", metavar="NAME")
-    pull.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="for python -m punchin.engine.hub")
+    pull.add_argument("--from", dest="source", metavar="huggingface|modelscope|PATH", default="huggingface",
+                      help="a hub, a folder with models, or one safetensors file (default: %(default)s)")  # fmt: skip
     remove = does.add_parser("rm", help="NAME: remove a downloaded model")
     remove.add_argument("model", metavar="NAME")
     arguments.json_argument(parser)
@@ -31,7 +32,8 @@ def models(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     if args.does in ("pull", "rm"):
         if args.model not in BY_NAME:
             raise BadUsage(f'there is no model "{args.model}"; there are {", ".join(BY_NAME)}', "punchin models list")
-        parts.become("punchin.engine.hub", [args.does, args.model, *getattr(args, "rest", [])], "hub")
+        source = ["--from", args.source] if args.does == "pull" else []
+        parts.become("punchin.engine.hub", [args.does, args.model, *source], "hub")
     listed = [facts(model) for model in MODELS]
     if args.json:
         print(json.dumps(listed), file=out)

@@ -47,7 +47,7 @@ class Talk:
     def watch(self, event: Event) -> None:
         """Show how far a job is."""
         if event.state in TERMINAL:
-            self._close_phase()
+            self.rest()
             return
         phase = event.phase or (event.state if event.state == "queued" else "")
         if phase and phase != self._phase:
