@@ -172,20 +172,22 @@ def test_a_concurrent_afternoon_without_kills():
     assert len(afternoon.history.submitted) > 20
 
 
+def land_after_a_kill(client, number):
+    """Whether a take lands whose waiting client saw the daemon killed, at a step that depends on `number`."""
+    job, killed, last = client.submit(order(f"steps=8 pause=0.01 n={number}")).id, False, None
+    for event in client.follow(job):
+        if not killed and (event.done >= number % 8 + 1 or event.state in ("storing", "done")):
+            kill_daemon()
+            killed = True
+        last = event
+    if client.status().paused:
+        client.resume()
+    audio = client.get_audio(client.result(job).takes[0].audio)
+    return last.state == "done" and audio.shape == (2, 4_800) and bool(client.landed(job, f"take {number}").landed)
+
+
 def test_twenty_of_twenty_takes_land_after_a_kill(client):
-    """The client is waiting; the daemon is killed once in each job, at a different step."""
-    for number in range(20):
-        job, killed, last = client.submit(order(f"steps=8 pause=0.01 n={number}")).id, False, None
-        for event in client.follow(job):
-            if not killed and (event.done >= number % 8 + 1 or event.state in ("storing", "done")):
-                kill_daemon()
-                killed = True
-            last = event
-        assert last.state == "done"
-        assert client.get_audio(client.result(job).takes[0].audio).shape == (2, 4_800)
-        assert client.landed(job, f"take {number}").landed
-        if client.status().paused:
-            client.resume()
+    assert all(land_after_a_kill(client, number) for number in range(20))
 
 
 def test_the_history_check_can_fail(client):

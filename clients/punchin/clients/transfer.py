@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
+from collections.abc import Iterator
 from typing import Final
 
 from punchin.clients.line import Line
@@ -20,7 +21,7 @@ def put(line: Line, data: memoryview) -> str:
     sha256 = hashlib.sha256(data).hexdigest()
     for left in reversed(range(TRIES)):
         try:
-            _put(line, data, sha256)
+            send(line, data, sha256)
         except Refused as error:
             line.drop_data()  # with the answers that are still to come
             if error.code not in AGAIN or not left:
@@ -30,7 +31,8 @@ def put(line: Line, data: memoryview) -> str:
     return sha256
 
 
-def _put(line: Line, data: memoryview, sha256: str) -> None:
+def send(line: Line, data: memoryview, sha256: str) -> None:
+    """Store bytes whose sha256 is known. Raises Lost, Refused; for the codes in AGAIN it may be tried again."""
     line.send_data(Put(ask=0, sha256=sha256, size_bytes=len(data)))
     taken, _ = line.receive_data(0, Taken)
     starts = range(taken.offset, len(data), limits.CHUNK_BYTES)
@@ -51,37 +53,34 @@ def _put(line: Line, data: memoryview, sha256: str) -> None:
 
 def get(line: Line, sha256: str) -> bytearray:
     """A blob's bytes, checked against the hash. Raises Lost, Refused (`unknown_blob`, `damaged_blob`)."""
+    whole, digest = bytearray(), hashlib.sha256()
     try:
-        whole = _get(line, sha256)
+        for body in pieces(line, sha256):
+            whole += body
+            digest.update(body)  # while the next ones are on their way
     except Refused:
         line.drop_data()
         raise
-    if hashlib.sha256(whole).hexdigest() != sha256:
+    if digest.hexdigest() != sha256:
         raise Refused(f"blob {sha256[:12]} is damaged on the daemon's disk", "punchin doctor", "damaged_blob")
     return whole
 
 
-def _get(line: Line, sha256: str) -> bytearray:
-    def want(number: int, offset: int) -> None:
+def pieces(line: Line, sha256: str) -> Iterator[memoryview]:
+    """A blob piece by piece, in order, unchecked. Raises as `get`."""
+
+    def want(number: int) -> None:
+        offset = number * limits.CHUNK_BYTES
         line.send_data(Get(ask=number, sha256=sha256, offset=offset, received=line.received_pieces))
 
-    def have(number: int) -> Piece:
+    want(0)
+    asked, count, number = 1, 1, 0
+    while number < count:
         piece, body = line.receive_data(number, Piece)
         line.received_pieces += 1
-        if piece.offset == 0 and not whole:
-            whole.extend(bytes(piece.size_bytes))
-        whole[piece.offset : piece.offset + len(body)] = body
-        return piece
-
-    whole = bytearray()
-    want(0, 0)
-    size = have(0).size_bytes
-    under_way: deque[int] = deque()
-    for number, offset in enumerate(range(limits.CHUNK_BYTES, size, limits.CHUNK_BYTES), start=1):
-        want(number, offset)
-        under_way.append(number)
-        if len(under_way) >= limits.CREDIT_CHUNKS:
-            have(under_way.popleft())
-    for number in under_way:
-        have(number)
-    return whole
+        count = -(-piece.size_bytes // limits.CHUNK_BYTES)
+        while asked < min(count, number + 1 + limits.CREDIT_CHUNKS):
+            want(asked)
+            asked += 1
+        number += 1
+        yield body

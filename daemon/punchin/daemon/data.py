@@ -6,6 +6,7 @@ A peer may have CREDIT_CHUNKS pieces under way: what it has received, it says in
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections import OrderedDict
@@ -74,8 +75,8 @@ class Data(threading.Thread):
                 if received is None:
                     break
                 self._answer(*received)
-        for upload in self._uploads.values():
-            upload.close()
+        for sha256 in list(self._uploads):
+            self._close(sha256)
         self._router.socket.close(0)
         self._told.close(0)
 
@@ -154,7 +155,8 @@ class Data(threading.Thread):
         return Taken(ask=ask, sha256=upload.sha256, offset=upload.size_bytes, stored=True)
 
     def _close(self, sha256: str) -> None:
-        self._uploads.pop(sha256).close()
+        with contextlib.suppress(OSError):  # it will be told when it goes on
+            self._uploads.pop(sha256).close()
 
     # ---- out ----
 

@@ -11,12 +11,15 @@ import errno
 import hashlib
 import os
 import time
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from punchin.daemon.crash import crash_point
 from punchin.protocol.errors import PunchinError, Refused
 
+MAX_BEHIND = 8  # pieces taken and not hashed yet
 SYNC_EVERY_BYTES = 8 * 1024 * 1024  # keeps little dirty, so that the journal's fsync next door does not wait for it
 
 
@@ -44,7 +47,9 @@ class Upload:
         self.file = part.open("ab", buffering=0)
         self.hash = hashlib.sha256()
         self.offset = self._resume()
-        self.touched_s = time.monotonic()
+        self._hasher = ThreadPoolExecutor(1, thread_name_prefix="hash")  # while the next pieces come;
+        self._syncer = ThreadPoolExecutor(1, thread_name_prefix="sync")  # one each: the disk must not hold the hash
+        self._unfinished: deque[Future[None]] = deque()
 
     def _resume(self) -> int:
         size = min(self.part.stat().st_size, self.size_bytes)
@@ -55,7 +60,7 @@ class Upload:
         return size
 
     def append(self, piece: memoryview) -> None:
-        """Take the next bytes. Raises OSError; the part then ends where it ended before."""
+        """Take the next bytes, which must not change. Raises OSError; the part then ends where it ended before."""
         try:
             crash_point("store.write")
             rest = piece
@@ -65,15 +70,20 @@ class Upload:
             with contextlib.suppress(OSError):
                 os.truncate(self.part, self.offset)
             raise
-        self.hash.update(piece)
         before, self.offset = self.offset, self.offset + len(piece)
+        self._unfinished.append(self._hasher.submit(self.hash.update, piece))
         if self.offset // SYNC_EVERY_BYTES != before // SYNC_EVERY_BYTES:
-            os.fdatasync(self.file.fileno())
-        self.touched_s = time.monotonic()
+            self._unfinished.append(self._syncer.submit(os.fdatasync, self.file.fileno()))
+        while len(self._unfinished) > MAX_BEHIND:
+            self._unfinished.popleft().result()
 
     def close(self) -> None:
-        """Close the file; what is there can be resumed."""
+        """Close the file; what is there can be resumed. Raises OSError if what was taken did not reach the disk."""
+        self._hasher.shutdown(wait=True)
+        self._syncer.shutdown(wait=True)
         self.file.close()
+        while self._unfinished:
+            self._unfinished.popleft().result()
 
 
 class Store:
@@ -116,7 +126,10 @@ class Store:
 
     def finish(self, upload: Upload) -> None:
         """Make a whole upload a blob. Raises Refused (`hash_mismatch`; the part is gone), StoreFull."""
-        upload.close()
+        try:
+            upload.close()
+        except OSError as error:
+            raise StoreFull(error) from error
         found = upload.hash.hexdigest()
         if found != upload.sha256:
             upload.part.unlink(missing_ok=True)
