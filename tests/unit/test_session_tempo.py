@@ -189,6 +189,28 @@ def test_broken_midi_files_are_refused(tmp_path, data):
         TempoMap.from_midi(path)
 
 
+def test_midi_files_that_lie_are_refused_or_read(tmp_path):
+    events = [
+        mido.MetaMessage("key_signature", key="C"),
+        mido.MetaMessage("time_signature", numerator=7, denominator=8),
+        mido.MetaMessage("set_tempo", tempo=500_000, time=10),
+        mido.Message("note_on", note=60, time=100),
+    ]
+    good = midi_file(tmp_path / "lies.mid", *events).read_bytes()
+    rng = np.random.default_rng(1)
+    read = 0
+    for _ in range(1500):
+        data = bytearray(good)
+        for at in rng.integers(0, len(data), rng.integers(1, 4)):
+            data[at] = rng.integers(0, 256)
+        (tmp_path / "lies.mid").write_bytes(bytes(data[: rng.integers(1, 2 * len(data))]))
+        try:
+            read += TempoMap.from_midi(tmp_path / "lies.mid").bar_at(10.0) > 0
+        except Refused:
+            continue
+    assert 50 < read < 1400
+
+
 def test_smpte_and_missing_midi_files_are_refused(tmp_path):
     path = midi_file(tmp_path / "smpte.mid")
     data = bytearray(path.read_bytes())

@@ -11,12 +11,13 @@ from punchin.session.tempo import Signature, Stretch
 def read_tempo(path: Path) -> tuple[tuple[Stretch, ...], tuple[Signature, ...]]:
     """All tracks' tempo and signature events, 120 bpm and 4/4 until the first; see TempoMap.from_midi."""
     import mido
+    from mido.midifiles.meta import KeySignatureError
 
     if not path.is_file():
         raise Refused(f"tempo map is missing: {path}", "check the path")
     try:
-        file = mido.MidiFile(path)
-    except (OSError, EOFError, ValueError, IndexError, KeyError) as error:
+        file = mido.MidiFile(path, clip=True)  # note data out of range does not concern the tempo
+    except (OSError, EOFError, ValueError, IndexError, KeyError, KeySignatureError) as error:
         raise Refused(f"tempo map is not a MIDI file: {path}: {error}", "export a Standard MIDI File") from error
     if file.ticks_per_beat <= 0 or file.ticks_per_beat & 0x8000:
         raise Refused(f"tempo map counts in SMPTE frames, not in beats: {path}", "export it with ticks per beat")
