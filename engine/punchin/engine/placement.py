@@ -60,42 +60,43 @@ def place(sizes: Sizes, wish: Wish) -> Placement:
     """The best placement that fits, or the wished number of rungs below it. Raises Refused (code `oom`) if none does.
 
     Without a wish: the first GPU in bfloat16; else the CPU in float32, or for large models in bfloat16 where the CPU
-    multiplies that itself (3 to 5 times faster) or where float32 does not fit.
+    multiplies that itself (3 to 5 times faster). Lower rungs trade time for memory, and on a CPU precision.
     """
     device = torch.device(wish.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     free = free_memory(device)
     if wish.vram_config is not None:
         config = {"computation_device": str(device), **wish.vram_config}
         plan = from_diffsynth(config, sizes.spec, sizes.vae, free, text_numbers=sizes.text_numbers)
-        dtype = config.get("computation_dtype", torch.bfloat16)
-        return Placement(torch.device(plan.device), dtype, plan)
+        return Placement(torch.device(plan.device), _dtype(plan), plan)
     room = free if wish.limit_bytes is None else min(free, wish.limit_bytes)
-    dtypes = [wish.dtype] if wish.dtype else _dtypes(device, sizes.numbers)
-    if bad := [dtype for dtype in dtypes if dtype not in _PRECISION]:
-        raise Refused(f"weights cannot be {bad[0]}", "float32 or bfloat16")
-    if wish.rung == 0 and room >= _ROOMY * sizes.numbers * dtypes[0].itemsize + GIB:
-        return Placement(device, dtypes[0])
-    plans = [(dtype, plan) for dtype in dtypes for plan in _plans(sizes, device, dtype, wish.allow_int8)]
-    fitting = [number for number, (_, plan) in enumerate(plans) if plan.needs_bytes <= room]
+    dtype = wish.dtype or _preferred(device, sizes.numbers)
+    if dtype not in _PRECISION:
+        raise Refused(f"weights cannot be {dtype}", "float32 or bfloat16")
+    if wish.rung == 0 and room >= _ROOMY * sizes.numbers * dtype.itemsize + GIB:
+        return Placement(device, dtype)
+    plans = _plans(sizes, device, dtype, wish.allow_int8)
+    fitting = [number for number, plan in enumerate(plans) if plan.needs_bytes <= room]
     if not fitting:
-        least = min(plan.needs_bytes for _, plan in plans) / GIB
+        least = min(plan.needs_bytes for plan in plans) / GIB
         hint = "choose a smaller model" + ("" if wish.allow_int8 else ", or allow int8 weights")
         raise Refused(f"at least {least:.1f} GiB are needed, {device} has {room / GIB:.1f} free", hint, code="oom")
     chosen = fitting[0] + wish.rung
     if chosen >= len(plans):
         raise Refused(f"memory ran out on {device} with the last plan too", "choose a smaller model", code="oom")
-    return Placement(device, *plans[chosen], wish.rung)
+    return Placement(device, _dtype(plans[chosen]), plans[chosen], wish.rung)
 
 
 def _plans(sizes: Sizes, device: torch.device, dtype: torch.dtype, allow_int8: bool) -> Sequence[Plan]:
     parts = components(sizes.spec, sizes.vae, sizes.text_numbers)
-    acts = activations(sizes.spec, sizes.vae, dtype, Work(latents=1500))
+    acts = activations(sizes.spec, sizes.vae, dtype, Work(latents=1500), str(device))
     return ladder(parts, acts, str(device), _PRECISION[dtype], allow_int8=allow_int8)
 
 
-def _dtypes(device: torch.device, numbers: int) -> list[torch.dtype]:
-    """Precisions to try, the preferred one first."""
-    if device.type != "cpu":
-        return [torch.bfloat16]
+def _preferred(device: torch.device, numbers: int) -> torch.dtype:
     native = numbers > _LARGE and torch.cpu._is_avx512_bf16_supported()
-    return [torch.bfloat16] if native else [torch.float32, torch.bfloat16]
+    return torch.bfloat16 if native or device.type != "cpu" else torch.float32
+
+
+def _dtype(plan: Plan) -> torch.dtype:
+    """The type that a plan's activations have."""
+    return torch.float32 if any(each.precision == "float32" for each in plan.placed) else torch.bfloat16
