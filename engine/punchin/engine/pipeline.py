@@ -15,19 +15,17 @@ from typing import Any, Final, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from punchin.engine import prompts, tasks
+from punchin.engine import prompts, steering, tasks
 from punchin.engine import request as asked
 from punchin.engine.codec import DECODE_TILE
 from punchin.engine.conditioner import Conditioner, Stage
 from punchin.engine.device import is_out_of_memory
-from punchin.engine.dit import Prepared
-from punchin.engine.guidance import Apg, PlainCfg, guided
 from punchin.engine.lora import Adapters, Lora, read_lora
 from punchin.engine.placement import Wish
 from punchin.engine.released import Loaded, load
 from punchin.engine.request import CoverMode, GuidanceMode, MaskMode, Request
-from punchin.engine.sampler import Velocity, sample
-from punchin.engine.schedule import noised, times, times_after_cover_noise, times_from_strength
+from punchin.engine.sampler import sample
+from punchin.engine.schedule import noised
 from punchin.engine.takes import Report
 from punchin.engine.tiles import decode_margin
 from punchin.protocol.errors import JobFailed, Refused
@@ -58,15 +56,6 @@ class Music:
     shift: float
     guidance: float
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Branch:
-    """One way to steer: what the DiT sees and reads from a step on."""
-
-    first: int  # the step it begins with
-    context: Tensor
-    condition: Prepared
 
 
 class AceStepPipeline:
@@ -250,45 +239,48 @@ class AceStepPipeline:
         return asked.code_string(_last(_without_grad(listen(), self.loaded.placement.rung)))
 
     def _stages(self, request: Request) -> Stages:
-        schedule, clean_needed = self._schedule(request)
+        course = steering.course(self.variant, request)
         clean = yield from self._clean(request)
-        if clean_needed and clean is None:
+        if course.from_audio and clean is None:
             raise Refused("a noise strength was given, but no source or input_audio to start from")
-        branches = yield from self._branches(request, clean, len(schedule))
-        guidance, notes = _guidance_scale(self.variant, request)
-        silence, device = self.loaded.silence, self.loaded.device
-        audios: list[Tensor] = []
+        silence = self.loaded.silence
+        ways = yield from steering.branches(request, clean, len(course.times), self.conditioner, silence)
         latents: list[Tensor] = []
-        for number, seed in enumerate(request.seeds):
-            noise = tasks.noise_for(request, seed, silence.shape[-1]).to(device)
-            start = noised(clean, noise, schedule[0]) if clean_needed and clean is not None else noise
-            velocity = self._velocity(request, branches, guidance, schedule)
-            kept = None if clean is None else tasks.hold(request, clean)
-            latent = start
-            if kept is not None:
-                velocity = tasks.held(velocity, kept, schedule)
-            for step in sample(velocity, start, schedule):
-                latent = step.latent
-                if not bool(latent.isfinite().all()):
-                    where = f"step {step.done} of {step.total}, seed {seed}"
-                    raise JobFailed(f"the model gave numbers that are not finite in {where}", code="not_finite")
-                yield Stage("diffusing", number * step.total + step.done, len(request.seeds) * step.total)
-            latents.append(latent if kept is None else tasks.finished(latent, kept))
+        for number in range(len(request.seeds)):
+            latents.append((yield from self._sampled(request, number, clean, ways, course)))
+        audios: list[Tensor] = []
         for number, latent in enumerate(latents):
             audios.append((yield from self._decoded(request, latent, number)))
-        shift = self.variant.shift if request.shift is None else request.shift
-        both = torch.stack(audios), torch.cat(latents).cpu()
-        return Music(*both, MODEL_HZ, request.seeds, len(schedule), shift, guidance, notes)
+        return Music(
+            audio=torch.stack(audios),
+            latents=torch.cat(latents).cpu(),
+            rate_hz=MODEL_HZ,
+            seeds=request.seeds,
+            steps=len(course.times),
+            shift=course.shift,
+            guidance=course.guidance,
+            notes=course.notes,
+        )
 
-    def _schedule(self, request: Request) -> tuple[tuple[float, ...], bool]:
-        """The times, and whether sampling starts from noised audio rather than from noise."""
-        steps = request.num_inference_steps or self.variant.steps
-        shift = self.variant.shift if request.shift is None else request.shift
-        if request.cover_noise_strength > 0:
-            return times_after_cover_noise(steps, shift, request.cover_noise_strength), True
-        if request.denoising_strength < 1:
-            return times_from_strength(steps, shift, request.denoising_strength), True
-        return times(steps, shift), False
+    def _sampled(
+        self, request: Request, number: int, clean: Tensor | None, ways: list[steering.Branch], course: steering.Course
+    ) -> Generator[Stage, None, Tensor]:
+        """The latent [1, T, C] of the request's seed with that number."""
+        seed = request.seeds[number]
+        latent = tasks.noise_for(request, seed, self.loaded.silence.shape[-1]).to(self.loaded.device)
+        if course.from_audio and clean is not None:
+            latent = noised(clean, latent, course.times[0])
+        velocity = steering.velocity(request, ways, course, self.loaded, self.conditioner)
+        kept = None if clean is None else tasks.hold(request, clean)
+        if kept is not None:
+            velocity = tasks.held(velocity, kept, course.times)
+        for step in sample(velocity, latent, course.times):
+            latent = step.latent
+            if not bool(latent.isfinite().all()):
+                where = f"step {step.done} of {step.total}, seed {seed}"
+                raise JobFailed(f"the model gave numbers that are not finite in {where}", code="not_finite")
+            yield Stage("diffusing", number * step.total + step.done, len(request.seeds) * step.total)
+        return latent if kept is None else tasks.finished(latent, kept)
 
     def _clean(self, request: Request) -> Generator[Stage, None, Tensor | None]:
         """The latent [1, T, C] of the source, else of `input_audio`, followed by silence; None without either."""
@@ -297,46 +289,6 @@ class AceStepPipeline:
             return None
         latent = yield from self.conditioner.latent(audio, 0 if request.sample_latents else None)
         return tasks.padded(latent, self.loaded.silence, request.latents)
-
-    def _branches(self, request: Request, clean: Tensor | None, steps: int) -> Generator[Stage, None, list[Branch]]:
-        """What steers each step: the task, and from the step where a cover lets go, text2music."""
-        silence, task = self.loaded.silence, tasks.spoken_task(request)
-        shown = tasks.silence_for(silence, request.latents)
-        if request.codes:
-            shown = tasks.padded(self.conditioner.spoken(request.codes), silence, request.latents)
-        elif request.source is not None and clean is not None:
-            shown = clean
-            if tasks.needs_codes(request):
-                heard = self.conditioner.heard(clean[:, : request.touched])
-                shown = tasks.padded(heard, silence, request.latents)
-        condition = yield from self.conditioner.condition(request, task)
-        branches = [Branch(0, tasks.context(request, shown, silence), condition)]
-        switch = tasks.cover_steps(request, steps)
-        if switch < steps:
-            condition = yield from self.conditioner.condition(request, "text2music")
-            free = tasks.silence_for(silence, request.latents)
-            branches.append(Branch(switch, tasks.context(request, free, silence), condition))
-        return branches
-
-    def _velocity(
-        self, request: Request, branches: list[Branch], guidance: float, schedule: tuple[float, ...]
-    ) -> Velocity:
-        """The velocity of a request. Each time's modulation is made once; conditions were prepared before."""
-        decoder, device = self.loaded.model.decoder, self.loaded.device
-        modulations = {t: decoder.modulation(torch.tensor([t], device=device)) for t in schedule}
-
-        def toward(condition: Prepared | None) -> Velocity:
-            def velocity(x: Tensor, t: float) -> Tensor:
-                branch = next(each for each in reversed(branches) if t <= schedule[each.first])
-                return decoder.steered(x, modulations[t], branch.context, condition or branch.condition)
-
-            return velocity
-
-        if guidance == 1:
-            return toward(None)
-        act = Apg(guidance) if request.guidance_mode == "apg" else PlainCfg(guidance)
-        nothing = self.conditioner.unconditional()
-        return guided(toward(None), toward(nothing), act, request.cfg_interval_start, request.cfg_interval_end)
 
     def _decoded(self, request: Request, latent: Tensor, number: int) -> Generator[Stage, None, Tensor]:
         """Audio [2, n] of the wanted frames: exactly that part of the whole."""
@@ -402,11 +354,3 @@ def _check_model(model: Model, request: Request) -> None:
             f"`punchin models pull base`, then `--model base` ({request.task} needs it)",
             code="task",
         )
-
-
-def _guidance_scale(model: Model, request: Request) -> tuple[float, tuple[str, ...]]:
-    """How strongly to guide, and what to say about it: turbo models have guidance in their weights."""
-    scale = model.guidance if request.cfg_scale is None else request.cfg_scale
-    if model.turbo and scale != 1:
-        return 1.0, (f"guidance {scale:g} was not applied: {model.name} is distilled and takes none",)
-    return scale, ()
