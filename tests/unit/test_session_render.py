@@ -74,16 +74,48 @@ def test_linear_fades_and_the_sum_of_a_crossfade(tmp_path):
     assert target.notes == ()
 
 
-@pytest.mark.parametrize("shape", [1, 2, 3, 4, 5, 6, 7])
-def test_curved_fades_rise_from_0_to_1_and_are_noted(tmp_path, shape):
+# Second and third control point of the curve, by shape and bend: as Cockos published them.
+DRAWN = {
+    (1, 0): (0.25, 0.5, 0.625, 1.0),
+    (5, 0): (0.375, 0.0, 0.625, 1.0),
+    (6, 0): (0.875, 0.0, 0.125, 1.0),
+    (7, 0): (0.25, 0.375, 0.625, 1.0),
+    (0, 1): (0.5, 0.0, 0.75, 0.0),
+    (3, -1): (0.25, 1.0, 0.5, 1.0),
+    (4, 1): (0.5, 0.0, 0.75, 0.0),
+    (2, -1): (0.25, 0.5, 0.625, 1.0),
+    (2, 0.5): (0.4375, 0.25, 0.625, 0.5),
+}
+
+
+def drawn(points, x):
+    """The height of a cubic from (0, 0) to (1, 1) at x, by the roots of its polynomial."""
+    x1, y1, x2, y2 = points
+    roots = np.roots([3 * x1 - 3 * x2 + 1, 3 * x2 - 6 * x1, 3 * x1, -x])
+    u = next(r.real for r in roots if abs(r.imag) < 1e-9 and -1e-9 <= r.real <= 1 + 1e-9)
+    return 3 * (1 - u) ** 2 * u * y1 + 3 * (1 - u) * u * u * y2 + u**3
+
+
+@pytest.mark.parametrize(("shape", "bend"), DRAWN)
+def test_curved_fades_are_the_ones_reaper_draws_and_are_noted(tmp_path, shape, bend):
+    media(tmp_path, "Media/a.wav", np.full((1, 6 * RATE), 0.5), subtype="FLOAT")
+    fades = {"FADEIN": f"{shape} 2 0 {shape} 0 {bend} 0", "FADEOUT": f"{shape} 2 0 {shape} 0 {-bend} 0"}
+    path = project(tmp_path, track("Keys", item(0, 6, "Media/a.wav", **fades)))
+    out, target = heard(path, 0, 6, region=(1.0, 5.0))
+    for x in (0.05, 0.3, 0.5, 0.8, 0.97):
+        at = round(x * 2 * RATE)
+        assert out[0, at] / 0.5 == pytest.approx(drawn(DRAWN[shape, bend], at / (2 * RATE)), abs=2e-6)
+        assert out[0, 6 * RATE - at] / 0.5 == pytest.approx(out[0, at] / 0.5, abs=2e-6)  # the same, from the end
+    assert [f"has shape {shape}" in note for note in target.notes] == [True, True]
+
+
+@pytest.mark.parametrize("shape", [0, 2, 3, 4])
+def test_straight_fades_are_exact_whatever_their_name(tmp_path, shape):
     media(tmp_path, "Media/a.wav", np.full((1, 5 * RATE), 0.5))
     path = project(tmp_path, track("Keys", item(0, 5, "Media/a.wav", FADEIN=f"{shape} 3 0 {shape} 0 0 0")))
     out, target = heard(path, 0, 5)
-    rise = out[0] / 0.5
-    assert rise[0] == pytest.approx(0, abs=1e-6)
-    assert (np.diff(rise) > -1e-6).all()
-    assert rise[3 * RATE] == 1
-    assert f"has shape {shape}" in target.notes[0]
+    np.testing.assert_allclose(out[0, : 3 * RATE], 0.5 * np.arange(3 * RATE) / (3 * RATE), atol=1e-7)
+    assert target.notes == ()
 
 
 def test_loops_wrap_and_unlooped_items_fall_silent(tmp_path):

@@ -2,7 +2,7 @@
 
 Faithful or refused: what REAPER would change in a way that is not computed here (stretch markers, pitch, take
 envelopes, take effects) is refused by name. Two things are close but not exact, and noted where they touch a region:
-fades other than the linear one, and panned takes under a pan law other than 0 dB. Where an item starts between two
+fades other than straight ones, and panned takes under a pan law other than 0 dB. Where an item starts between two
 frames of the target it is moved to the nearest.
 """
 
@@ -132,7 +132,7 @@ class ItemSound:
             (self.item.fade_out, self.item.end_s - times_s),
         ):
             if fade.length_s > 0:
-                level *= fade_gain(fade.shape, np.clip(into / fade.length_s, 0.0, 1.0))
+                level *= fade.gain(np.clip(into / fade.length_s, 0.0, 1.0))
         pan = np.array([[min(1.0, 1.0 - self.take.pan)], [min(1.0, 1.0 + self.take.pan)]])
         return pan * level
 
@@ -161,7 +161,7 @@ class ItemSound:
             ("fade-in", self.item.fade_in, self.item.start_s, self.item.start_s + self.item.fade_in.length_s),
             ("fade-out", self.item.fade_out, self.item.end_s - self.item.fade_out.length_s, self.item.end_s),
         ):
-            if low < end_s and high > start_s and high > low and (fade.shape != 0 or fade.bend != 0):
+            if low < end_s and high > start_s and high > low and not fade.straight:
                 out.append(f"the {name} of item {self.item.number} has shape {fade.shape}; its curve is approximated")
         if self.take.pan != 0 and self.pan_law not in (1.0, 0.0):
             out.append(f"item {self.item.number} is panned under a pan law; it is heard as a balance")
@@ -288,27 +288,6 @@ def find_media(project: Project, file: str) -> Path:
     raise Refused(
         f"media file is missing: {readable(str(places[0]))}", "put the file back, or relink it in REAPER and save"
     )
-
-
-def fade_gain(shape: int, x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A fade's gain at x from 0 to 1. Shape 0 is exact, 1 to 6 are near what REAPER draws (it publishes no formula)."""
-    match shape:
-        case 0:
-            return x
-        case 1:
-            return x * (2 - x)
-        case 2:
-            return x * x
-        case 3:
-            return 1 - (1 - x) ** 4
-        case 4:
-            return x**4
-        case 5:
-            return x * x * (3 - 2 * x)
-        case 6:
-            return np.where(x < 0.5, 8 * x**4, 1 - 8 * (1 - x) ** 4)
-        case _:
-            return np.sin(x * np.pi / 2)
 
 
 def fade_spans(item: Item) -> list[tuple[float, float]]:

@@ -11,10 +11,10 @@ import binascii
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from punchin.protocol.errors import Refused
 from punchin.session import rpp
+from punchin.session.fades import FadeShape
 from punchin.session.rpp import Chunk, Document, number_at
 from punchin.session.rpp_tempo import read_tempo
 from punchin.session.tempo import TempoMap
@@ -23,14 +23,6 @@ MAX_LANES = 256
 SHORTEST_FADE_S = 1e-6  # less than a frame at any rate is none
 EXT_KEY = "punchin"  # P_EXT:punchin of a take
 TAKE_ENVELOPES = {"VOLENV": "volume", "PANENV": "pan", "MUTEENV": "mute", "PITCHENV": "pitch"}
-
-
-class FadeShape(NamedTuple):
-    """One of an item's fades. shape: 0 linear, 1 to 6 REAPER's curves; bend: its curvature, -1 to 1."""
-
-    length_s: float
-    shape: int
-    bend: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,8 +233,8 @@ def _item(document: Document, chunk: Chunk, index: int) -> Item:
         muted=number_at(own.get("MUTE", []), 1) != 0,
         plays_all_takes=number_at(own.get("ALLTAKES", []), 1) != 0,
         gain=number_at(volume, 1, 1.0),
-        fade_in=_fade(own.get("FADEIN", [])),
-        fade_out=_fade(own.get("FADEOUT", [])),
+        fade_in=_fade(own.get("FADEIN", []), 1),
+        fade_out=_fade(own.get("FADEOUT", []), -1),
         lane=round(number_at(lane, 1) / height) if height else 0,
         takes=tuple(takes),
         active=active,
@@ -338,11 +330,14 @@ def _has_source(entries: list[int | Chunk]) -> bool:
     return any(isinstance(entry, Chunk) and entry.tag == "SOURCE" for entry in entries)
 
 
-def _fade(words: list[str]) -> FadeShape:
-    """FADEIN shape length automatic_length shape state bend ...: an automatic crossfade's length goes first."""
+def _fade(words: list[str], sign: int) -> FadeShape:
+    """FADEIN shape length automatic_length shape state bend ...: an automatic crossfade's length goes first.
+
+    sign: -1 for a fade-out, whose bend REAPER counts the other way round.
+    """
     manual, automatic = number_at(words, 2), number_at(words, 3)
     length = automatic if automatic > 0 else manual
-    return FadeShape(length if length > SHORTEST_FADE_S else 0.0, int(number_at(words, 1)), number_at(words, 6))
+    return FadeShape(length if length > SHORTEST_FADE_S else 0.0, int(number_at(words, 1)), sign * number_at(words, 6))
 
 
 def _record_format(document: Document) -> str:
