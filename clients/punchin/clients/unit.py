@@ -1,0 +1,84 @@
+"""The daemon as a service of the user's own systemd: `punchin serve --install` and `--uninstall`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from punchin.protocol.errors import PunchinError, Refused
+
+NAME: Final = "punchin.service"
+KEPT: Final = ("PUNCHIN_HOME", "PUNCHIN_MODELS", "PUNCHIN_KEEP_ALIVE", "CUDA_VISIBLE_DEVICES", "HF_HOME")
+
+
+def text() -> str:
+    """The unit file for this Python and these PUNCHIN_ folders.
+
+    No --idle-exit: what was installed on purpose stays. A kill is followed by a restart, which recovers the jobs;
+    exit status 3 is another daemon that runs already.
+    """
+    settings = [f'Environment="{name}={os.environ[name]}"' for name in KEPT if os.environ.get(name)]
+    lines = [
+        "[Unit]",
+        "Description=Punchin: regions of DAW sessions, performed again",
+        "",
+        "[Service]",
+        f'ExecStart="{sys.executable}" -m punchin.daemon',
+        *settings,
+        "Restart=on-failure",
+        "RestartPreventExitStatus=3",
+        "RestartSec=1",
+        "TimeoutStopSec=15",
+        "",
+        "[Install]",
+        "WantedBy=default.target",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def path() -> Path:
+    """Where the user's units are."""
+    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(base) / "systemd" / "user" / NAME
+
+
+def install() -> Path:
+    """Write the unit, enable it and start it; returns its path. Raises Refused where there is no systemd."""
+    control = _systemctl()
+    target = path()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_suffix(".tmp")
+    temporary.write_text(text())
+    temporary.replace(target)
+    for words in (["daemon-reload"], ["enable", "--now", NAME]):
+        _run([control, "--user", *words])
+    return target
+
+
+def uninstall() -> Path:
+    """Stop and disable the unit, and remove its file. That there is none is no error."""
+    control, target = _systemctl(), path()
+    if target.exists():
+        _run([control, "--user", "disable", "--now", NAME])
+        target.unlink()
+        _run([control, "--user", "daemon-reload"])
+    return target
+
+
+def _systemctl() -> str:
+    found = shutil.which("systemctl")
+    if found is None:
+        raise Refused("there is no systemctl here, so no service can be installed", "punchin serve", "no_systemd")
+    return found
+
+
+def _run(command: list[str]) -> None:
+    ended = subprocess.run(command, capture_output=True, text=True)
+    if ended.returncode != 0:
+        why = ended.stderr.strip() or f"exit status {ended.returncode}"
+        raise PunchinError(f"{' '.join(command[1:])} failed: {why}", "systemctl --user status")

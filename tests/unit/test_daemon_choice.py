@@ -1,0 +1,55 @@
+"""Which model a job gets that names none."""
+
+import pytest
+
+from punchin.daemon import choice
+from punchin.protocol import home
+from punchin.protocol.errors import Refused
+from punchin.protocol.models import BY_NAME
+
+GIB = 2**30
+
+
+def install(*names):
+    for name in names:
+        folder = home.models() / BY_NAME[name].folder
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("installed", "device", "total_bytes", "chosen"),
+    [
+        ([], "cuda:0", 24 * GIB, "punchin-tiny"),
+        (["turbo"], "cuda:0", 24 * GIB, "turbo"),
+        (["turbo", "xl-turbo", "base"], "cuda:0", 24 * GIB, "xl-turbo"),
+        (["turbo", "xl-turbo"], "cuda:0", 8 * GIB, "turbo"),
+        (["turbo", "xl-sft"], "cuda:0", 24 * GIB, "turbo"),  # turbo before larger
+        (["base"], "cuda:0", 24 * GIB, "base"),
+        (["turbo"], "cuda:0", 4 * GIB, "punchin-tiny"),
+        (["turbo"], "cpu", 8 * GIB, "punchin-tiny"),  # float32 there
+        (["turbo"], "cpu", 32 * GIB, "turbo"),
+        (["turbo"], "", 0, "turbo"),  # the worker could not tell
+    ],
+)
+def test_the_largest_that_fits_turbo_first(installed, device, total_bytes, chosen):
+    install(*installed)
+    assert choice.choose(device, total_bytes) == chosen
+
+
+def test_a_folder_without_weights_is_no_model():
+    install("turbo")
+    (home.models() / BY_NAME["turbo"].folder / "model.safetensors").unlink()
+    assert choice.choose("cuda:0", 24 * GIB) == "punchin-tiny"
+    with pytest.raises(Refused, match="model turbo is not installed") as error:
+        choice.check("turbo")
+    assert (error.value.code, error.value.hint) == ("model_missing", "punchin models pull turbo")
+
+
+def test_what_is_asked_for_by_name():
+    for name in ("", "identity", "punchin-tiny"):
+        choice.check(name)
+    with pytest.raises(Refused, match="turbo-shift1") as error:
+        choice.check("tubro")
+    assert error.value.code == "unknown_model"

@@ -1,0 +1,127 @@
+"""What gc forgets, and what it never touches."""
+
+import hashlib
+import os
+import time
+
+import msgspec
+import pytest
+
+from punchin.daemon import retention
+from punchin.daemon.journal import Journal, UnknownJob
+from punchin.daemon.store import Store
+from punchin.protocol.order import Blob, Order, Take
+
+DAY_NS = 86_400 * 1_000_000_000
+
+
+class Disk:
+    """A journal and a store with jobs of any age and size."""
+
+    def __init__(self, folder):
+        self.journal, self.store = Journal(folder / "journal.sqlite"), Store(folder)
+
+    def blob(self, data, age_s=0.0):
+        sha256 = hashlib.sha256(data).hexdigest()
+        upload = self.store.begin(sha256, len(data))
+        upload.append(memoryview(data))
+        self.store.finish(upload)
+        if age_s:
+            then = time.time() - age_s
+            os.utime(self.store.path(sha256), (then, then))
+        return sha256
+
+    def job(self, name, days_old, take=None, source=None, state="done", pinned=False):
+        at_ns = time.time_ns() - int(days_old * DAY_NS)
+        blob = None if source is None else Blob(sha256=source, channels=1, frames=480)
+        task = "text2music" if source is None else "repaint"
+        self.journal.submit(name, Order(task=task, frames=480, source=blob), b"", None, at_ns, 99)
+        if state == "cancelled":
+            self.journal.move(name, "cancelled", at_ns)
+        elif state == "done":
+            audio = Blob(sha256=take, channels=1, frames=1)
+            for step in ("leased", "running", "storing"):
+                self.journal.move(name, step, at_ns)
+            takes = b"\x91" + msgspec.msgpack.encode(Take(seed=0, audio=audio))
+            self.journal.move(name, "done", at_ns, "", frozenset({take}), takes=takes)
+        if pinned:
+            self.journal.set_pinned(name, True)
+
+    def collect(self, dry_run=False):
+        return retention.collect(self.journal, self.store, 0, dry_run)
+
+    def has(self, name):
+        return self.journal.has(name)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    disk = Disk(tmp_path)
+    yield disk
+    disk.journal.close()
+
+
+def test_old_jobs_go_with_their_blobs_and_young_ones_stay(disk):
+    old, young, shared = (disk.blob(word, 8 * 86_400) for word in (b"old", b"young", b"shared"))
+    disk.job("old-job-0001", 7.1, old, shared)
+    disk.job("young-job-01", 6.9, young, shared)
+    done = disk.collect()
+    assert (done.jobs, done.blobs, done.freed_bytes) == (1, 1, 3)
+    assert not disk.has("old-job-0001")
+    assert disk.has("young-job-01")
+    assert disk.store.size(old) is None
+    assert disk.store.size(young) == 5
+    assert disk.store.size(shared) == 6  # the young one still uses it
+    assert retention.missing(disk.journal, disk.store) == 0
+    with pytest.raises(UnknownJob):
+        disk.journal.events("old-job-0001", 0, 9)
+
+
+def test_what_is_pinned_or_under_way_is_never_too_old(disk):
+    take, source = disk.blob(b"pinned", 99 * 86_400), disk.blob(b"x" * 1_920, 99 * 86_400)
+    disk.job("pinned-job-1", 99, take, pinned=True)
+    disk.job("waiting-job1", 99, source=source, state="queued")
+    disk.job("cancelled-01", 99, state="cancelled")
+    done = disk.collect()
+    assert (done.jobs, done.blobs) == (1, 0)
+    assert disk.has("pinned-job-1")
+    assert disk.has("waiting-job1")
+    disk.journal.set_pinned("pinned-job-1", False)
+    assert disk.collect().jobs == 1
+    assert disk.store.size(take) is None
+
+
+def test_over_size_the_oldest_go_first_and_no_more_than_needed(disk, monkeypatch):
+    monkeypatch.setattr(retention, "MAX_STORE_BYTES", 2_500)
+    for number in range(5):
+        disk.job(f"job-number-{number}", 5 - number, disk.blob(bytes([number]) * 1_000))
+    done = disk.collect()
+    assert [disk.has(f"job-number-{number}") for number in range(5)] == [False, False, False, True, True]
+    assert (done.jobs, done.freed_bytes, done.kept_bytes) == (3, 3_000, 2_000)
+
+
+def test_a_dry_run_says_the_same_and_does_nothing(disk):
+    disk.job("old-job-0001", 8, disk.blob(b"old"))
+    disk.blob(b"nobody's", 4_000)
+    said = disk.collect(dry_run=True)
+    assert disk.has("old-job-0001")
+    assert len(list(disk.store.everything())) == 2
+    assert disk.collect() == said
+    assert list(disk.store.everything()) == []
+
+
+def test_a_blob_that_nobody_uses_is_spared_for_an_hour(disk):
+    young, old = disk.blob(b"just put", 3_500), disk.blob(b"left behind", 3_700)
+    disk.collect()
+    assert disk.store.size(young) == 8
+    assert disk.store.size(old) is None
+
+
+def test_a_crash_between_journal_and_sweep_leaves_only_what_the_next_takes(disk, monkeypatch):
+    disk.job("old-job-0001", 8, disk.blob(b"old", 8 * 86_400))
+    monkeypatch.setattr(disk.store, "remove", lambda sha256: (_ for _ in ()).throw(SystemError("killed here")))
+    with pytest.raises(SystemError):
+        disk.collect()
+    monkeypatch.undo()
+    assert retention.missing(disk.journal, disk.store) == 0
+    assert disk.collect().blobs == 1

@@ -1,0 +1,123 @@
+"""How daemons begin and end: idle exit, restart, another version, a service."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+import pytest
+from faults.lives import daemon_pid, order, run, wait_until
+
+from punchin.clients import unit
+from punchin.clients.connect import connect, restart
+from punchin.protocol import connection, lock, version
+from punchin.protocol.errors import Refused
+
+
+def serve(*words):
+    """A daemon in the foreground, ready."""
+    process = subprocess.Popen([sys.executable, "-m", "punchin.daemon", *words], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"ready\n"
+    return process
+
+
+def test_a_daemon_with_nothing_to_do_ends():
+    process = serve("--idle-exit", "0.5")
+    assert process.wait(10) == 0
+    assert connection.read() is None
+    process.stdout.close()
+
+
+def test_one_with_something_to_do_does_not():
+    process = serve("--idle-exit", "0.5")
+    with connect(start=False) as client:
+        job = client.submit(order("steps=30 pause=0.1"))
+    assert process.wait(15) == 0  # the job took 3 s
+    process.stdout.close()
+    with connect() as client:
+        assert client.job(job.id).state == "done"
+
+
+def test_a_service_stays_and_is_found_by_clients():
+    process = serve()
+    with connect(start=False) as client:
+        assert client.status().pid == process.pid
+        assert client.status().idle_exit_s is None
+        assert run(client)[0].state == "done"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+    process.stdout.close()
+
+
+def test_restart_when_idle_lets_the_job_end(client):
+    before = client.welcome.instance
+    job = client.submit(order("steps=10 pause=0.05"))
+    with restart(when_idle=True) as after:
+        assert after.welcome.instance != before
+        assert after.job(job.id).state == "done"
+        assert after.job(job.id).attempts == 1
+
+
+def test_restart_at_once_puts_the_job_back(client):
+    job = client.submit(order("steps=400 pause=0.02"))
+    wait_until(lambda: client.job(job.id).state == "running", 10, "the job")
+    with restart(when_idle=False) as after:
+        assert after.job(job.id).attempts >= 1
+        after.cancel(job.id)
+
+
+def test_a_daemon_of_another_version_is_told(client, monkeypatch):
+    assert client.skew == ""
+    monkeypatch.setattr(version, "PACKAGE", "9.0.0")
+    assert client.skew == "the daemon is punchin 0.1.0, this client 9.0.0: punchin serve --restart"
+    monkeypatch.setattr(version, "PROTOCOL", 2)
+    with pytest.raises(Refused, match="speaks protocol 1, the client 2 to 2") as error:
+        connect(start=False)
+    assert error.value.code == "version"
+
+
+def test_a_stuck_daemon_is_no_reason_to_wait_for_ever(client):
+    pid = daemon_pid()
+    os.kill(pid, signal.SIGSTOP)
+    began = time.monotonic()
+    try:
+        with pytest.raises(Exception, match=f"pid {pid}.*did not answer within 3 s"):
+            connect(wait_s=3)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert time.monotonic() - began < 8
+    assert lock.is_held(connection.daemon_lock())
+
+
+def test_the_unit_is_for_this_python_and_this_home(home, monkeypatch, tmp_path):
+    found = unit.text()
+    assert f'ExecStart="{sys.executable}" -m punchin.daemon\n' in found
+    assert f'Environment="PUNCHIN_HOME={home}"' in found
+    assert "idle" not in found
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    assert unit.path() == tmp_path / "config" / "systemd" / "user" / "punchin.service"
+
+
+def test_install_and_uninstall_call_systemd(monkeypatch, tmp_path):
+    said = tmp_path / "said"
+    script = tmp_path / "bin" / "systemctl"
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/sh\necho "$@" >> {said}\n')
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(script.parent) + os.pathsep + os.environ["PATH"])
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    target = unit.install()
+    assert target.read_text() == unit.text()
+    unit.uninstall()
+    assert not target.exists()
+    assert unit.uninstall() == target
+    words = ["daemon-reload", "enable --now punchin.service", "disable --now punchin.service", "daemon-reload"]
+    assert said.read_text().splitlines() == [f"--user {word}" for word in words]
+
+
+def test_without_systemd_the_user_is_told(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Refused, match="there is no systemctl here"):
+        unit.install()
