@@ -74,6 +74,20 @@ def samples(script, accessor, rate_hz, channels, start_s, count, buffer):
     return 1 if inside.any() else 0
 
 
+def build_peaks(script, source, mode):
+    """0 begins, 1 does a part and tells what remains, 2 must be the last call and come when nothing remains."""
+    if mode == 0:
+        source.peaks_left = 3
+        return 1
+    if mode == 1:
+        source.peaks_left -= 1
+        return source.peaks_left
+    if source.peaks_left:
+        script.host.breach("PCM_Source_BuildPeaks was finished before it was done")
+    source.peaks_left = None
+    return 0
+
+
 def new_array(script, size):
     from fakereaper.host import ReaperArray
 
@@ -91,7 +105,7 @@ CALLS = {
     "GetMediaSourceNumChannels": lambda script, source: source.channels,
     "GetMediaSourceSampleRate": lambda script, source: source.rate_hz,
     "PCM_Source_GetSectionInfo": section_info,
-    "PCM_Source_BuildPeaks": lambda script, source, mode: 0,
+    "PCM_Source_BuildPeaks": build_peaks,
     "CreateTakeAudioAccessor": take_accessor,
     "DestroyAudioAccessor": destroy_accessor,
     "GetAudioAccessorStartTime": lambda script, accessor: 0.0,

@@ -22,7 +22,12 @@ HANDLES = {"ReaProject", "MediaTrack", "MediaItem", "MediaItem_Take", "PCM_sourc
 TICK_S = 1 / 30
 
 PRELUDE = """
-local bind, taken = ...
+local bind, taken, opened = ...
+local io_open = io.open
+io.open = function(...)
+  opened()
+  return io_open(...)
+end
 local bound = {}
 reaper = setmetatable({}, {
   __index = function(_, name)
@@ -60,7 +65,9 @@ class Script:
         self.host, self.path, self.command = host, Path(path), command
         self.lua = host.lupa.LuaRuntime(unpack_returned_tuples=True)
         self.deferred, self.at_exit, self.options, self.alive, self.in_tick = [], [], 0, True, False
-        self.lua.eval("function(text, ...) return load(text)(...) end")(PRELUDE, self.bind, host.breach_write)
+        self.lua.eval("function(text, ...) return load(text)(...) end")(
+            PRELUDE, self.bind, host.breach_write, host.opened
+        )  # fmt: skip
 
     def bind(self, name):
         return self.host.bind(self, name)
@@ -106,7 +113,7 @@ class Host:
         self.extensions = set(extensions)
         self.projects, self.current, self.now = [Project()], 0, 1000.0
         self.ext, self.persisted, self.commands, self.scripts, self.running = {}, {}, {}, [], []
-        self.refresh, self.breaches, self.calls, self.total_calls = 0, [], Counter(), 0
+        self.refresh, self.breaches, self.calls, self.total_calls, self.opens = 0, [], Counter(), 0, 0
         self.help, self.console, self.messages, self.spoken, self.toggles = [], [], [], [], {}
         self.inputs, self.dialogs, self.shortcut_dialogs, self.processes = [], [], [], []
         self.execute = lambda command, timeout_ms: None
@@ -182,6 +189,9 @@ class Host:
     def breach(self, text):
         self.breaches.append(text)
         raise Breach(text)
+
+    def opened(self):
+        self.opens += 1
 
     def breach_write(self, name):
         self.breach(f"a script wrote to reaper.{name}")

@@ -33,7 +33,7 @@ class Source(Handle):
         super().__init__()
         self.path, self.type, self.parent, self.section = str(path), type_, parent, section
         self.length_is_qn = length_is_qn
-        self.channels, self.rate_hz = 2, 48_000
+        self.channels, self.rate_hz, self.peaks_left = 2, 48_000, None
         self.length_s = length_s if length_s is not None else 0.0
         if path and Path(path).is_file() and type_ != "MIDI":
             info = soundfile.info(str(path))
@@ -203,5 +203,7 @@ class Project(Handle):
                 item.alive = False
                 for take in item.takes:
                     take.alive = False
+                    if take.source is not None and take.ext:  # made by the script that is undone
+                        take.source.alive = False
         self.tracks = self.snapshots.pop()
         return title

@@ -409,6 +409,33 @@ def test_the_watcher_ends_a_minute_after_the_last_job(desk):
     assert ("PUNCHIN", "watcher") not in desk.host.ext
 
 
+def test_an_idle_watcher_costs_three_calls_and_one_open_in_100_ms(desk):
+    desk.simple()
+    job = asked(desk)
+    desk.say(job=job, kind="accepted")
+    desk.host.tick(60)
+    calls, opens, was = desk.host.total_calls, desk.host.opens, dict(desk.host.calls)
+    desk.host.tick(300)  # ten seconds
+    assert desk.host.total_calls - calls <= 3 * 100
+    assert desk.host.opens - opens <= 100
+    assert {name for name, count in desk.host.calls.items() if count != was[name]} == {"defer"}
+
+
+def test_waveforms_are_built_piece_by_piece_and_finished(seven):
+    _, item = seven.simple()
+    seven.done(asked(seven))
+    assert item.takes[1].source.peaks_left is None
+    assert seven.host.calls["PCM_Source_BuildPeaks"] == 5
+
+
+def test_a_waveform_is_dropped_when_its_take_is_undone(seven):
+    seven.simple()
+    seven.done(asked(seven), count=6)
+    assert seven.host.calls["PCM_Source_BuildPeaks"] < 6 * 5
+    seven.project.undo()
+    seven.host.tick(30)
+
+
 def test_a_bridge_that_does_not_answer_is_started_again(desk):
     desk.simple()
     asked(desk)

@@ -135,6 +135,7 @@ catalogue.functions = {
   "UpdateArrange",
   "UpdateItemInProject",
   "UpdateTimeline",
+  "ValidatePtr2",
   "atexit",
   "defer",
   "file_exists",

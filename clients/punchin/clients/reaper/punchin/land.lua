@@ -1,6 +1,7 @@
 -- Puts a finished take back: one undo step, the original stays, and a failure half-way leaves no counter open.
 local follow = require("punchin.follow")
 local lanes = require("punchin.lanes")
+local peaks = require("punchin.peaks")
 local undo = require("punchin.undo")
 local wire = require("punchin.wire")
 
@@ -22,14 +23,6 @@ local function takes_of(event)
   return takes
 end
 
-local function build_peaks(source)
-  if not reaper.APIExists("PCM_Source_BuildPeaks") then return end -- REAPER 6 builds them when it draws
-  if reaper.PCM_Source_BuildPeaks(source, 0) ~= 0 then
-    reaper.PCM_Source_BuildPeaks(source, 1)
-    reaper.PCM_Source_BuildPeaks(source, 2)
-  end
-end
-
 -- `from` is what a variation needs: the region inside the file, the task and its words, and where the original is.
 local function add_take(item, made, start_offset_s, like, from)
   local take = reaper.AddTakeToMediaItem(item)
@@ -46,7 +39,6 @@ local function add_take(item, made, start_offset_s, like, from)
       reaper.SetMediaItemTakeInfo_Value(take, name, reaper.GetMediaItemTakeInfo_Value(like, name))
     end
   end
-  build_peaks(made.source)
   return take
 end
 
@@ -221,12 +213,8 @@ local function with_numbers(record, event)
   return tonumber(record.start_s) and tonumber(record.end_s)
 end
 
--- Lands a `done` event. Returns true and words; or false and the reason to try again later; or nil and a sentence.
-function land.done(proj, record, event)
-  if reaper.GetPlayStateEx(proj) & RECORDING ~= 0 then return false, "waits for the end of the recording" end
-  if not with_numbers(record, event) then return nil, "the event is damaged" end
-  local takes, why = takes_of(event)
-  if not takes then return nil, why end
+-- The way that was asked for, else a new track. Results as `land.done`.
+local function go(proj, record, event, takes)
   local way = record.onto ~= nil and record.onto ~= "" and onto_item or WAYS[event.how]
   if way then
     local landed, words = way(proj, record, event, takes)
@@ -236,6 +224,19 @@ function land.done(proj, record, event)
   local replaces = event.how == "track" and (record.task == "repaint" or record.task == "cover")
   local landed, words = as_track(proj, record, event, takes, replaces)
   if way then words = words .. ": the item was changed meanwhile" end
+  return landed, words
+end
+
+-- Lands a `done` event. Returns true and words; or false and the reason to try again later; or nil and a sentence.
+function land.done(proj, record, event)
+  if reaper.GetPlayStateEx(proj) & RECORDING ~= 0 then return false, "waits for the end of the recording" end
+  if not with_numbers(record, event) then return nil, "the event is damaged" end
+  local takes, why = takes_of(event)
+  if not takes then return nil, why end
+  local landed, words = go(proj, record, event, takes)
+  if landed then
+    for _, made in ipairs(takes) do peaks.build(proj, made.source) end
+  end
   return landed, words
 end
 

@@ -6,6 +6,7 @@ local config = require("punchin.config")
 local files = require("punchin.files")
 local jobs = require("punchin.jobs")
 local land = require("punchin.land")
+local peaks = require("punchin.peaks")
 local show = require("punchin.show")
 local wire = require("punchin.wire")
 
@@ -201,6 +202,7 @@ end
 local function step()
   watcher.tick = watcher.tick + 1
   if #watcher.captures > 0 then step_capture() end
+  if peaks.waiting() then peaks.step() end
   if watcher.tick % LOOK_TICKS == 0 or watcher.tick < watcher.lively_until_tick then
     look()
     if #watcher.waiting > 0 then land_waiting() end
