@@ -8,9 +8,9 @@ from directclient import DirectClient, Heard
 
 from punchin.clients.demo import session_folder
 from punchin.clients.journey import Prompt, Request, land
-from punchin.clients.journey.capture import capture
+from punchin.clients.journey.capture import capture, opened
 from punchin.clients.journey.plan import decode
-from punchin.clients.journey.travel import Journey
+from punchin.clients.journey.travel import go as travel
 from punchin.protocol.errors import Refused
 
 
@@ -30,7 +30,7 @@ def go(session, make, model="direct", **more):
     request = Request(
         task="repaint", session=session, track="Keys", bars=(5, 6), prompt=Prompt(text="x"), seed=10, **more
     )
-    return client, heard, Journey(client, request, capture(request), heard).go()
+    return client, heard, travel(client, [request], [capture(request, opened(request))], heard)
 
 
 def test_a_good_take_is_rolled_once(session):
@@ -105,9 +105,8 @@ def test_a_session_with_another_tempo_is_not_landed_on(session):
 
 
 def capture_of(session):
-    return capture(
-        Request(task="repaint", session=session, track="Keys", bars=(5, 6), prompt=Prompt(text="x"), seed=10)
-    )
+    request = Request(task="repaint", session=session, track="Keys", bars=(5, 6), prompt=Prompt(text="x"), seed=10)
+    return capture(request, opened(request))
 
 
 def test_a_job_without_a_plan_cannot_be_landed(session):

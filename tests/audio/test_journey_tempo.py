@@ -7,8 +7,8 @@ import soundfile
 from directclient import DirectClient, Heard
 
 from punchin.clients.journey import Prompt, Request
-from punchin.clients.journey.capture import capture
-from punchin.clients.journey.travel import Journey
+from punchin.clients.journey.capture import capture, opened
+from punchin.clients.journey.travel import go as travel
 
 pytestmark = pytest.mark.slow
 
@@ -92,7 +92,7 @@ def test_clicks_come_back_in_time(case, tmp_path):
         task="repaint", session=tmp_path / "song.wav", tempo_map=tmp_path / "map.mid", time_s=(start_s, stop_s),
         prompt=Prompt(text="clicks"), seed=1, max_attempts=1, level=False,
     )  # fmt: skip
-    result = Journey(client, request, capture(request), heard).go()
+    result = travel(client, [request], [capture(request, opened(request))], heard)
     (take,) = result.takes
     assert take.report.warped is True
     assert take.report.length_error_samples == 0
@@ -120,7 +120,7 @@ def test_the_model_hears_a_steady_tempo(case, tmp_path):
         task="repaint", session=tmp_path / "song.wav", tempo_map=tmp_path / "map.mid",
         time_s=(float(times[first]), float(times[last])), prompt=Prompt(text="clicks"), seed=1, max_attempts=1,
     )  # fmt: skip
-    Journey(client, request, capture(request), Heard()).go()
+    travel(client, [request], [capture(request, opened(request))], Heard())
     (order,) = client.orders
     sent = client.blobs[order.source.sha256][0]
     loud = np.flatnonzero(np.abs(sent) > 0.15)
@@ -141,6 +141,6 @@ def test_a_steady_tempo_is_left_alone(tmp_path):
         task="repaint", session=tmp_path / "song.wav", tempo_map=tmp_path / "map.mid", bars=(3, 5),
         prompt=Prompt(text="clicks"), seed=1,
     )  # fmt: skip
-    result = Journey(DirectClient(), request, capture(request), Heard()).go()
+    result = travel(DirectClient(), [request], [capture(request, opened(request))], Heard())
     assert result.takes[0].report.warped is False
     assert np.array_equal(soundfile.read(result.output, dtype="float32")[0], before)

@@ -165,3 +165,36 @@ def test_stop_is_no_error_without_a_daemon(tmp_path):
     nobody = Home(tmp_path / "nobody")
     assert nobody.run("stop").returncode == 0
     assert nobody.run("status").returncode == 3
+
+
+def test_several_regions_and_tracks_land_in_one_document(punchin, session):
+    made = punchin.json(
+        "repaint", session, "--track", "Keys", "--track", "Bass", "--bars", "3-4", "--bars", "9-10", "--prompt", "x",
+        "--seed", "5", "--max-attempts", "1",
+    )  # fmt: skip
+    assert [(take["track"], take["bars"], take["seed"]) for take in made["takes"]] == [
+        ("Keys", [3, 4], 5), ("Keys", [9, 10], 5), ("Bass", [3, 4], 5), ("Bass", [9, 10], 5),
+    ]  # fmt: skip
+    assert len({take["file"] for take in made["takes"]}) == 2, "regions of one item share its take"
+    for name, take in (("keys", made["takes"][0]), ("bass", made["takes"][2])):
+        before, after = read(session.parent / "media" / f"{name}.flac"), read(take["file"])
+        assert len(before) == len(after)
+        changed = np.zeros(len(before), bool)
+        for first, last in ((3, 4), (9, 10)):
+            start, end = round((first - 1) * BAR_S * 48_000), round(last * BAR_S * 48_000)
+            assert not np.array_equal(before[start:end], after[start:end])
+            changed[start - 2_640 : end] = True
+        assert np.array_equal(before[~changed], after[~changed])
+    assert len(list(session.parent.glob("*.rpp"))) == 2
+    assert all(job["landed"] == made["output"] for job in punchin.json("jobs")[:4])
+
+
+def test_regions_that_touch_are_refused(punchin, session):
+    done = punchin.run(
+        "repaint", session, "--track", "Keys", "--bars", "3-4", "--bars", "4-5", "--prompt", "x", "--seed", "5",
+        "--max-attempts", "1",
+    )  # fmt: skip
+    assert done.returncode == 4
+    assert "bars 3-4 and 4-5 of Keys touch" in done.stderr
+    assert "job " not in done.stderr, "found before the work"
+    assert len(list(session.parent.glob("*.rpp"))) == 1

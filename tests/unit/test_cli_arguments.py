@@ -121,7 +121,7 @@ def test_lyrics_come_from_a_file(tmp_path):
     line = f"a.rpp --track K --bars 1-2 --prompt x --lyrics @{song} --signature 7/8 --variations 3"
     args = parser.read(line.split(), io.StringIO())
     assert args is not None
-    request = perform.request_of("repaint", args)
+    request = perform.requests_of("repaint", args)[0]
     assert request.prompt.lyrics == "[verse]\nla la"
     assert request.prompt.signature == (7, 8)
     assert (request.bars, request.track, request.variations) == ((1, 2), "K", 3)

@@ -17,7 +17,7 @@ def read(line):
     perform.repaint_arguments(parser)
     args = parser.read(line.split(), io.StringIO())
     assert args is not None
-    return perform.request_of("repaint", args)
+    return perform.requests_of("repaint", args)[0]
 
 
 @pytest.fixture
@@ -84,4 +84,4 @@ def test_saving_and_listing(capsys, home):
     parser = arguments.Parser(prog="punchin repaint")
     perform.repaint_arguments(parser)
     found = parser.read([*LINE.split(), *args], io.StringIO())
-    assert perform.request_of("repaint", found).prompt.raw == {"cover_mode": "latent"}
+    assert perform.requests_of("repaint", found)[0].prompt.raw == {"cover_mode": "latent"}

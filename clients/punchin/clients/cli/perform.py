@@ -71,14 +71,15 @@ def extract(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
 
 def perform(task: Task, args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     """The whole way of a region: hear, send, wait, splice, measure, land; then say where everything is."""
-    request = request_of(task, args)
+    requests = requests_of(task, args)
     if args.bpm == arguments.CLOCK:
-        request = replace(request, bpm=clock.heard(args.clock_port, talk))
+        bpm = clock.heard(args.clock_port, talk)
+        requests = [replace(request, bpm=bpm) for request in requests]
     from punchin.clients.cli import result
-    from punchin.clients.journey import perform as travel
+    from punchin.clients.journey import perform_all
 
-    talk.say(f"{TOLD.get(task, task)} {request.session.name}, seed {request.seed}")
-    result.write(travel(request, talk), args.json, out, talk)
+    talk.say(f"{TOLD.get(task, task)} {args.session.name}, seed {requests[0].seed}")
+    result.write(perform_all(requests, talk), args.json, out, talk)
     return 0
 
 
@@ -86,12 +87,15 @@ def session_arguments(parser: argparse.ArgumentParser) -> None:
     """Which region of which session, and where the takes go."""
     parser.add_argument("session", metavar="SESSION", type=Path, help=SESSION_HELP)
     where = parser.add_argument_group("region")
-    where.add_argument("--track", metavar="NAME", help="the track to work on, by its name (layer, extract: see --hear)")
+    where.add_argument("--track", metavar="NAME", action="append", default=[],
+                       help="the track to work on; may be repeated (layer, extract: see --hear)")  # fmt: skip
     where.add_argument("--hear", metavar="NAME", nargs="+", default=[],
                        help="layer, extract: what the model hears (default: all unmuted tracks)")  # fmt: skip
     region = where.add_mutually_exclusive_group(required=True)
-    region.add_argument("--bars", metavar="A-B", type=arguments.bars, help="bars A to B inclusive, counted from 1")
-    region.add_argument("--time", metavar="S-E", type=arguments.span, help="seconds, or minutes:seconds")
+    region.add_argument("--bars", metavar="A-B", type=arguments.bars, action="append", default=[],
+                        help="bars A to B inclusive, counted from 1; may be repeated")  # fmt: skip
+    region.add_argument("--time", metavar="S-E", type=arguments.span, action="append", default=[],
+                        help="seconds, or minutes:seconds; may be repeated")  # fmt: skip
     where.add_argument("--bpm", type=arguments.tempo, help="tempo of an audio file, or clock: as the DAW sends it")
     clock.port_argument(where, "--clock-port")
     where.add_argument("--tempo-map", metavar="FILE.mid", type=Path, help="tempo map of an audio file")
@@ -143,18 +147,18 @@ def strength_argument(parser: argparse.ArgumentParser, meaning: str) -> None:
     parser.add_argument("--strength", type=arguments.number(limits.STRENGTH), default=1.0, metavar="X", help=meaning)
 
 
-def request_of(task: Task, args: argparse.Namespace) -> Request:
-    """The request that a command line means. Raises BadUsage for options that do not go together."""
+def requests_of(task: Task, args: argparse.Namespace) -> list[Request]:
+    """The requests that a command line means: each region of each track, all with one seed.
+
+    Raises BadUsage for options that do not go together.
+    """
     from punchin.clients.journey.request import LAYERS, Request
 
-    request = Request(
+    whole = Request(
         task=task,
         session=args.session,
         prompt=prompt_of(args),
         seed=secrets.randbelow(2**31) if args.seed is None else args.seed,
-        track=args.track,
-        bars=args.bars,
-        time_s=args.time,
         bpm=limits.TEMPO.low if args.bpm == arguments.CLOCK else args.bpm,  # until it is heard
         tempo_map=args.tempo_map,
         variations=args.variations,
@@ -168,8 +172,11 @@ def request_of(task: Task, args: argparse.Namespace) -> Request:
         pre_fx=args.pre_fx,
         return_fx=args.return_fx,
     )
-    _check(request)
-    return request
+    regions = [("bars", bars) for bars in args.bars] or [("time_s", time_s) for time_s in args.time]
+    requests = [replace(whole, track=track, **{kind: at}) for track in args.track or [None] for kind, at in regions]
+    for request in requests:
+        _check(request)
+    return requests
 
 
 def _check(request: Request) -> None:

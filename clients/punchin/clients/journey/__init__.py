@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from punchin.clients.journey.landing import Result
 from punchin.clients.journey.request import Prompt, Request
-from punchin.clients.journey.travel import land, look, perform
+from punchin.clients.journey.travel import land, look, perform, perform_all
 from punchin.clients.journey.waiting import Listener
 
-__all__ = ["Listener", "Prompt", "Request", "Result", "land", "look", "perform"]
+__all__ = ["Listener", "Prompt", "Request", "Result", "land", "look", "perform", "perform_all"]

@@ -51,9 +51,14 @@ class Capture:
         return self.target.region
 
 
-def capture(request: Request) -> Capture:
-    """Read the session and render what the model hears. Raises Refused and OverLimit; nothing is written."""
-    session = _open(request)
+def opened(request: Request) -> Session:
+    """The session of a request. Several regions of it are captured from one opening, so that they can land together."""
+    signature = request.prompt.signature if request.is_audio and request.tempo_map is None else None
+    return open_session(request.session, request.bpm, request.tempo_map, signature, request.approximate)
+
+
+def capture(request: Request, session: Session) -> Capture:
+    """Render what the model hears. Raises Refused and OverLimit; nothing is written."""
     region = session.region(bars=request.bars, time=request.time_s)
     target = _target(session, request, region)
     limits.SESSION_RATE.check(target.rate_hz)
@@ -74,12 +79,11 @@ def capture(request: Request) -> Capture:
     return Capture(session, target, window, heard)
 
 
-def capture_again(plan: Plan) -> Capture:
-    """What a plan's job was made from, read from the session as it is now.
+def capture_again(plan: Plan, session: Session) -> Capture:
+    """What a plan's job was made from, as the session is now.
 
     Raises Refused (`changed`) when the region or what surrounds it no longer sounds as the model heard it.
     """
-    session = _open(plan.request)
     region = session.region(time=plan.region_s)
     target = _target(session, plan.request, region)
     if target.rate_hz == plan.rate_hz:
@@ -92,11 +96,6 @@ def capture_again(plan: Plan) -> Capture:
         "undo that change and land again, or ask for a new take",
         code="changed",
     )
-
-
-def _open(request: Request) -> Session:
-    signature = request.prompt.signature if request.is_audio and request.tempo_map is None else None
-    return open_session(request.session, request.bpm, request.tempo_map, signature, request.approximate)
 
 
 def _target(session: Session, request: Request, region: Region) -> Target:

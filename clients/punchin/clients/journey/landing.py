@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,22 @@ class Rolled:
     finished: Finished
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """One region's takes, in the order of the variations, and where they belong."""
+
+    captured: Capture
+    plan: Plan
+    rolled: tuple[Rolled, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class LandedTake:
-    """A take that lies in its file."""
+    """A take that lies in its file. Takes of several regions of one item lie in the same file."""
 
     file: Path
+    track: str
+    bars: tuple[int, int]
     name: str
     seed: int
     attempts: int
@@ -44,6 +56,8 @@ class LandedTake:
         """Plain data for `--json`."""
         return {
             "file": str(self.file),
+            "track": self.track or None,
+            "bars": list(self.bars),
             "name": self.name,
             "seed": self.seed,
             "attempts": self.attempts,
@@ -53,7 +67,10 @@ class LandedTake:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
-    """What a journey gives. `rolled` is the takes' audio before and after, in the order of `takes`."""
+    """What a journey gives: all takes, region by region. `rolled` is their audio before and after, in the same order.
+
+    job: the newest one. landing: how they landed, in words.
+    """
 
     job: str
     output: Path
@@ -69,17 +86,26 @@ class Result:
         return {"job": self.job, "output": str(self.output), "model": self.model, "takes": takes}
 
 
-def land(captured: Capture, plan: Plan, rolled: tuple[Rolled, ...]) -> Result:
-    """Write take files and document. Raises PunchinError (disk), and leaves no document behind then."""
+def land(parts: Sequence[Part]) -> Result:
+    """Write take files and one document. Raises PunchinError (disk), and leaves no document behind then."""
+    rolled = [each for part in parts for each in part.rolled]
     newest = max((each.record for each in rolled), key=lambda record: record.created_ns)
     made_by = newest.provenance or Provenance(model=newest.order.model)
-    takes = [document.LandingTake(each.finished.placed, name(each), provenance(each)) for each in rolled]
-    written = document.land(captured.target, takes, plan.request.out)
-    landed = tuple(
-        LandedTake(file, take.name, each.take.seed, each.attempts, each.finished.report)
-        for file, take, each in zip(written.take_files, takes, rolled, strict=True)
-    )
-    return Result(newest.id, written.output, made_by.model, made_by.trained, landed, rolled, captured.target.landing)
+    landings = [(part.captured.target, [_take(each) for each in part.rolled]) for part in parts]
+    written = document.land_all(landings, parts[0].plan.request.out)
+    landed = [
+        LandedTake(
+            file, target.track, target.region.bars, take.name, each.take.seed, each.attempts, each.finished.report
+        )
+        for part, (target, takes), files in zip(parts, landings, written, strict=True)
+        for file, take, each in zip(files.take_files, takes, part.rolled, strict=True)
+    ]
+    how = ", ".join(dict.fromkeys(target.landing for target, _ in landings))
+    return Result(newest.id, written[0].output, made_by.model, made_by.trained, tuple(landed), tuple(rolled), how)
+
+
+def _take(rolled: Rolled) -> document.LandingTake:
+    return document.LandingTake(rolled.finished.placed, name(rolled), provenance(rolled))
 
 
 def name(rolled: Rolled) -> str:

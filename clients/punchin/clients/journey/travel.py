@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from punchin.clients.journey import landing, making
-from punchin.clients.journey.capture import Capture, capture, capture_again
-from punchin.clients.journey.landing import Result, Rolled
+from punchin.clients.journey.capture import Capture, capture, capture_again, opened
+from punchin.clients.journey.landing import Part, Result, Rolled
 from punchin.clients.journey.making import MadeResult
 from punchin.clients.journey.ordering import order_of, seeds_from
 from punchin.clients.journey.plan import FilePlan, Kept, Plan, decode
@@ -19,6 +22,7 @@ from punchin.clients.journey.returning import finish
 from punchin.clients.journey.waiting import Listener, wait
 from punchin.protocol.errors import PunchinError, Refused
 from punchin.protocol.order import JobRecord, Order
+from punchin.session.document import Session
 
 if TYPE_CHECKING:
     from punchin.clients.client import Client
@@ -30,15 +34,45 @@ def perform(request: Request, listener: Listener) -> Result:
     Raises Refused and OverLimit before anything is asked of the daemon, JobFailed, Cancelled (after ctrl-C, which
     cancels the job), and PunchinError for a disk that is full. The session itself is never written.
     """
-    captured = capture(request)
-    for note in captured.target.notes:
+    return perform_all((request,), listener)
+
+
+def perform_all(requests: Sequence[Request], listener: Listener) -> Result:
+    """As `perform`, for several regions or tracks of one session, which land in one new document.
+
+    requests: of the same session and with the same number of variations; the first one's output is used.
+    """
+    session = opened(requests[0])
+    captures = tuple(capture(request, session) for request in requests)
+    _check_apart(captures)
+    for note in dict.fromkeys(note for captured in captures for note in captured.target.notes):
         listener.warn(note)
     from punchin.clients.connect import connect
 
-    _check_out(request)
-    _check_effects(request)
+    for request in requests:
+        _check_out(request)
+        _check_effects(request)
     with connect(start=True, name="cli") as client:
-        return Journey(client, request, captured, listener).go()
+        return go(client, requests, captures, listener)
+
+
+def go(client: Client, requests: Sequence[Request], captures: Sequence[Capture], listener: Listener) -> Result:
+    """The way from what was captured to what has landed, with a client that is there. Raises as `perform` does."""
+    parts = [
+        Journey(client, request, captured, listener).roll()
+        for request, captured in zip(requests, captures, strict=True)
+    ]
+    return _land(client, _up_to_date(client, parts, listener))
+
+
+def _check_apart(captures: Sequence[Capture]) -> None:
+    """Two regions of one track whose fades would meet are found before their takes are made, not after."""
+    for one, other in combinations(captures, 2):
+        if one.target.track == other.target.track and one.target.origin_s == other.target.origin_s:
+            a, b = one.window, other.window
+            if a.touched < b.end and b.touched < a.end:
+                bars = " and ".join(f"{first}-{last}" for first, last in (one.region.bars, other.region.bars))
+                raise Refused(f"bars {bars} of {one.target.track or 'the file'} touch", "select them as one region")
 
 
 def _check_out(request: Request) -> None:
@@ -68,8 +102,7 @@ def land(client: Client, job: str, listener: Listener) -> Result | MadeResult:
         raise Refused(f"job {job} is landed already, in {record.landed}", code="landed")
     if isinstance(plan, FilePlan):
         return making.collect(client, record, plan)
-    captured = capture_again(plan)
-    return _land(client, captured, plan, _all_rolled(client, captured, plan, record, listener))
+    return _land(client, [_part(client, plan, record, listener)])
 
 
 def look(client: Client, job: str, listener: Listener) -> tuple[Rolled, ...]:
@@ -78,16 +111,17 @@ def look(client: Client, job: str, listener: Listener) -> tuple[Rolled, ...]:
     plan = decode(record.plan, job)
     if isinstance(plan, FilePlan):
         raise Refused(f"job {job} made music from a prompt alone: there is no before")
-    return _all_rolled(client, capture_again(plan), plan, record, listener)
+    return _part(client, plan, record, listener).rolled
 
 
-def _all_rolled(
-    client: Client, captured: Capture, plan: Plan, record: JobRecord, listener: Listener
-) -> tuple[Rolled, ...]:
+def _part(client: Client, plan: Plan, record: JobRecord, listener: Listener) -> Part:
     """The takes of a request in order: those of this job, and those of earlier ones that it left as they were."""
+    captured = capture_again(plan, opened(plan.request))
     slots = {slot: (record, index, plan.attempt) for index, slot in enumerate(plan.slots)}
     slots |= {slot: (client.result(kept.job), kept.index, kept.attempts) for slot, kept in plan.kept.items()}
-    return tuple(_rolled(client, captured, plan, *slots[slot], listener) for slot in sorted(slots))
+    return Part(
+        captured, plan, tuple(_rolled(client, captured, plan, *slots[slot], listener) for slot in sorted(slots))
+    )
 
 
 class Journey:
@@ -97,8 +131,8 @@ class Journey:
         self.client, self.request, self.captured, self.listener = client, request, captured, listener
         self.best: dict[int, Rolled] = {}  # by slot: the take's place among the variations
 
-    def go(self) -> Result:
-        """See `perform`."""
+    def roll(self) -> Part:
+        """Takes that are ready to land. Raises as `perform` does."""
         order = order_of(self.request, self.captured, self.client, self.listener)
         plan = _plan(self.request, self.captured)
         while True:
@@ -107,8 +141,7 @@ class Journey:
                 self._keep_better(slot, self._roll(record, index, plan))
             bad = tuple(slot for slot in plan.slots if not self.best[slot].finished.report.ok)
             if not bad or plan.attempt == self.request.max_attempts or not _may_differ(record):
-                rolled = tuple(self.best[slot] for slot in sorted(self.best))
-                return _land(self.client, self.captured, plan, rolled)
+                return Part(self.captured, plan, tuple(self.best[slot] for slot in sorted(self.best)))
             order = msgspec.structs.replace(order, seeds=tuple(seeds_from(order.seeds[-1] + 1, len(bad))))
             plan = msgspec.structs.replace(plan, attempt=plan.attempt + 1, slots=bad, kept=self._kept(bad))
             self._tell(bad, order)
@@ -155,29 +188,38 @@ def _rolled(
     return Rolled(record, take, attempts, finish(captured, plan, client.get_audio(take.audio), listener))
 
 
-def _land(client: Client, captured: Capture, plan: Plan, rolled: tuple[Rolled, ...]) -> Result:
-    newest = max((each.record for each in rolled), key=lambda record: record.created_ns)
+def _land(client: Client, parts: Sequence[Part]) -> Result:
+    jobs = dict.fromkeys(each.record.id for part in parts for each in part.rolled)
     try:
-        result = landing.land(_fresh(captured, plan), plan, rolled)
+        result = landing.land(parts)
     except PunchinError as error:
-        error.hint = f"{error.hint}\nthe takes are kept; once it is mended: punchin land {newest.id}".strip()
+        later = " and ".join(f"punchin land {job}" for job in jobs)
+        error.hint = f"{error.hint}\nthe takes are kept; once it is mended: {later}".strip()
         raise
-    for job in {each.record.id for each in rolled}:
+    for job in jobs:
         client.landed(job, str(result.output.absolute()))  # jobs outlive the folder they were asked from
     return result
 
 
-def _fresh(captured: Capture, plan: Plan) -> Capture:
-    """The capture, or a new one where the session was saved while the job ran."""
-    import hashlib
-
+def _up_to_date(client: Client, parts: Sequence[Part], listener: Listener) -> Sequence[Part]:
+    """The parts as they are, or placed anew where the session was saved while the jobs ran."""
+    path = parts[0].captured.session.path
     try:
-        now = hashlib.sha256(captured.session.path.read_bytes()).hexdigest()
+        now = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise PunchinError(
-            f"{captured.session.path.name} cannot be read any more: {error.strerror}", "put it back, then: punchin jobs"
-        ) from None
-    return captured if now == captured.session.sha256 else capture_again(plan)
+        raise PunchinError(f"{path.name} cannot be read any more: {error.strerror}", "put it back") from None
+    if now == parts[0].captured.session.sha256:
+        return parts
+    session = opened(parts[0].plan.request)
+    return [_again(client, part, session, listener) for part in parts]
+
+
+def _again(client: Client, part: Part, session: Session, listener: Listener) -> Part:
+    captured = capture_again(part.plan, session)
+    return Part(captured, part.plan, tuple(
+        _rolled(client, captured, part.plan, each.record, each.record.takes.index(each.take), each.attempts, listener)
+        for each in part.rolled
+    ))  # fmt: skip
 
 
 def _may_differ(record: JobRecord) -> bool:
