@@ -1,0 +1,1 @@
+"""Tempo and position from a DAW that sends MIDI clock."""
