@@ -2,7 +2,10 @@
 
 import contextlib
 import hashlib
+import os
 import random
+import subprocess
+import sys
 
 import msgpack
 import pytest
@@ -228,3 +231,18 @@ def test_bytes_that_are_not_what_was_announced(client):
         assert plain.ask({"type": "chunk", "ask": 3, "sha256": "cd" * 32, "offset": 0}, b"abc")["code"] == "put_first"
         assert plain.ask({"type": "chunk", "ask": 4, "sha256": "ab" * 32, "offset": 0})["code"] == "bad_message"
         assert plain.ask({"type": "get", "ask": 5, "sha256": "ab" * 32, "offset": 0})["code"] == "unknown_blob"
+
+
+@pytest.mark.nightly
+def test_an_hour_of_guided_mutations(tmp_path):
+    """Coverage-guided, for as long as PUNCHIN_FUZZ_S says (an hour by default)."""
+    pytest.importorskip("atheris", reason="pip install atheris")
+    seconds, target = os.environ.get("PUNCHIN_FUZZ_S", "3600"), FOLDER.parent / "faults" / "atheris_codec.py"
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for number, body in enumerate(SEEDS):
+        for reader in range(len(READERS)):
+            (corpus / f"{number}-{reader}").write_bytes(bytes([reader]) + body)
+    command = [sys.executable, str(target), f"-max_total_time={seconds}", "-max_len=65536", str(corpus)]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr[-4_000:]
