@@ -1,6 +1,8 @@
 """The worker as a real process on its pipe: jobs, progress, cancel, bad input, and its end."""
 
+import contextlib
 import hashlib
+import io
 import os
 import subprocess
 import sys
@@ -10,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from punchin.engine.worker import Line, Worker
 from punchin.protocol import link
+from punchin.protocol.errors import JobFailed, Refused
 from punchin.protocol.order import Blob, Order
 
 JOB = "job-0001"
@@ -216,3 +220,79 @@ def test_models_that_are_not_there_and_full_disks_have_their_own_codes(worker, s
     (tmp_path / "out").write_text("a file where the folder should be")
     worker.send(run(Order(model="identity", **base), store, tmp_path))
     assert worker.until_end()[-1].code == "disk"
+
+
+def test_a_task_that_the_model_does_not_know_is_refused_before_it_is_loaded(worker, store, tmp_path):
+    audio = noise(6)
+    order = Order(task="extract", model="turbo", instrument="drums", frames=audio.shape[1], source=store.put(audio))
+    worker.send(run(order, store, tmp_path))
+    failed = worker.until_end()[-1]
+    assert failed.code == "refused", "turbo is not installed here, and was not looked for"
+    assert "turbo does not know extract" in failed.text
+
+
+class Full:
+    """A model that takes too much memory."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def perform(self, run, report):
+        report("diffusing", 1, 8)
+        raise self.error
+
+
+def answers(error, store, tmp_path):
+    """What the worker says to the daemon for a job that ends with `error`, and whether it then ends."""
+    replies = io.BytesIO()
+    line = Line(io.BytesIO(), replies)
+    worker = Worker(line)
+    worker._performer = Full(error)
+    audio = noise(6)
+    order = Order(task="repaint", model="turbo", frames=audio.shape[1], source=store.put(audio), mask=((0, 5),))
+    line._take(run(order, store, tmp_path, rung=2))
+    ends = (
+        pytest.raises(EOFError) if getattr(error, "code", "") != "oom" and not isinstance(error, MemoryError) else None
+    )
+    line.run = iter_once(line.run)
+    with ends or contextlib.nullcontext():
+        worker.serve()
+    replies.seek(0)
+    said = []
+    while (reply := link.read_reply(replies)) is not None:
+        said.append(reply)
+    return said[-1]
+
+
+def iter_once(get):
+    left = [1]
+
+    def once():
+        if not left:
+            raise EOFError
+        left.pop()
+        return get()
+
+    return once
+
+
+def test_after_out_of_memory_the_next_rung_is_named_and_the_worker_ends(store, tmp_path):
+    error = JobFailed("memory ran out: CUDA", "load the model with rung=3", code="oom")
+    failed = answers(error, store, tmp_path)
+    assert (failed.code, failed.next_rung) == ("oom", 3)
+    loading = MemoryError("rung while loading")
+    failed = answers(loading, store, tmp_path)
+    assert (failed.code, failed.next_rung) == ("oom", 3)
+
+
+def test_the_last_rung_has_no_next(store, tmp_path):
+    failed = answers(Refused("memory ran out with the last plan too: rung", code="oom"), store, tmp_path)
+    assert (failed.code, failed.next_rung) == ("oom", None)
+
+
+def test_an_error_that_nobody_foresaw_ends_the_job_and_not_the_worker(store, tmp_path):
+    failed = answers(KeyError("surprise"), store, tmp_path)
+    assert failed.code == "bug"
+    assert "KeyError: 'surprise'" in failed.text
+    failed = answers(JobFailed("not finite in step 3", code="not_finite"), store, tmp_path)
+    assert failed.code == "not_finite"

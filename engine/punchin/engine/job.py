@@ -10,7 +10,7 @@ import torch
 
 from punchin.engine import prompts, tiny
 from punchin.engine.lora import Lora, read_lora
-from punchin.engine.pipeline import AceStepPipeline, Music
+from punchin.engine.pipeline import AceStepPipeline, Music, check_model
 from punchin.engine.request import Request, reference, stereo
 from punchin.engine.takes import Report, read_blob, write_take
 from punchin.protocol import home, installed
@@ -51,6 +51,7 @@ class Performer:
         if model is None:
             raise Refused(f"no model is called {order.model!r}", f"one of: {', '.join(BY_NAME)}", "model_missing")
         request = request_of(order, run)
+        check_model(model, request)
         pipeline = self._loaded(model, run.rung, report)
         self._use_loras(pipeline, run)
         stages = pipeline.stages(request)

@@ -216,7 +216,7 @@ class AceStepPipeline:
 
         To cancel, stop iterating. Refuses what this model cannot do at once, before any weight is moved.
         """
-        _check_model(self.variant, request)
+        check_model(self.variant, request)
         return _without_grad(self._stages(request), self.loaded.placement.rung)
 
     def use_loras(self, loras: Sequence[tuple[Lora | str | Path, float]]) -> None:
@@ -347,7 +347,8 @@ def _last(stages: Generator[Stage, None, T]) -> T:
             return end.value
 
 
-def _check_model(model: Model, request: Request) -> None:
+def check_model(model: Model, request: Request) -> None:
+    """Raise Refused for a task that a model does not know."""
     if request.task in asked.NEEDS_STEMS and not model.stems:
         raise Refused(
             f"{model.name} does not know {request.task}; only base models do",

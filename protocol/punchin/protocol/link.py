@@ -96,7 +96,7 @@ class Stopped(Struct, tag="stopped", frozen=True, kw_only=True):
 
 
 class Failed(Struct, tag="failed", frozen=True, kw_only=True):
-    """The job cannot be made. `code`: refused, oom, not_finite, model_missing, disk, bug. After `oom` the worker ends."""
+    """The job cannot be made. `code`: refused, oom, not_finite, model_missing, disk, bug. After `oom` it ends."""
 
     job: JobId
     code: str
