@@ -41,7 +41,7 @@ CASES = {  # channels, rate, fields of the item, limit of the null
 
 
 def null(path, how="take", rate_hz=48_000):
-    """The largest difference in what the project plays at its media's rate, in the region and outside, and the report."""
+    """The largest difference in what the project plays at its media's rate, inside and outside, and the report."""
     request = Request(task="repaint", session=path, track="Keys", bars=BARS, prompt=Prompt(text="x"), seed=1, land=how)
     result = go(DirectClient(), [request], [capture(request, opened(request))], Heard())
     before, after = (mix.mixdown(rpp_session.open_project(each).project, rate_hz, 0.0, 16.0)
