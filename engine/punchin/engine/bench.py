@@ -1,0 +1,199 @@
+"""`python -m punchin.engine.bench`: this engine against diffusers 0.42.1, over the same random weights, in one run.
+
+What is compared is checked to be equal first: a fast wrong answer has no speed. Rounds are interleaved, so that both
+contestants share a busy machine's weather; the ratio is the median of each round's. Peak memory is measured with each
+contestant alone in a process of its own. stdout gets JSON or Markdown, stderr the talk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from punchin.engine import benchpeers
+from punchin.engine.benchpeers import Case
+from punchin.protocol.errors import PunchinError, Refused
+
+SAME: Final = 0.05  # relative difference of one step or decode that bfloat16 rounding may make
+CHECKED: Final = ("DiT step", "VAE decode")
+ALONE: Final = "repaint 8 s in 60 s, cold"
+
+
+def interleaved(contestants: Mapping[str, Case], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each contestant in each round. Every round runs all of them, the order turning by one."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    names = list(contestants)
+    for lap in range(rounds + 1):
+        for name in names:
+            began = time.perf_counter()
+            run(contestants[name])
+            if lap:  # lap 0 warms caches and compilers
+                seconds[name].append(time.perf_counter() - began)
+        names = names[1:] + names[:1]
+    return seconds
+
+
+def run(case: Case) -> Tensor:
+    """A case's result on the host: the copy waits for the device."""
+    with torch.inference_mode():
+        return case().float().cpu()
+
+
+def difference(ours: Tensor, theirs: Tensor) -> float:
+    """The size of what differs, relative to theirs."""
+    return float((ours - theirs).norm() / theirs.norm())
+
+
+def compare(cases: Sequence[str], size: str, device: torch.device, dtype: torch.dtype, rounds: int) -> dict[str, Any]:
+    """Every case's medians and ratio. Raises Refused where both do not compute the same."""
+    made = benchpeers.weights(size, device, dtype)
+    contestants = {"ours": benchpeers.ours(made), "diffusers": benchpeers.diffusers(made)}
+    results: dict[str, Any] = {}
+    for case in _chosen(cases, list(contestants["ours"])):
+        pair = {name: offered[case] for name, offered in contestants.items()}
+        if case.startswith(CHECKED):
+            apart = difference(run(pair["ours"]), run(pair["diffusers"]))
+            if not apart <= SAME:
+                raise Refused(f"{case}: results differ by {apart:.3f} of their size, allowed is {SAME}")
+        say(f"{case} ...")
+        seconds = interleaved(pair, rounds)
+        ratios = [theirs / mine for mine, theirs in zip(seconds["ours"], seconds["diffusers"], strict=True)]
+        low, _, high = quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+        results[case] = {
+            "ours_s": median(seconds["ours"]),
+            "diffusers_s": median(seconds["diffusers"]),
+            "ratio": median(ratios),
+            "ratio_quartiles": [low, high],
+        }
+        say(f"{case}: {results[case]['ratio']:.1f}x")
+    return results
+
+
+def peaks(arguments: argparse.Namespace) -> dict[str, int]:
+    """The most memory each contestant held, alone in a process: resident on a CPU, allocated on a GPU; in bytes."""
+    found: dict[str, int] = {}
+    for name in ("ours", "diffusers"):
+        say(f"{ALONE}, {name} alone ...")
+        command = [sys.executable, "-m", "punchin.engine.bench", "--alone", name]
+        command += ["--size", arguments.size, "--device", arguments.device, "--dtype", arguments.dtype]
+        command += ["--threads", str(arguments.threads)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        found[name] = json.loads(done.stdout)["peak_bytes"]
+    return found
+
+
+def alone(name: str, size: str, device: torch.device, dtype: torch.dtype) -> dict[str, int]:
+    """One contestant's peak over its weights' making and one cold repaint."""
+    made = benchpeers.weights(size, device, dtype)
+    offered: Callable[[benchpeers.Weights], dict[str, Case]] = getattr(benchpeers, name)
+    case = offered(made)[ALONE]
+    if name == "ours":
+        made.vae.to("meta")  # the folded kernels have taken its place
+    run(case)
+    if device.type == "cuda":
+        return {"peak_bytes": torch.cuda.max_memory_allocated(device)}
+    return {"peak_bytes": _resident_peak()}
+
+
+def _resident_peak() -> int:
+    """The most bytes this process had resident. Not from getrusage, which starts from the parent's own peak."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError as error:
+        raise Refused("peak memory is measured on Linux alone", "pass --no-peak") from error
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """The report as a table with a line about the machine."""
+    about = ", ".join(f"{key} {report[key]}" for key in ("size", "device", "dtype", "threads", "torch", "diffusers"))
+    lines = [f"{about}; {report['rounds']} interleaved rounds", "", "| case | diffusers | punchin | ratio |"]
+    lines.append("|---|---|---|---|")
+    for case, row in report["cases"].items():
+        low, high = row["ratio_quartiles"]
+        times = f"{row['diffusers_s']:.3f} s | {row['ours_s']:.3f} s"
+        lines.append(f"| {case} | {times} | {row['ratio']:.1f}x ({low:.1f} to {high:.1f}) |")
+    if report["peak_bytes"]:
+        theirs, mine = (report["peak_bytes"][name] / 2**30 for name in ("diffusers", "ours"))
+        lines.append(f"| peak memory, {ALONE} | {theirs:.2f} GiB | {mine:.2f} GiB | {theirs / mine:.1f}x |")
+    return "\n".join(lines)
+
+
+def say(text: str) -> None:
+    """A line of progress on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _chosen(asked: Sequence[str], offered: Sequence[str]) -> list[str]:
+    chosen = [case for case in offered if not asked or any(word in case for word in asked)]
+    if not chosen:
+        raise Refused(f"no case is like {', '.join(asked)}", f"there are: {'; '.join(offered)}")
+    return chosen
+
+
+def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="punchin bench", description="Measure this machine against diffusers.")
+    parser.add_argument("--size", choices=("small", "full"), default="small", help="full: the 2B model, 7 GB and more")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--case", action="append", default=[], help="a part of a case's name; may be repeated")
+    parser.add_argument("--no-peak", action="store_true", help="skip the measurement of memory")
+    parser.add_argument("--json", action="store_true", help="JSON instead of a table")
+    parser.add_argument("--alone", choices=("ours", "diffusers"), help=argparse.SUPPRESS)
+    return parser.parse_args(given)
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Measure and print. Returns the exit code."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    warnings.filterwarnings("ignore", module="torch.nn.utils|diffusers")  # the peer's, about its own weight norm
+    arguments = _arguments(given)
+    device, dtype = torch.device(arguments.device), getattr(torch, arguments.dtype)
+    torch.set_num_threads(arguments.threads)
+    try:
+        if arguments.alone:
+            print(json.dumps(alone(arguments.alone, arguments.size, device, dtype)))
+            return 0
+        report = {
+            "size": arguments.size,
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else arguments.device,
+            "dtype": arguments.dtype,
+            "threads": arguments.threads,
+            "torch": torch.__version__,
+            "diffusers": _version(),
+            "rounds": arguments.rounds,
+            "cases": compare(arguments.case, arguments.size, device, dtype, arguments.rounds),
+            "peak_bytes": {} if arguments.no_peak else peaks(arguments),
+        }
+    except PunchinError as error:
+        say(f"error: {error}\n  {error.hint}")
+        return error.exit_code
+    print(json.dumps(report, indent=2) if arguments.json else markdown(report))
+    return 0
+
+
+def _version() -> str:
+    try:
+        from importlib.metadata import version
+
+        return version("diffusers")
+    except ImportError as error:
+        raise Refused("diffusers is not installed", "pip install diffusers==0.42.1") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""The bench compares before it times, interleaves, and prints what can be read by machines and by people."""
+
+import json
+
+import pytest
+import torch
+
+from punchin.engine import bench, benchpeers
+from punchin.protocol.errors import Refused
+
+
+def test_rounds_are_interleaved_in_a_turning_order_and_the_first_is_not_counted():
+    calls = []
+
+    def contestant(name):
+        return lambda: calls.append(name) or torch.zeros(1)
+
+    seconds = bench.interleaved({"a": contestant("a"), "b": contestant("b")}, 3)
+    assert calls == ["a", "b", "b", "a", "a", "b", "b", "a"]
+    assert [len(each) for each in seconds.values()] == [3, 3]
+
+
+def test_the_table_says_case_times_and_ratio():
+    report = {
+        "size": "full",
+        "device": "cpu",
+        "dtype": "bfloat16",
+        "threads": 2,
+        "torch": "2",
+        "diffusers": "0.42.1",
+        "rounds": 3,
+        "cases": {"VAE decode 10 s": {"ours_s": 2.0, "diffusers_s": 6.0, "ratio": 3.0, "ratio_quartiles": [2.9, 3.1]}},
+        "peak_bytes": {"ours": 2**30, "diffusers": 4 * 2**30},
+    }
+    text = bench.markdown(report)
+    assert "| VAE decode 10 s | 6.000 s | 2.000 s | 3.0x (2.9 to 3.1) |" in text
+    assert "4.00 GiB | 1.00 GiB | 4.0x |" in text
+
+
+def test_an_unknown_case_is_refused_with_those_there_are():
+    with pytest.raises(Refused, match="no case is like warp") as refused:
+        bench._chosen(["warp"], ["DiT step 10 s", "VAE decode 10 s"])
+    assert "DiT step 10 s; VAE decode 10 s" in refused.value.hint
+
+
+@pytest.mark.slow
+def test_a_small_run_prints_json(capsys):
+    given = ["--size", "small", "--case", "DiT step 10 s", "--case", "VAE", "--rounds", "1", "--threads", "1"]
+    assert bench.main([*given, "--device", "cpu", "--no-peak", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert set(report["cases"]) == {"DiT step 10 s", "VAE decode 10 s"}
+    assert all(row["ratio"] > 0 and row["ours_s"] > 0 for row in report["cases"].values())
+    assert report["diffusers"] == "0.42.1"
+
+
+@pytest.mark.nightly
+def test_a_wrong_answer_is_not_timed(monkeypatch, capsys):
+    honest = benchpeers.ours
+
+    def hasty(made):
+        cases = honest(made)
+        return {"DiT step 10 s": lambda: 0.5 * cases["DiT step 10 s"]()}
+
+    monkeypatch.setattr(benchpeers, "ours", hasty)
+    given = ["--size", "small", "--rounds", "1", "--threads", "1", "--device", "cpu", "--no-peak"]
+    assert bench.main(given) == 4
+    assert "DiT step 10 s: results differ by 0.5" in capsys.readouterr().err
+
+
+@pytest.mark.nightly
+def test_peaks_are_measured_alone(capsys):
+    given = ["--size", "small", "--case", "DiT step 10 s", "--rounds", "1", "--threads", "1", "--device", "cpu"]
+    assert bench.main([*given, "--json"]) == 0
+    peaks = json.loads(capsys.readouterr().out)["peak_bytes"]
+    assert 0 < peaks["ours"] < peaks["diffusers"]
