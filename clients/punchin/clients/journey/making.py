@@ -11,7 +11,7 @@ from punchin.clients.journey.grid import SPARE, on_grid
 from punchin.clients.journey.ordering import loras, references, seeds_from, told_bpm, told_signature
 from punchin.clients.journey.plan import FilePlan
 from punchin.clients.journey.request import Prompt
-from punchin.clients.journey.waiting import Listener, wait
+from punchin.clients.journey.waiting import Listener, tell_version, wait
 from punchin.protocol import limits
 from punchin.protocol.errors import Refused
 from punchin.protocol.order import JobRecord, Order
@@ -82,6 +82,7 @@ def make(making: Making, listener: Listener) -> MadeResult:
     if making.out.suffix.lower() not in SUBTYPES:
         raise Refused(f'"{making.out}" is no audio file that can be written: {", ".join(SUBTYPES)}')
     with connect(start=True, name="cli") as client:
+        tell_version(client, listener)
         order = Order(
             task="text2music",
             frames=min(math.ceil(making.frames * SPARE), round(limits.REGION.high * limits.MODEL_HZ)),

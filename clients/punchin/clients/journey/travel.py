@@ -19,7 +19,7 @@ from punchin.clients.journey.ordering import order_of, seeds_from
 from punchin.clients.journey.plan import FilePlan, Kept, Plan, decode
 from punchin.clients.journey.request import Request
 from punchin.clients.journey.returning import finish
-from punchin.clients.journey.waiting import Listener, wait
+from punchin.clients.journey.waiting import Listener, tell_version, wait
 from punchin.protocol.errors import PunchinError, Refused
 from punchin.protocol.order import JobRecord, Order
 from punchin.session.document import Session
@@ -53,6 +53,7 @@ def perform_all(requests: Sequence[Request], listener: Listener) -> Result:
         _check_out(request)
         _check_effects(request)
     with connect(start=True, name="cli") as client:
+        tell_version(client, listener)
         return go(client, requests, captures, listener)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from punchin.protocol.errors import Cancelled
 from punchin.protocol.order import Event, JobRecord
+from punchin.protocol.version import PACKAGE
 
 if TYPE_CHECKING:
     from punchin.clients.client import Client
@@ -25,6 +26,15 @@ class Listener(Protocol):
     def watch(self, event: Event) -> None:
         """How far the job is."""
         ...
+
+
+def tell_version(client: Client, listener: Listener) -> None:
+    """Offer a restart where the daemon is of another version than this client. They can work together all the same."""
+    if client.welcome.version != PACKAGE:
+        listener.warn(
+            f"the daemon is punchin {client.welcome.version}, this is {PACKAGE}; "
+            "after punchin stop --when-idle the next command starts a new one"
+        )
 
 
 def wait(client: Client, job: str, listener: Listener) -> JobRecord:
