@@ -12,11 +12,12 @@ from punchin.session.tempo import Grid
 
 Floats = NDArray[np.float64]
 
-FEWEST = 6  # onsets; fewer say nothing about a tempo
+FEWEST = 8  # onsets; fewer say nothing about a tempo
 _RATIOS = np.exp(np.linspace(-0.06, 0.06, 1201))  # tried by the comb: a loop that is 6 % off still names its tempo
 _BETTER = 1.2  # the comb leaves the grid's own tempo only for a fit better by this
 _ON_BEAT = 0.17  # of a beat (or of an eighth): nearer than a triplet's off-beat
 _HUBER = 1.345  # residuals over this many sigmas count less; 95 % efficient on normal ones
+_CHANCE_BEATS = 0.25 / np.sqrt(12)  # how far sounds without a beat lie from sixteenths, RMS; half of it is a groove
 _PLACING_BEATS = 0.004  # no onset is placed better than this, 2 ms at 120 bpm
 _PULSE_ONSETS = 8
 _FILLED = 0.8  # of a pulse must sound, so that a sparse part is no half tempo
@@ -47,7 +48,8 @@ def timing(found: Onsets, rate_hz: int, grid: Grid, first_s: float) -> Timing:
 
     A comb over tempos within 6 % finds the ratio; a Huber regression refines it, with an offset of its own for each
     sixteenth of the beat, so that swing (off-beats that are always late) is neither a tempo error nor a phase. Time
-    counts in the grid's beats: a ritardando is as straight as a march.
+    counts in the grid's beats: a ritardando is as straight as a march. Onsets that lie about as chance would have them
+    (half as far off as that is a groove, less where they are few) have neither tempo nor phase.
     """
     count = len(found.frames)
     if count < FEWEST:
@@ -57,18 +59,19 @@ def timing(found: Onsets, rate_hz: int, grid: Grid, first_s: float) -> Timing:
     middle = float((beats[0] + beats[-1]) / 2)
     beat_ms = 1000 * float(seconds[-1] - seconds[0]) / float(beats[-1] - beats[0])
     ratio = _comb(beats, np.sqrt(found.strength))
-    slope, slope_error = _slope(middle + ratio * (beats - middle), beats)
+    slope, slope_error, scatter = _slope(middle + ratio * (beats - middle), beats)
+    played = scatter < _CHANCE_BEATS * (0.5 - 1 / np.sqrt(count))
     straight = middle + (ratio - slope) * (beats - middle)
-    phase, phase_error = _phase(straight)
+    phase, phase_error = _phase(straight) if played else (None, 0.0)
     near = np.minimum(np.abs(_off(beats, 4)), np.abs(_off(beats, 3)))
     return Timing(
         onsets=count,
-        ratio=ratio - slope if np.isfinite(slope_error) else None,
-        ratio_error=slope_error if np.isfinite(slope_error) else 0.0,
+        ratio=ratio - slope if played else None,
+        ratio_error=slope_error if played else 0.0,
         phase_ms=None if phase is None else phase * beat_ms,
         phase_error_ms=phase_error * beat_ms,
         p95_ms=float(np.percentile(near, 95)) * beat_ms,
-        pulse_beats=_pulse(straight),
+        pulse_beats=_pulse(straight) if played else None,
     )
 
 
@@ -108,26 +111,29 @@ def _comb(beats: Floats, weights: Floats) -> float:
     return float(_RATIOS[best])
 
 
-def _slope(straight: Floats, beats: Floats) -> tuple[float, float]:
-    """What is left of tempo error in nearly straight beats, per beat, and its standard error (wider for few onsets)."""
+def _slope(straight: Floats, beats: Floats) -> tuple[float, float, float]:
+    """What is left of tempo error in nearly straight beats, per beat, and its standard error (wider for few onsets).
+
+    Third comes the scatter that is left, in beats.
+    """
     places = np.round(straight * 4).astype(np.int64)
     off, habit = straight - places / 4, places % 4
     freedom = len(beats) - len(np.unique(habit)) - 1
     if freedom < 2:
-        return 0.0, np.inf
-    weights, slope, error = np.ones(len(beats)), 0.0, np.inf
+        return 0.0, np.inf, np.inf
+    weights, slope, error, squares = np.ones(len(beats)), 0.0, np.inf, np.inf
     for _ in range(12):  # Huber by reweighting; settles in a few rounds
         x, y = _without_habits(beats, habit, weights), _without_habits(off, habit, weights)
         power = float(np.sum(weights * x * x))
         if power <= 0:
-            return 0.0, np.inf
+            return 0.0, np.inf, np.inf
         slope = float(np.sum(weights * x * y)) / power
         left = np.abs(y - slope * x)
         spread = 1.4826 * float(np.median(left)) + 1e-7
         squares = float(np.sum(weights * left * left)) / freedom
         error = float(np.sqrt(max(squares, _PLACING_BEATS**2) / power)) * (1 + 4 / freedom)
         weights = np.minimum(1.0, _HUBER * spread / np.maximum(left, 1e-12))
-    return slope, error
+    return slope, error, float(np.sqrt(squares))
 
 
 def _without_habits(values: Floats, habit: NDArray[np.int64], weights: Floats) -> Floats:
