@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import urllib.parse
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,9 +26,12 @@ def line(**fields) -> str:
     return "\t".join(f"{percent(k)}={percent(v)}" for k, v in fields.items()) + "\n"
 
 
-def decode(text) -> dict[str, str]:
-    import urllib.parse
+def pack(**fields) -> str:
+    """The scripts' form for what REAPER itself stores."""
+    return urllib.parse.quote(line(**fields).strip("\n"), safe="")
 
+
+def decode(text) -> dict[str, str]:
     pairs = (piece.split("=", 1) for piece in text.split("\t") if "=" in piece)
     return {urllib.parse.unquote(k): urllib.parse.unquote(v) for k, v in pairs}
 
@@ -73,7 +77,7 @@ class Desk:
         return track, item
 
     def remember_words(self, task="repaint", **answers):
-        self.host.persisted["PUNCHIN", f"last_{task}"] = line(**({"prompt": "warm piano"} | answers)).strip()
+        self.host.persisted["PUNCHIN", f"last_{task}"] = pack(**({"prompt": "warm piano"} | answers))
 
     def requests(self, folder="inbox"):
         return [json.loads(path.read_text()) for path in sorted((self.spool / folder).glob("*.json"))]

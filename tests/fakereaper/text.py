@@ -8,7 +8,10 @@ import rpp
 
 from fakereaper.model import Item, Project, Source, Take, Tempo
 
-FADES = (("FADEIN", "D_FADEINLEN", "C_FADEINSHAPE"), ("FADEOUT", "D_FADEOUTLEN", "C_FADEOUTSHAPE"))
+FADES = (
+    ("FADEIN", "D_FADEINLEN", "C_FADEINSHAPE", "D_FADEINDIR"),
+    ("FADEOUT", "D_FADEOUTLEN", "C_FADEOUTSHAPE", "D_FADEOUTDIR"),
+)
 
 
 def item_text(item: Item) -> str:
@@ -19,7 +22,7 @@ def item_text(item: Item) -> str:
         f"POSITION {v['D_POSITION']!r}",
         f"LENGTH {v['D_LENGTH']!r}",
         f"LOOP {int(v['B_LOOPSRC'])}",
-        *(f"{tag} {int(v[shape])} {v[length]!r} 0" for tag, length, shape in FADES),
+        *(f"{tag} {int(v[shape])} {v[length]!r} 0 0 0 {v[bend]!r}" for tag, length, shape, bend in FADES),
         f"MUTE {int(v['B_MUTE'])} 0",
         f"IGUID {item.guid}",
     ]
@@ -55,9 +58,10 @@ def fill_item(item: Item, chunk, base: Path = Path()) -> None:
     v["B_LOOPSRC"] = float(own.get("LOOP", ["0"])[0])
     v["B_MUTE"] = float(own.get("MUTE", ["0"])[0])
     v["D_VOL"] = float(own.get("VOLPAN", ["1"])[0])
-    for tag, length, shape in FADES:
+    for tag, length, shape, bend in FADES:
         if tag in own:
             v[shape], v[length] = float(own[tag][0]), float(own[tag][1])
+            v[bend] = float(own[tag][5]) if len(own[tag]) > 5 else 0.0
     item.guid = own.get("IGUID", [item.guid])[0]
     item.selected = own.get("SEL", ["0"])[0] == "1"
     item.takes = [_take(item, group, i == 0, base) for i, group in enumerate(groups) if i or _source_of(group)]

@@ -3,6 +3,7 @@
 import importlib
 import json
 import math
+import re
 
 import pytest
 from fakereaper.desk import decode
@@ -73,6 +74,15 @@ def test_lines_of_either_side_are_read_by_the_other(lua, fields):
     assert "\n" not in line
     assert "\r" not in line
     assert decode(line) == fields
+
+
+@settings(deadline=None, max_examples=100)
+@given(fields=st.dictionaries(NAMES, TEXT, min_size=1, max_size=5))
+def test_what_reaper_stores_is_one_plain_word(lua, fields):
+    wire = load(lua, "wire")
+    packed = wire.pack(lua.table_from(fields))
+    assert re.fullmatch(r"[A-Za-z0-9%._-]*", packed)
+    assert dict(wire.unpack(packed).items()) == fields
 
 
 @settings(deadline=None, max_examples=100)

@@ -35,7 +35,8 @@ def journey_request(asked: RegionRequest, session: Path) -> journey.Request:
     getattr(perform, f"{verb}_arguments")(parser)
     args = parser.read(words(asked, session), io.StringIO())
     assert args is not None  # no word of ours asks for help: values stand behind their option's =
-    return replace(perform.request_of(task, args), job_id=asked.id)
+    (request,) = perform.requests_of(task, args)  # one track, one region
+    return replace(request, job_id=asked.id)
 
 
 def words(asked: RegionRequest, session: Path) -> list[str]:

@@ -41,11 +41,11 @@ end
 function dialog.last(task)
   local text = reaper.GetExtState("PUNCHIN", "last_" .. task)
   if text == "" then return nil end
-  return wire.decode(text)
+  return wire.unpack(text)
 end
 
 function dialog.keep(task, answers)
-  reaper.SetExtState("PUNCHIN", "last_" .. task, wire.encode(answers), true)
+  reaper.SetExtState("PUNCHIN", "last_" .. task, wire.pack(answers), true)
 end
 
 -- The user's answers as text, or nil when the dialog was cancelled.

@@ -6,7 +6,7 @@ local jobs = {}
 local SECTION = "PUNCHIN_JOBS" -- upper case, like the ids: whatever REAPER does to case in keys, it stays the same
 
 function jobs.open(proj, id, record)
-  reaper.SetProjExtState(proj, SECTION, id, wire.encode(record))
+  reaper.SetProjExtState(proj, SECTION, id, wire.pack(record))
 end
 
 function jobs.close(proj, id)
@@ -19,7 +19,7 @@ function jobs.of(proj)
   while true do
     local more, id, text = reaper.EnumProjExtState(proj, SECTION, index)
     if not more then return found end
-    found[id] = wire.decode(text)
+    found[id] = wire.unpack(text)
     index = index + 1
   end
 end
@@ -31,7 +31,7 @@ function jobs.find(id)
     local proj = reaper.EnumProjects(index)
     if not proj then return nil end
     local known, text = reaper.GetProjExtState(proj, SECTION, id)
-    if known ~= 0 and text ~= "" then return proj, wire.decode(text) end
+    if known ~= 0 and text ~= "" then return proj, wire.unpack(text) end
     index = index + 1
   end
 end

@@ -29,7 +29,7 @@ local function add_take(item, made, start_offset_s, like, from)
   reaper.SetMediaItemTake_Source(take, made.source)
   reaper.GetSetMediaItemTakeInfo_String(take, "P_NAME", made.name, true)
   reaper.GetSetMediaItemTakeInfo_String(take, "P_EXT:punchin", made.provenance, true)
-  reaper.GetSetMediaItemTakeInfo_String(take, "P_EXT:punchin_from", wire.encode(from), true)
+  reaper.GetSetMediaItemTakeInfo_String(take, "P_EXT:punchin_from", wire.pack(from), true)
   reaper.SetMediaItemTakeInfo_Value(take, "D_STARTOFFS", start_offset_s)
   reaper.SetMediaItemTakeInfo_Value(take, "D_PLAYRATE", 1)
   reaper.SetMediaItemTakeInfo_Value(take, "B_PPITCH", 1)
@@ -105,7 +105,7 @@ local function onto_item(proj, record, event, takes)
   if not item or locked(item) then return nil end
   local like = reaper.GetActiveTake(item)
   local _, text = reaper.GetSetMediaItemTakeInfo_String(like, "P_EXT:punchin_from", "", false)
-  local old = wire.decode(text)
+  local old = wire.unpack(text)
   local region_offset_s = tonumber(record.start_s) - event.position_s -- of the region in the new file
   local region_in_item_s = (tonumber(old.start_s) or 0) - reaper.GetMediaItemTakeInfo_Value(like, "D_STARTOFFS")
   local start_offset_s = region_offset_s - region_in_item_s

@@ -81,6 +81,23 @@ local function check_split(item)
   check("split leaves the left half its length", math.abs(length - 0.5) < 1e-6, length)
 end
 
+-- What project files and ini keep must come back as it was.
+local function check_store(proj)
+  local text = "a%20b.c-d_e{}%25"
+  reaper.SetProjExtState(proj, "PUNCHIN_SELFTEST", "20990101-000000-0000000A", text)
+  local _, key, value = reaper.EnumProjExtState(proj, "PUNCHIN_SELFTEST", 0)
+  check("the project's store keeps keys and values", key == "20990101-000000-0000000A" and value == text, key)
+  reaper.SetProjExtState(proj, "PUNCHIN_SELFTEST", "20990101-000000-0000000A", "")
+  local more = reaper.EnumProjExtState(proj, "PUNCHIN_SELFTEST", 0)
+  check("an empty value deletes a key", not more, more)
+end
+
+local function check_measures(proj)
+  local _, start_qn, end_qn, numerator, denominator = reaper.TimeMap_GetMeasureInfo(proj, 0)
+  check("measure 0 begins at the start", math.abs(start_qn) < 1e-9, start_qn)
+  check("a measure is as long as its signature", math.abs(end_qn - numerator * 4 / denominator) < 1e-9, end_qn)
+end
+
 local function check_project(proj, spool)
   local path = spool .. "/audio/selftest.wav"
   local written, why = click_file(path)
@@ -131,6 +148,8 @@ function selftest.run()
   end
   local missing = missing_functions()
   check("REAPER has every function", #missing == 0, table.concat(missing, " "))
+  check_measures(proj)
+  check_store(proj)
   check_project(proj, settings.spool)
   bridge.ensure(settings)
   wait_for_bridge(settings, reaper.time_precise() + WAIT_S)

@@ -161,7 +161,7 @@ local function request_for(proj, settings, span, order)
     instance = bridge.instance(),
     captures = capture_lines(settings, id, found.captures),
     rate_hz = project_rate_hz(proj),
-    params = wire.encode(order.params),
+    params = wire.pack(order.params),
     notes = table.concat(found.notes, " "),
   }
   return {

@@ -12,7 +12,7 @@ local DELETE_ACTIVE_TAKE = 40129 -- Take: Delete active take from items
 local function from_of(take)
   local known, text = reaper.GetSetMediaItemTakeInfo_String(take, "P_EXT:punchin_from", "", false)
   if not known or text == "" then return nil end
-  return wire.decode(text)
+  return wire.unpack(text)
 end
 
 local function is_kept(take)
@@ -126,7 +126,7 @@ local function variation(proj, item)
     if not track then return nil, "The original track is gone; undo that first." end
   end
   local span = { track = track, start_s = start_s, end_s = start_s + tonumber(from.length_s) }
-  return span, { task = from.task, land = from.land, params = wire.decode(from.params), as_if = as_if, onto = guid }
+  return span, { task = from.task, land = from.land, params = wire.unpack(from.params), as_if = as_if, onto = guid }
 end
 
 -- Spans and orders for variations of all selected items.

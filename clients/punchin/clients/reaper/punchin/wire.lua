@@ -36,4 +36,13 @@ function wire.decode(line)
   return fields
 end
 
+-- The same pairs as one word of letters, digits and % - . _ alone: what REAPER's project file and ini keep as it is.
+function wire.pack(fields)
+  return (wire.encode(fields):gsub("[^%w%.%-_]", function(char) return string.format("%%%02X", char:byte()) end))
+end
+
+function wire.unpack(text)
+  return wire.decode(plain(text))
+end
+
 return wire
