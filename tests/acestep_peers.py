@@ -101,9 +101,9 @@ def draw(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def sound_vae(seed=10):
+def sound_vae(seed=10, spec=VAE_SPEC):
     """A small random autoencoder through which signals keep their size: snake is chaos for large ones."""
-    model = stirred(Vae(VAE_SPEC), seed=seed)
+    model = stirred(Vae(spec), seed=seed)
     for name, module in model.named_modules():
         if isinstance(module, NormedConv):
             length = (module.stride * module.weight_v.shape[1] / module.weight_v.shape[0]) ** 0.5

@@ -1,6 +1,7 @@
 """The fast autoencoder computes what the plain one does, whole, in tiles and in part."""
 
 import gc
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from acestep_peers import VAE_SPEC, draw, sound_vae
 
 from punchin.engine.fastvae import FastVae
 from punchin.engine.spec import VAE_RELEASED
-from punchin.engine.tiles import decode_cone
+from punchin.engine.tiles import decode_cone, decode_margin
 
 HOP = VAE_SPEC.hop
 
@@ -78,6 +79,20 @@ def test_the_cone_is_where_gradients_are(plain, start, stop):
     for x, span in zip(inputs, decode_cone(VAE_SPEC, start, stop, 60), strict=True):
         needed = x.grad.abs().sum((0, 1)).nonzero()
         assert (int(needed[0]), int(needed[-1]) + 1) == span
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("strides", [(10, 6, 4, 4, 2), (2, 2), (4, 2, 6)])
+def test_other_strides_have_other_cones_and_the_same_result(strides):
+    spec = replace(VAE_SPEC, strides=strides, multiples=(1, 2, 4, 8, 16)[: len(strides)])
+    plain = sound_vae(spec=spec)
+    latent, audio = draw(1, 70, 4), draw(1, 2, 70 * spec.hop + 3)
+    whole, margin = plain.decoder(latent.transpose(1, 2)), decode_margin(spec)
+    for codec in (plain, FastVae(plain)):
+        close(codec.decode(latent, 33, 41, tile=5), whole[..., 33 * spec.hop : 41 * spec.hop])
+        close(codec.encode(audio, tile=9).mean, plain.encoder(audio).transpose(1, 2)[..., :4])
+    cut = latent[:, 35 - margin : 36 + margin]
+    close(plain.decode(cut, margin, margin + 1), whole[..., 35 * spec.hop : 36 * spec.hop])
 
 
 def test_the_cone_of_the_released_decoder():
