@@ -220,7 +220,7 @@ def _step_inputs(made: Weights, seconds: int) -> tuple[Tensor, Tensor, Tensor, T
     generator = torch.Generator().manual_seed(3)
     shapes = ((1, frames, channels), (1, frames, 2 * channels), (1, 401, made.model.spec.dit.condition_width))
     x, context, condition = (torch.randn(shape, generator=generator).to(made.device) for shape in shapes)
-    t = torch.tensor([0.75], device=made.device)
+    t = torch.tensor([0.5], device=made.device)  # 500 thousandths: diffusers makes 752 of 750 in bfloat16
     return x, t, context.to(made.dtype), condition.to(made.dtype)
 
 
