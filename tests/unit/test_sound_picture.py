@@ -5,9 +5,10 @@ import struct
 import numpy as np
 import pytest
 
-from punchin.session.measure import Span
+from punchin.session.measure import Made, Span, report
 from punchin.session.picture import before_after, spectrogram_db
 from punchin.session.splice import Fade, Fades
+from punchin.session.tempo import TempoMap
 
 RATE = 48_000
 
@@ -54,3 +55,21 @@ def test_a_tone_lies_in_its_row():
         assert spectrum.shape[0] == 160
         row = spectrum[:, spectrum.shape[1] // 2].argmax()
         assert row == pytest.approx(160 * np.log(hz / 40) / np.log(16_000 / 40), abs=1.5)
+
+
+@pytest.mark.parametrize("gain", [1.0, 0.5])
+def test_what_was_measured_stands_below(tmp_path, gain):
+    """With a report the picture gets another footer, and beats where there is a grid."""
+    rng = np.random.default_rng(0)
+    before = rng.uniform(-0.5, 0.5, (2, 8 * RATE)).astype(np.float32)
+    after, fades = before.copy(), Fades(Fade(2400), Fade(2400))
+    after[:, 2 * RATE : 4 * RATE] *= np.float32(gain)
+    span = Span(RATE, 2 * RATE, 4 * RATE, tuple(range(0, 8 * RATE, RATE)), TempoMap.at_bpm(120).grid(0, 8))
+    found = report(before, after, span, fades, Made(resampled=False, warped=False, window_s=8.0))
+    before_after(tmp_path / "plain.png", before, after, span, fades)
+    before_after(tmp_path / "told.png", before, after, span, fades, report=found)
+    footer = pixels(tmp_path / "told.png")[612:, 300:]
+    orange = np.abs(footer - np.array([0xFF, 0xB4, 0x54]) / 255).max(axis=2) < 0.1
+    assert found.ok == (gain == 1.0)
+    assert orange.any() == (not found.ok)
+    assert np.abs(footer - pixels(tmp_path / "plain.png")[612:, 300:]).max() > 0.3

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from punchin.session.measure import Span
+from punchin.session.report import Report
 from punchin.session.splice import Fades
 
 if TYPE_CHECKING:
@@ -25,17 +26,27 @@ _STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600, 3
 _RANGE_DB = 75.0  # from the loudest point of both spectrograms down to the background
 _PAPER, _INK, _MUTED, _LINE = "#14161b", "#e8e6e1", "#8b909c", "#3a3f4b"
 _TITLE_CHARS = 72
+_MOST_BEATS = 150
 _OLD, _NEW, _FADE = "#8b909c", "#ffb454", "#59c2ff"
 
 
 def before_after(
-    path: Path, before: Audio, after: Audio, span: Span, fades: Fades, *, title: str = "", first_bar: int = 1
+    path: Path,
+    before: Audio,
+    after: Audio,
+    span: Span,
+    fades: Fades,
+    *,
+    title: str = "",
+    first_bar: int = 1,
+    report: Report | None = None,
 ) -> None:
     """Write a PNG of 1200 x 640 px: waveform and log spectrogram before and after, bars, the region and its fades.
 
     before, after: [channels, n] float32 at `span.rate_hz`, of one length, n > 0; the picture shows all of it.
     first_bar: the number of the first bar line in `span.bar_lines_frames`. The region is tinted, what is new in the
-    second waveform is orange, and the two fades are blue.
+    second waveform is orange, and the two fades are blue. Beats are ticked where the span has a grid. report: what was
+    measured stands below, each seam at its edge.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -43,7 +54,7 @@ def before_after(
     figure = Figure(figsize=(_WIDTH_PX / _DPI, _HEIGHT_PX / _DPI), dpi=_DPI, facecolor=_PAPER)
     FigureCanvasAgg(figure)
     rows = figure.add_gridspec(
-        5, 1, height_ratios=(3, 5, 0.35, 3, 5), left=0.068, right=0.985, top=0.905, bottom=0.06, hspace=0.03
+        5, 1, height_ratios=(3, 5, 0.35, 3, 5), left=0.068, right=0.985, top=0.905, bottom=0.075, hspace=0.03
     )
     spectra = [spectrogram_db(audio, span.rate_hz) for audio in (before, after)]
     top_db = max(float(spectrum.max()) for spectrum in spectra)
@@ -59,9 +70,13 @@ def before_after(
             _number_bars(wave, span, audio.shape[1], first_bar)
         else:
             _show_seconds(image, audio.shape[1] / span.rate_hz)
+            _label_seams(wave, span, report)
     shown = title if len(title) <= _TITLE_CHARS else title[: _TITLE_CHARS - 1] + "…"
     figure.text(0.068, 0.962, shown, color=_INK, fontsize=13, fontweight="bold", va="center", parse_math=False)
     _draw_legend(figure, span, fades)
+    if report is not None:
+        colour = _INK if report.ok else _NEW
+        figure.text(0.985, 0.012, _facts(report), color=colour, fontsize=10, ha="right", va="bottom", parse_math=False)
     figure.savefig(path, dpi=_DPI, facecolor=_PAPER)
 
 
@@ -128,6 +143,8 @@ def _draw_marks(axes: Axes, frames: int, span: Span, fades: Fades, *, tint: floa
         side.set_color(_LINE)
     for line in span.bar_lines_frames:
         axes.axvline(line / rate_hz, color=_INK, alpha=0.16, linewidth=0.8)
+    for beat in _beats_frames(span, frames) if tint else ():
+        axes.axvline(beat / rate_hz, ymax=0.07, color=_MUTED, linewidth=0.8)
     axes.axvspan(start / rate_hz, end / rate_hz, color=_NEW, alpha=tint, linewidth=0)
     for edge, fade in ((start, fades.into), (end, fades.back)):
         if fade.reach_frames:
@@ -135,6 +152,47 @@ def _draw_marks(axes: Axes, frames: int, span: Span, fades: Fades, *, tint: floa
             axes.axvspan((edge - wide) / rate_hz, edge / rate_hz, color=_FADE, alpha=0.75, linewidth=0)
         axes.axvline(edge / rate_hz, color=_NEW, linewidth=1.0)
     axes.set_xlim(0, frames / rate_hz)
+
+
+def _beats_frames(span: Span, frames: int) -> list[float]:
+    """Where the grid's beats are; none where they would be a carpet."""
+    if span.grid is None:
+        return []
+    low, high = span.grid.seconds_to_beats([span.first_s, span.first_s + frames / span.rate_hz])
+    beats = np.arange(np.ceil(low), np.floor(high) + 1)
+    if len(beats) > _MOST_BEATS:
+        return []
+    return list((span.grid.beats_to_seconds(beats) - span.first_s) * span.rate_hz)
+
+
+def _label_seams(axes: Axes, span: Span, report: Report | None) -> None:
+    """How far each seam jumps over the context's bar lines, at its edge."""
+    if report is None:
+        return
+    for db, edge, side, nudge in zip(
+        report.seam_db, (span.start_frame, span.end_frame), ("right", "left"), (-5, 3), strict=True
+    ):
+        if db is not None:
+            label = f"{db:+.1f} dB"
+            place = (edge / span.rate_hz, 1.0)
+            frame = axes.get_xaxis_transform()
+            axes.annotate(label, place, (nudge, -4), frame, "offset points", ha=side, va="top", color=_FADE, fontsize=9)
+
+
+def _facts(report: Report) -> str:
+    """What was measured, in one line; or what is wrong."""
+    if report.failed:
+        return "over its limits: " + "; ".join(report.failed)
+    told = [f"{report.length_error_samples} samples off", f"outside {report.outside_max_abs_diff:g}"]
+    for value, text in (
+        (report.tempo_ratio, "tempo × {:.4f}"),
+        (report.phase_ms, "phase {:+.1f} ms"),
+        (report.lufs_delta, "level {:+.1f} dB"),
+        (report.true_peak_dbfs, "peak {:.1f} dBTP"),
+    ):
+        if value is not None:
+            told.append(text.format(value))
+    return " · ".join(told)
 
 
 def _number_bars(axes: Axes, span: Span, frames: int, first_bar: int) -> None:

@@ -22,8 +22,14 @@ def draw(rolled: Rolled, path: Path, title: str) -> Path:
     lines = [line for line in whole.bar_lines_frames if first <= line <= last]
     number = rolled.finished.first_bar + (whole.bar_lines_frames.index(lines[0]) if lines else 0)
     span = measure.Span(
-        whole.rate_hz, whole.start_frame - first, whole.end_frame - first, tuple(line - first for line in lines)
+        whole.rate_hz,
+        whole.start_frame - first,
+        whole.end_frame - first,
+        tuple(line - first for line in lines),
+        whole.grid,
+        whole.first_s + first / whole.rate_hz,
     )
     before, after = (audio[:, first:last].astype(np.float32) for audio in (placed.before, placed.after))
-    picture.before_after(path, before, after, span, placed.fades, title=title, first_bar=number)
+    report = rolled.finished.report
+    picture.before_after(path, before, after, span, placed.fades, title=title, first_bar=number, report=report)
     return path
