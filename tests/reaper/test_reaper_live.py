@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from fakereaper.desk import tone
 from fakereaper.live import LiveDesk
 
 from punchin.clients.connect import connect
@@ -97,6 +98,33 @@ def test_split_landing_of_a_region_over_two_items(live):
     first = round((new.start_s - new.takes[0].values["D_STARTOFFS"]) * 48_000)
     around = np.concatenate([original, original])[first : first + len(file)]
     np.testing.assert_array_equal(file, around)
+
+
+def test_a_layer_hears_the_session_and_lands_on_a_track_of_its_own(live):
+    track, item = live.simple()
+    bass = live.project.add_track("Bass")
+    bass.add_item(0.0, 8.0, tone(live.media / "bass.wav", 8.0, 55.0))
+    live.host.inputs.append({"Instrument:": "strings", "Model (empty: the best installed):": "identity"})
+    live.press("Layer on new track (ask)")
+    live.until(lambda: live.project.undo_log, "the layer")
+    assert [each.name for each in live.project.tracks] == ["Keys", "strings bar 2", "Bass"]
+    new = live.project.tracks[1].items[0]
+    first = round((new.takes[0].values["D_STARTOFFS"] + 2.0 - new.start_s) * 48_000)
+    heard = read(new.takes[0].source.path)[first + 4_800 : first + 91_200]
+    both = sum(read(each.takes[0].source.path)[100_800:187_200] for each in (item, bass.items[0]))
+    np.testing.assert_allclose(heard, both, atol=1e-6)
+    assert [len(each.items) for each in (track, bass)] == [1, 1]
+
+
+def test_a_track_heard_through_its_effects_lands_beside_it(live):
+    track, item = live.simple()
+    press(live, post_fx="yes")
+    live.until(lambda: live.project.undo_log, "the take")
+    new = live.project.tracks[1].items[0]
+    file, original = read(new.takes[0].source.path), read(item.takes[0].source.path)
+    first = round((new.start_s - new.takes[0].values["D_STARTOFFS"]) * 48_000)
+    np.testing.assert_array_equal(file, 0.5 * original[first : first + len(file)])
+    assert sum(each.values["B_MUTE"] for each in track.items) == 1
 
 
 def test_a_faster_take_is_captured_by_reaper_and_lands_at_rate_one(live):
