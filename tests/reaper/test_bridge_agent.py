@@ -174,6 +174,43 @@ def test_without_file_events_it_looks_twice_a_second(desk, begin, monkeypatch):
     assert gone(desk.spool / "inbox" / "20990101-000000-0000000A.json")
 
 
+def test_a_disk_that_is_full_for_a_while_does_not_end_it(desk, begin, monkeypatch):
+    beats, beat = [], spools.Spool.beat
+
+    def full(spool):
+        beats.append(1)
+        if len(beats) < 3:
+            raise OSError(28, "no space left on device")
+        beat(spool)
+
+    monkeypatch.setattr(spools.Spool, "beat", full)
+    monkeypatch.setattr(agents, "BEAT_S", 0.05)
+    job = asked(desk, lambda request: request["project"].update(media_folder="/nowhere"))
+    begin()
+    assert answer(desk, job)["kind"] == "failed"
+    assert len(beats) >= 3
+
+
+def test_a_bridge_that_cannot_start_says_why_where_the_watcher_looks(desk):
+    code = (
+        "import sys, punchin.clients.bridge.agent as a\n"
+        "a._warm_up = lambda: (_ for _ in ()).throw(ImportError('no numpy'))\n"
+        "from punchin.clients.bridge.__main__ import main\n"
+        f"main([{str(desk.spool)!r}, '--stay'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LONGEST_S, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith("ImportError: no numpy")
+    assert not lock.is_held(desk.spool / "bridge.lock")
+    (desk.spool / "bridge.stderr").write_text(done.stderr)
+    (desk.spool / "bridge.beat").unlink()
+    desk.simple()
+    desk.remember_words()
+    desk.press("Repaint selection (last preset)")
+    desk.host.tick(11 * 30)
+    assert "ImportError: no numpy" in desk.host.console[-1]
+
+
 def test_it_ends_after_a_while_without_work(desk):
     agent = Agent(spools.make(desk.spool), idle_exit_s=0.0)
     agents.BEAT_S, old = 0.01, agents.BEAT_S

@@ -177,8 +177,10 @@ def test_a_bridge_that_dies_costs_no_take(held, number):
     (held.spool / "bridge.beat").unlink(missing_ok=True)
     held.press("Free the GPU")  # any action starts the bridge again
     held.until(lambda: len(item.takes) == 2, "the take")
+    held.until(lambda: not list((held.spool / "work").iterdir()), "an empty work folder")
     with connect(start=False) as client:
         assert len(client.jobs()) == 1
+    assert len(list(held.media.glob("*.wav"))) == 2  # landed once
 
 
 def test_a_reaper_that_was_closed_meanwhile_collects_its_take(held):

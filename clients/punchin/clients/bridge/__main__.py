@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -56,6 +57,7 @@ def _start(folder: spool.Spool) -> None:
 
 
 def _stay(folder: spool.Spool) -> int:
+    """Serve until idle or told to end; then the process is gone."""
     held = lock.take(folder.path("bridge.lock"))
     if held is None:
         return 0  # another one serves this spool
@@ -67,11 +69,17 @@ def _stay(folder: spool.Spool) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(ValueError):  # not the main thread: a test's
             signal.signal(number, lambda *_: agent.stop())
+    code = 1
     try:
         agent.serve()
+        code = 0
+    except Exception as error:
+        logging.exception("the bridge ends")
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)  # the DAW's watcher shows this line
     finally:
-        held.release()
-    return 0
+        logging.shutdown()
+        # At once, and with it the lock: a thread that still follows its job would land it, as the next bridge does.
+        os._exit(code)
 
 
 if __name__ == "__main__":

@@ -49,11 +49,13 @@ class Agent:
         busy_s = time.monotonic()
         pool = ThreadPoolExecutor(MOST_JOBS, "job")
         try:
-            self._look(pool)
             while not self._stopping:
-                self.spool.beat()
+                try:
+                    self.spool.beat()
+                    self._look(pool)
+                except OSError:  # a full disk: jobs under way may still land, and there may be room again later
+                    log.exception("the spool")
                 self._wait()
-                self._look(pool)
                 if self.works:
                     busy_s = time.monotonic()
                 elif time.monotonic() - busy_s > self.idle_exit_s:
