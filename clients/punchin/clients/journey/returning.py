@@ -38,6 +38,12 @@ class Finished:
     first_bar: int
 
 
+def warm_up() -> None:
+    """Load what measuring needs: most of a second of imports that need not wait for the take."""
+    import pyloudnorm  # noqa: F401
+    import soxr  # noqa: F401
+
+
 def finish(captured: Capture, plan: Plan, made: Audio, listener: Listener) -> Finished:
     """Put a take's audio into its place. made: [1 or 2, n], the order's `wanted` frames at 48 kHz.
 

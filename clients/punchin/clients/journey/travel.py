@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -18,7 +19,7 @@ from punchin.clients.journey.making import MadeResult
 from punchin.clients.journey.ordering import order_of, seeds_from
 from punchin.clients.journey.plan import FilePlan, Kept, Plan, decode
 from punchin.clients.journey.request import Request
-from punchin.clients.journey.returning import finish
+from punchin.clients.journey.returning import finish, warm_up
 from punchin.clients.journey.waiting import Listener, tell_version, wait
 from punchin.protocol.errors import PunchinError, Refused
 from punchin.protocol.order import JobRecord, Order
@@ -59,6 +60,7 @@ def perform_all(requests: Sequence[Request], listener: Listener) -> Result:
 
 def go(client: Client, requests: Sequence[Request], captures: Sequence[Capture], listener: Listener) -> Result:
     """The way from what was captured to what has landed, with a client that is there. Raises as `perform` does."""
+    threading.Thread(target=warm_up, name="warm-up").start()  # the engine works meanwhile, this process only waits
     parts = [
         Journey(client, request, captured, listener).roll()
         for request, captured in zip(requests, captures, strict=True)
