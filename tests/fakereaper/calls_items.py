@@ -163,7 +163,6 @@ CALLS = {
     "CountTakes": lambda script, item: len(item.takes),
     "GetTakeName": lambda script, take: take.name,
     "GetMediaItemTakeByGUID": take_by_guid,
-    "GetMediaItemTake_Item": lambda script, take: take.item,
     "GetMediaItem_Track": lambda script, item: item.track,
     "DeleteTrackMediaItem": delete_item,
     "SplitMediaItem": split,

@@ -32,10 +32,6 @@ def set_source(script, take, source):
     return True
 
 
-def section_info(script, source):
-    return (True, *source.section) if source.section else (False, 0.0, 0.0, False)
-
-
 def take_accessor(script, take):
     script.host.open_accessors += 1
     return Accessor(take)
@@ -100,16 +96,10 @@ CALLS = {
     "GetMediaItemTake_Source": lambda script, take: take.source,
     "GetMediaSourceParent": lambda script, source: source.parent,
     "GetMediaSourceFileName": lambda script, source: source.path,
-    "GetMediaSourceType": lambda script, source: source.type,
-    "GetMediaSourceLength": lambda script, source: (source.length_s, source.length_is_qn),
     "GetMediaSourceNumChannels": lambda script, source: source.channels,
-    "GetMediaSourceSampleRate": lambda script, source: source.rate_hz,
-    "PCM_Source_GetSectionInfo": section_info,
     "PCM_Source_BuildPeaks": build_peaks,
     "CreateTakeAudioAccessor": take_accessor,
     "DestroyAudioAccessor": destroy_accessor,
-    "GetAudioAccessorStartTime": lambda script, accessor: 0.0,
-    "GetAudioAccessorEndTime": lambda script, accessor: accessor.take.item.values["D_LENGTH"],
     "GetAudioAccessorSamples": samples,
     "new_array": new_array,
     "file_exists": lambda script, path: Path(path).is_file(),

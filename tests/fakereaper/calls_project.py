@@ -70,27 +70,6 @@ def bpm_at(project, time_s):
     return later / 1e-6 * 60
 
 
-def qn_to_measure(script, project, qn):
-    index = 0
-    while True:
-        start, end, _, _ = project.tempo.measure(index)
-        if start <= qn < end:
-            return index, start, end
-        index += 1
-
-
-def time_signature(script, project, time_s):
-    num, den = project.tempo.signature(time_s)
-    return num, den, bpm_at(project, time_s)
-
-
-def tempo_marker(script, project, index):
-    if not 0 <= index < len(project.tempo.points):
-        return False, 0.0, 0, 0.0, 0.0, 0, 0, False
-    time_s, bpm, ramp, num, den = project.tempo.points[index]
-    return True, time_s, 0, 0.0, bpm, num, den, ramp
-
-
 def set_proj_ext(script, project, section, key, text):
     stored = project.ext.setdefault(section, {})
     if text:
@@ -143,10 +122,8 @@ def make_directory(script, path, ignored):
 
 CALLS = {
     "EnumProjects": enum_projects,
-    "GetProjectName": lambda script, project: Path(project.path).name,
     "GetProjectPathEx": lambda script, project: project.media_dir,
     "GetProjectLength": lambda script, project: project.length_s(),
-    "GetProjectStateChangeCount": lambda script, project: project.changes,
     "GetSet_LoopTimeRange2": time_selection,
     "GetCursorPositionEx": lambda script, project: project.cursor_s,
     "GetPlayStateEx": lambda script, project: project.play_state,
@@ -157,14 +134,9 @@ CALLS = {
     "TimeMap2_timeToQN": lambda script, project, time_s: project.tempo.qn(time_s),
     "TimeMap2_QNToTime": lambda script, project, qn: project.tempo.seconds(qn),
     "TimeMap_GetMeasureInfo": measure_info,
-    "TimeMap_QNToMeasures": qn_to_measure,
-    "TimeMap_GetTimeSigAtTime": time_signature,
-    "CountTempoTimeSigMarkers": lambda script, project: len(project.tempo.points),
-    "GetTempoTimeSigMarker": tempo_marker,
     "SetProjExtState": set_proj_ext,
     "GetProjExtState": get_proj_ext,
     "EnumProjExtState": enum_proj_ext,
-    "MarkProjectDirty": lambda script, project: None,
     "Undo_BeginBlock2": begin_undo,
     "Undo_EndBlock2": end_undo,
     "PreventUIRefresh": prevent_refresh,
