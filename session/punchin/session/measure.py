@@ -21,6 +21,7 @@ from punchin.session.verdict import faults
 Audio = NDArray[np.float32]
 
 _CONTEXT_S = 60.0  # on each side: enough bar lines and loudness to compare with, and an hour's file stays quick
+_PIECE_FRAMES = 2**20
 _AROUND_S = 0.1  # of sound around the region, for onsets at its edges
 _EARLY_S = 0.015  # an onset this much before an edge belongs to what follows
 _BLOCK = 2**20  # frames compared at once: a difference is made in float64
@@ -64,10 +65,10 @@ def report(before: Audio, after: Audio, span: Span, fades: Fades, made: Made) ->
     """
     rate_hz = span.rate_hz
     new, old = (audio[:, span.start_frame : span.end_frame] for audio in (after, before))
-    struck, struck_before = onsets_in(after, span), onsets_in(before, span)
+    struck = onsets_in(after, span)
     seam_db, seam_before_db, attacks_db = _seams(before, after, span, fades, struck)
-    time = _timing(struck, struck_before, span)
-    key_before, key_after = key_of(old, rate_hz), key_of(new, rate_hz)
+    time = _timing(struck, onsets_in(before, span), span)
+    key_before, key_after, key_distance = _keys(old, new, rate_hz)
     peak, old_peak = true_peak_db(new, rate_hz), true_peak_db(old, rate_hz)
     found = Report(
         length_error_samples=after.shape[1] - before.shape[1],
@@ -88,9 +89,9 @@ def report(before: Audio, after: Audio, span: Span, fades: Fades, made: Made) ->
         clipped_samples=int(np.count_nonzero(np.abs(new) >= 1.0)),
         clipped_before=int(np.count_nonzero(np.abs(old) >= 1.0)),
         silent=peak is None and old_peak is not None,
-        key_before=None if key_before is None else str(key_before),
-        key_after=None if key_after is None else str(key_after),
-        key_distance=None if key_before is None or key_after is None else key_before.distance(key_after),
+        key_before=key_before,
+        key_after=key_after,
+        key_distance=key_distance,
         ok=True,
         **asdict(made),
     )
@@ -111,11 +112,13 @@ def outside_max_abs_diff(before: Audio, after: Audio, span: Span, fades: Fades) 
 
     Frames that only one of the two has count as changed by what they hold.
     """
-    first = span.start_frame - fades.into.reach_frames
-    frames = max(before.shape[1], after.shape[1])
-    pieces = [slice(0, first), slice(span.end_frame, frames)]
-    blocks = (slice(at, min(at + _BLOCK, p.stop)) for p in pieces for at in range(p.start, p.stop, _BLOCK))
-    return max((float(np.abs(_difference(after[:, b], before[:, b])).max(initial=0.0)) for b in blocks), default=0.0)
+    first, frames = span.start_frame - fades.into.reach_frames, max(before.shape[1], after.shape[1])
+    largest = 0.0
+    for start, stop in ((0, first), (span.end_frame, frames)):
+        for at in range(start, stop, _PIECE_FRAMES):  # in pieces: an hour's file is not copied to float64 at once
+            piece = slice(at, min(at + _PIECE_FRAMES, stop))
+            largest = max(largest, float(np.abs(_difference(after[:, piece], before[:, piece])).max(initial=0.0)))
+    return largest
 
 
 def _difference(a: Audio, b: Audio) -> NDArray[np.float64]:
@@ -124,6 +127,14 @@ def _difference(a: Audio, b: Audio) -> NDArray[np.float64]:
     out[:, : a.shape[1]] += a
     out[:, : b.shape[1]] -= b
     return out
+
+
+def _keys(old: Audio, new: Audio, rate_hz: int) -> tuple[str | None, str | None, int | None]:
+    """The names of both keys and the distance between them; None for what is in no key."""
+    before, after = key_of(old, rate_hz), key_of(new, rate_hz)
+    if before is None or after is None:
+        return before and str(before), after and str(after), None
+    return str(before), str(after), before.distance(after)
 
 
 def _timing(struck: Onsets, struck_before: Onsets, span: Span) -> Timing:

@@ -56,27 +56,19 @@ def before_after(
     rows = figure.add_gridspec(
         5, 1, height_ratios=(3, 5, 0.35, 3, 5), left=0.068, right=0.985, top=0.905, bottom=0.075, hspace=0.03
     )
-    spectra = [spectrogram_db(audio, span.rate_hz) for audio in (before, after)]
-    top_db = max(float(spectrum.max()) for spectrum in spectra)
+    old, new = ((figure.add_subplot(rows[row]), figure.add_subplot(rows[row + 1])) for row in (0, 3))
     peak = max(float(np.abs(before).max(initial=0.0)), float(np.abs(after).max(initial=0.0)), 1e-6)
-    for i, (name, audio, spectrum) in enumerate(zip(("before", "after"), (before, after), spectra, strict=True)):
-        wave, image = figure.add_subplot(rows[3 * i]), figure.add_subplot(rows[3 * i + 1])
-        _draw_wave(wave, audio, span, fades, peak, new=i == 1)
-        _draw_spectrum(image, spectrum, audio.shape[1] / span.rate_hz, top_db)
-        _draw_marks(wave, audio.shape[1], span, fades, tint=0.10)
-        _draw_marks(image, audio.shape[1], span, fades, tint=0.0)
-        wave.set_ylabel(name, color=_INK, fontsize=12, fontweight="bold")
-        if i == 0:
-            _number_bars(wave, span, audio.shape[1], first_bar)
-        else:
-            _show_seconds(image, audio.shape[1] / span.rate_hz)
-            _label_seams(wave, span, report)
-    shown = title if len(title) <= _TITLE_CHARS else title[: _TITLE_CHARS - 1] + "…"
-    figure.text(0.068, 0.962, shown, color=_INK, fontsize=13, fontweight="bold", va="center", parse_math=False)
-    _draw_legend(figure, span, fades)
-    if report is not None:
-        colour = _INK if report.ok else _NEW
-        figure.text(0.985, 0.012, _facts(report), color=colour, fontsize=10, ha="right", va="bottom", parse_math=False)
+    spectra = [spectrogram_db(audio, span.rate_hz) for audio in (before, after)]
+    for axes, audio, is_new in ((old[0], before, False), (new[0], after, True)):
+        _draw_wave(axes, audio, span, fades, peak, new=is_new)
+    for axes, spectrum in ((old[1], spectra[0]), (new[1], spectra[1])):
+        _draw_spectrum(axes, spectrum, before.shape[1] / span.rate_hz, max(float(s.max()) for s in spectra))
+    for axes in (*old, *new):
+        _draw_marks(axes, before.shape[1], span, fades, tint=0.10 if axes in (old[0], new[0]) else 0.0)
+    _number_bars(old[0], span, before.shape[1], first_bar)
+    _show_seconds(new[1], before.shape[1] / span.rate_hz)
+    _label_seams(new[0], span, report)
+    _write_texts(figure, title, span, fades, report)
     figure.savefig(path, dpi=_DPI, facecolor=_PAPER)
 
 
@@ -112,6 +104,7 @@ def _draw_wave(axes: Axes, audio: Audio, span: Span, fades: Fades, peak: float, 
         axes.fill_between(seconds, low, high, where=ours, color=_NEW, linewidth=0.4, edgecolor=_NEW)  # type: ignore[arg-type]
     axes.set_xlim(0, frames / span.rate_hz)
     axes.set_ylim(-1.05 * peak, 1.05 * peak)
+    axes.set_ylabel("after" if new else "before", color=_INK, fontsize=12, fontweight="bold")
     axes.set_yticks([])
     axes.set_xticks([])
 
@@ -173,17 +166,25 @@ def _label_seams(axes: Axes, span: Span, report: Report | None) -> None:
         report.seam_db, (span.start_frame, span.end_frame), ("right", "left"), (-5, 3), strict=True
     ):
         if db is not None:
-            label = f"{db:+.1f} dB"
-            place = (edge / span.rate_hz, 1.0)
-            frame = axes.get_xaxis_transform()
-            axes.annotate(label, place, (nudge, -4), frame, "offset points", ha=side, va="top", color=_FADE, fontsize=9)
+            axes.annotate(
+                f"{db:+.1f} dB",
+                (edge / span.rate_hz, 1.0),
+                (nudge, -4),
+                axes.get_xaxis_transform(),
+                "offset points",
+                ha=side,
+                va="top",
+                color=_FADE,
+                fontsize=9,
+                bbox={"facecolor": _PAPER, "alpha": 0.7, "linewidth": 0, "pad": 1.5},
+            )
 
 
 def _facts(report: Report) -> str:
     """What was measured, in one line; or what is wrong."""
     if report.failed:
         return "over its limits: " + "; ".join(report.failed)
-    told = [f"{report.length_error_samples} samples off", f"outside {report.outside_max_abs_diff:g}"]
+    told = [f"length error {report.length_error_samples}", f"outside {report.outside_max_abs_diff:g}"]
     for value, text in (
         (report.tempo_ratio, "tempo × {:.4f}"),
         (report.phase_ms, "phase {:+.1f} ms"),
@@ -214,6 +215,16 @@ def _show_seconds(axes: Axes, seconds: float) -> None:
     ticks = np.arange(0, seconds, step)
     axes.set_xticks(ticks, [f"{tick:g} s" for tick in ticks])
     axes.tick_params(axis="x", colors=_MUTED, labelsize=9, length=3)
+
+
+def _write_texts(figure: Figure, title: str, span: Span, fades: Fades, report: Report | None) -> None:
+    """Title and legend above, facts below."""
+    shown = title if len(title) <= _TITLE_CHARS else title[: _TITLE_CHARS - 1] + "…"
+    figure.text(0.068, 0.962, shown, color=_INK, fontsize=13, fontweight="bold", va="center", parse_math=False)
+    _draw_legend(figure, span, fades)
+    if report is not None:
+        colour = _INK if report.ok else _NEW
+        figure.text(0.985, 0.012, _facts(report), color=colour, fontsize=10, ha="right", va="bottom", parse_math=False)
 
 
 def _draw_legend(figure: Figure, span: Span, fades: Fades) -> None:
