@@ -198,3 +198,59 @@ def test_regions_that_touch_are_refused(punchin, session):
     assert "bars 3-4 and 4-5 of Keys touch" in done.stderr
     assert "job " not in done.stderr, "found before the work"
     assert len(list(session.parent.glob("*.rpp"))) == 1
+
+
+def test_all_that_the_model_is_told_arrives(punchin, session, tmp_path):
+    soundfile.write(tmp_path / "like.wav", np.random.default_rng(1).uniform(-0.1, 0.1, (44_100 * 2, 1)), 44_100)
+    (tmp_path / "style.safetensors").write_bytes(b"weights, for all the daemon knows")
+    made = repaint(
+        punchin, session, "--lyrics", "la la", "--language", "fr", "--key", "C minor", "--signature", "7/8",
+        "--reference", tmp_path / "like.wav", "--lora", f"{tmp_path}/style.safetensors:0.5", "--steps", "12",
+        "--shift", "2.5", "--guidance", "3", "--strength", "0.25", "--raw", "cover_mode=latent",
+    )  # fmt: skip
+    order = punchin.json("show", made["job"])["order"]
+    wanted = {
+        "task": "repaint", "prompt": "warm piano", "lyrics": "la la", "language": "fr", "key": "C minor", "steps": 12,
+        "shift": 2.5, "guidance": 3.0, "strength": 0.25, "raw": {"cover_mode": "latent"}, "bpm": 97.35,
+    }  # fmt: skip
+    assert {key: order[key] for key in wanted} == wanted
+    assert order["signature"] is None, "the model knows no seven, and a note says so"
+    (reference,) = order["references"]
+    assert (reference["frames"], reference["rate_hz"]) == (96_000, 48_000)
+    (lora,) = order["loras"]
+    assert (lora["name"], lora["strength"], lora["size_bytes"]) == ("style.safetensors", 0.5, 33)
+
+
+@pytest.mark.parametrize(("option", "said"), [("--reference", "reference length is 0.5 s"), ("--lora", "cannot read")])
+def test_files_that_cannot_be_used_are_named(punchin, session, tmp_path, option, said):
+    soundfile.write(tmp_path / "short.wav", np.zeros(22_050) + 0.1, 44_100)
+    file = tmp_path / ("short.wav" if option == "--reference" else "none.safetensors")
+    done = punchin.run(
+        "repaint", session, "--track", "Keys", "--bars", "5-6", "--prompt", "x", option, file, "--seed", "1"
+    )
+    assert done.returncode == 4
+    assert said in done.stderr
+
+
+def test_serve_runs_until_it_is_stopped(tmp_path):
+    here = Home(tmp_path / "home")
+    serving = here.start("serve")
+    try:
+        assert serving.process.stdout.readline() == "ready\n"
+        assert here.json("status")["pid"] == serving.process.pid, "the command has become the daemon"
+        again = here.run("serve")
+        assert again.returncode == 3
+        assert f"pid {serving.process.pid}" in again.stderr
+    finally:
+        here.stop()
+    assert serving.process.wait(30) == 0
+
+
+def test_json_names_files_in_full(punchin, session):
+    done = punchin.run(
+        "repaint", "demo.rpp", "--track", "Keys", "--bars", "5-6", "--prompt", "x", "--seed", "5", "--max-attempts", "1",
+        "--json", cwd=session.parent,
+    )  # fmt: skip
+    made = json.loads(done.stdout)
+    assert made["output"] == str(session.parent / "demo-punchin.rpp")
+    assert Path(made["takes"][0]["file"]).is_absolute()

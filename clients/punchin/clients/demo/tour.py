@@ -26,7 +26,11 @@ class Tour:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `--json`: the journey's object, and what the demo adds."""
-        more = {"input": str(self.session), "picture": str(self.picture), "mix": str(self.mix)}
+        more = {
+            "input": str(self.session.absolute()),
+            "picture": str(self.picture.absolute()),
+            "mix": str(self.mix.absolute()),
+        }
         return self.result.to_json() | more
 
 

@@ -55,7 +55,7 @@ class LandedTake:
     def to_json(self) -> dict[str, Any]:
         """Plain data for `--json`."""
         return {
-            "file": str(self.file),
+            "file": str(self.file.absolute()),
             "track": self.track or None,
             "bars": list(self.bars),
             "name": self.name,
@@ -83,7 +83,7 @@ class Result:
     def to_json(self) -> dict[str, Any]:
         """Plain data for `--json`."""
         takes = [take.to_json() for take in self.takes]
-        return {"job": self.job, "output": str(self.output), "model": self.model, "takes": takes}
+        return {"job": self.job, "output": str(self.output.absolute()), "model": self.model, "takes": takes}
 
 
 def land(parts: Sequence[Part]) -> Result:

@@ -69,9 +69,10 @@ class MadeResult:
     def to_json(self) -> dict[str, Any]:
         """The object of `--json`, as for a region; what does not apply is null."""
         takes = [
-            {"file": str(take.file), "seed": take.seed, "attempts": 1, "report": take.report} for take in self.takes
+            {"file": str(take.file.absolute()), "seed": take.seed, "attempts": 1, "report": take.report}
+            for take in self.takes
         ]
-        return {"job": self.job, "output": str(self.output), "model": self.model, "takes": takes}
+        return {"job": self.job, "output": str(self.output.absolute()), "model": self.model, "takes": takes}
 
 
 def make(making: Making, listener: Listener) -> MadeResult:
