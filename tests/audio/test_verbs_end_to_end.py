@@ -248,8 +248,8 @@ def test_serve_runs_until_it_is_stopped(tmp_path):
 
 def test_json_names_files_in_full(punchin, session):
     done = punchin.run(
-        "repaint", "demo.rpp", "--track", "Keys", "--bars", "5-6", "--prompt", "x", "--seed", "5", "--max-attempts", "1",
-        "--json", cwd=session.parent,
+        "repaint", "demo.rpp", "--track", "Keys", "--bars", "5-6", "--prompt", "x", "--seed", "5",
+        "--max-attempts", "1", "--json", cwd=session.parent,
     )  # fmt: skip
     made = json.loads(done.stdout)
     assert made["output"] == str(session.parent / "demo-punchin.rpp")
