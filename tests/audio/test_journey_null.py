@@ -7,6 +7,7 @@ at other rates. Nulls to 0.0 where no gain is taken out and in again, else below
 import numpy as np
 import pytest
 import rppmaker
+import soundfile
 from directclient import DirectClient, Heard
 
 from punchin.clients.journey import Prompt, Request
@@ -76,3 +77,26 @@ def test_a_region_over_two_items_nulls(how, tmp_path):
     assert inside <= GAINED
     assert outside <= 2**-24, "items of float media at a gain, summed once more"
     assert report.outside_max_abs_diff == 0.0
+
+
+@pytest.mark.parametrize("span_s", [(0.0, 2.0), (16.0, 18.0), (0.0, 18.0), (0.01, 0.3), (7.03, 7.3)])
+@pytest.mark.parametrize("rate_hz", [48_000, 44_100])
+def test_regions_at_the_edges_null(span_s, rate_hz, tmp_path):
+    """At the start there is no room for a fade, at the end nothing comes after; both as short as a region may be."""
+    rppmaker.media(tmp_path, "Media/a.wav", sound(2, rate_hz, 18.0), rate_hz, subtype="FLOAT")
+    path = rppmaker.project(tmp_path, rppmaker.track("Keys", rppmaker.item(0, 18, "Media/a.wav")))
+    request = Request(task="repaint", session=path, track="Keys", time_s=span_s, prompt=Prompt(text="x"), seed=1)
+    client = DirectClient()
+    result = go(client, [request], [capture(request, opened(request))], Heard())
+    before, _ = soundfile.read(tmp_path / "Media" / "a.wav", always_2d=True)
+    after, _ = soundfile.read(result.takes[0].file, always_2d=True)
+    assert after.shape == before.shape
+    start, end = (round(at_s * rate_hz) for at_s in span_s)
+    start = max(start - round(0.055 * rate_hz), 0)
+    assert np.array_equal(after[:start], before[:start])
+    assert np.array_equal(after[end:], before[end:])
+    edge = round(0.01 * rate_hz) if rate_hz != 48_000 else 0  # where the file ends the resampler leans on silence
+    inside = np.abs(after - before)[edge : len(before) - edge].max()
+    assert inside <= (PLAIN if rate_hz == 48_000 else RATE)
+    (order,) = client.orders
+    assert order.mask[0][1] <= -(-order.frames // 1920)
