@@ -337,3 +337,17 @@ def test_all_nine_models_have_a_repository_and_what_they_are_asked_with():
         places = [piece.place for piece in hub.pieces(model, hub.home.models())]
         assert places[1:] == ["Ace-Step1.5/vae", "Ace-Step1.5/Qwen3-Embedding-0.6B"]
         assert places[0].rpartition("/")[2] == model.folder
+
+
+def test_the_memory_that_the_table_tells_is_the_plans():
+    import torch
+
+    from punchin.engine import footprint, memory
+    from punchin.engine.spec import SPEC_2B, SPEC_XL, VAE_RELEASED
+
+    for family, spec in (("2b", SPEC_2B), ("xl", SPEC_XL)):
+        acts = footprint.activations(spec, VAE_RELEASED, torch.bfloat16, footprint.Work(latents=1500))
+        plans = memory.ladder(memory.components(spec, VAE_RELEASED), acts, "cuda:0", "bfloat16")
+        for model in (model for model in MODELS if model.family == family):
+            assert model.memory_bytes == pytest.approx(plans[0].needs_bytes, rel=0.05)
+            assert model.least_memory_bytes == pytest.approx(plans[-1].needs_bytes, rel=0.05)

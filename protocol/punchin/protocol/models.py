@@ -22,6 +22,8 @@ class Model(Struct, frozen=True, kw_only=True):
     family: Family
     repository: str = ""  # on Hugging Face and ModelScope alike
     size_bytes: int = 0
+    memory_bytes: int = 0  # on the device, in bfloat16, with everything there while a minute is made
+    least_memory_bytes: int = 0  # with parts taking turns and the DiT passing through layer by layer
     licence: str = "MIT"
     steps: int = 8
     shift: float = 3.0
@@ -31,6 +33,7 @@ class Model(Struct, frozen=True, kw_only=True):
 
 
 _2B, _XL = 4_787_800_000, 9_974_700_000
+_MEMORY_2B, _MEMORY_XL, _LEAST = 6_800_000_000, 12_000_000_000, 1_500_000_000
 _SHARED = 1_192_000_000 + 338_000_000  # text encoder and VAE
 
 MODELS: tuple[Model, ...] = (
@@ -40,6 +43,8 @@ MODELS: tuple[Model, ...] = (
         family="2b",
         repository="ACE-Step/Ace-Step1.5",
         size_bytes=_2B + _SHARED,
+        memory_bytes=_MEMORY_2B,
+        least_memory_bytes=_LEAST,
     ),
     Model(
         name="turbo-shift1",
@@ -47,6 +52,8 @@ MODELS: tuple[Model, ...] = (
         family="2b",
         repository="ACE-Step/acestep-v15-turbo-shift1",
         size_bytes=_2B,
+        memory_bytes=_MEMORY_2B,
+        least_memory_bytes=_LEAST,
         shift=1.0,
     ),
     Model(
@@ -55,6 +62,8 @@ MODELS: tuple[Model, ...] = (
         family="2b",
         repository="ACE-Step/acestep-v15-turbo-shift3",
         size_bytes=_2B,
+        memory_bytes=_MEMORY_2B,
+        least_memory_bytes=_LEAST,
     ),
     Model(
         name="turbo-continuous",
@@ -62,6 +71,8 @@ MODELS: tuple[Model, ...] = (
         family="2b",
         repository="ACE-Step/acestep-v15-turbo-continuous",
         size_bytes=_2B,
+        memory_bytes=_MEMORY_2B,
+        least_memory_bytes=_LEAST,
     ),
     Model(
         name="base",
@@ -69,6 +80,8 @@ MODELS: tuple[Model, ...] = (
         family="2b",
         repository="ACE-Step/acestep-v15-base",
         size_bytes=_2B,
+        memory_bytes=_MEMORY_2B,
+        least_memory_bytes=_LEAST,
         steps=50,
         shift=1.0,
         guidance=7.0,
@@ -81,6 +94,8 @@ MODELS: tuple[Model, ...] = (
         family="2b",
         repository="ACE-Step/acestep-v15-sft",
         size_bytes=_2B,
+        memory_bytes=_MEMORY_2B,
+        least_memory_bytes=_LEAST,
         steps=50,
         shift=1.0,
         guidance=7.0,
@@ -92,6 +107,8 @@ MODELS: tuple[Model, ...] = (
         family="xl",
         repository="ACE-Step/acestep-v15-xl-base",
         size_bytes=_XL,
+        memory_bytes=_MEMORY_XL,
+        least_memory_bytes=_LEAST,
         steps=50,
         shift=1.0,
         guidance=7.0,
@@ -104,6 +121,8 @@ MODELS: tuple[Model, ...] = (
         family="xl",
         repository="ACE-Step/acestep-v15-xl-sft",
         size_bytes=_XL,
+        memory_bytes=_MEMORY_XL,
+        least_memory_bytes=_LEAST,
         steps=50,
         shift=1.0,
         guidance=7.0,
@@ -115,6 +134,8 @@ MODELS: tuple[Model, ...] = (
         family="xl",
         repository="ACE-Step/acestep-v15-xl-turbo",
         size_bytes=_XL,
+        memory_bytes=_MEMORY_XL,
+        least_memory_bytes=_LEAST,
     ),
     Model(
         name="punchin-tiny",
