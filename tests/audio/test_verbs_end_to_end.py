@@ -133,6 +133,21 @@ def test_music_from_a_prompt_has_the_asked_length(punchin, tmp_path):
     assert made["takes"][0]["report"]["fade_ms"] is None
 
 
+@pytest.mark.parametrize(
+    ("bars", "out", "code", "said"),
+    [
+        ("900", "a.wav", 4, "region length is 2160 s, allowed is 0.25 to 600"),
+        ("2", "a.mp3", 2, "is no audio file that can be written"),
+        ("2", "none/a.wav", 4, "does not exist"),
+    ],
+)
+def test_music_that_cannot_be_made_or_kept_is_refused_first(punchin, tmp_path, bars, out, code, said):
+    done = punchin.run("generate", "--prompt", "x", "--bpm", "100", "--bars", bars, "-o", tmp_path / out)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "job " not in done.stderr
+
+
 def test_show_draws_and_follows(punchin, session, tmp_path):
     made = repaint(punchin, session)
     shown = punchin.json("show", made["job"][-8:], "--picture", tmp_path / "take.png")

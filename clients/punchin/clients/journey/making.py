@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from punchin.clients.journey.grid import SPARE, on_grid
 from punchin.clients.journey.ordering import loras, references, seeds_from, told_bpm, told_signature
 from punchin.clients.journey.plan import FilePlan
-from punchin.clients.journey.request import Prompt
+from punchin.clients.journey.request import Prompt, check_folder
 from punchin.clients.journey.waiting import Listener, tell_version, wait
 from punchin.protocol import limits
-from punchin.protocol.errors import Refused
+from punchin.protocol.errors import BadUsage
 from punchin.protocol.order import JobRecord, Order
 from punchin.session import audiofile
 from punchin.session.tempo import TempoMap
@@ -81,7 +81,8 @@ def make(making: Making, listener: Listener) -> MadeResult:
 
     limits.REGION.check(making.frames / limits.MODEL_HZ, "ask for fewer or more bars")
     if making.out.suffix.lower() not in SUBTYPES:
-        raise Refused(f'"{making.out}" is no audio file that can be written: {", ".join(SUBTYPES)}')
+        raise BadUsage(f'"{making.out}" is no audio file that can be written: {", ".join(SUBTYPES)}')
+    check_folder(making.out)
     with connect(start=True, name="cli") as client:
         tell_version(client, listener)
         order = Order(

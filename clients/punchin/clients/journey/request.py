@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from punchin.protocol.errors import Refused
 from punchin.protocol.order import Task
 
 Raw = bool | int | float | str
@@ -95,6 +97,15 @@ class Request:
     def is_audio(self) -> bool:
         """Whether the session is a bare audio file."""
         return self.session.suffix.lower() in AUDIO_SUFFIXES
+
+
+def check_folder(output: Path) -> None:
+    """Raise Refused where an output could not be written: found before the take is made, not after."""
+    folder = output.absolute().parent
+    if not folder.is_dir():
+        raise Refused(f"the folder {folder} does not exist", f"mkdir -p {folder}")
+    if not os.access(folder, os.W_OK):
+        raise Refused(f"the folder {folder} may not be written", "name another with -o")
 
 
 def plain(value: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +17,7 @@ from punchin.clients.journey.landing import Part, Result, Rolled
 from punchin.clients.journey.making import MadeResult
 from punchin.clients.journey.ordering import order_of, seeds_from
 from punchin.clients.journey.plan import FilePlan, Kept, Plan, decode
-from punchin.clients.journey.request import Request
+from punchin.clients.journey.request import Request, check_folder
 from punchin.clients.journey.returning import finish, warm_up
 from punchin.clients.journey.waiting import Listener, tell_version, wait
 from punchin.protocol.errors import PunchinError, Refused
@@ -51,7 +50,7 @@ def perform_all(requests: Sequence[Request], listener: Listener) -> Result:
     from punchin.clients.connect import connect
 
     for request in requests:
-        _check_out(request)
+        check_folder(request.out or request.session)
         _check_effects(request)
     with connect(start=True, name="cli") as client:
         tell_version(client, listener)
@@ -76,15 +75,6 @@ def _check_apart(captures: Sequence[Capture]) -> None:
             if a.touched < b.end and b.touched < a.end:
                 bars = " and ".join(f"{first}-{last}" for first, last in (one.region.bars, other.region.bars))
                 raise Refused(f"bars {bars} of {one.target.track or 'the file'} touch", "select them as one region")
-
-
-def _check_out(request: Request) -> None:
-    """A folder that cannot be written is found before the take is made, not after."""
-    folder = (request.out or request.session).absolute().parent
-    if not folder.is_dir():
-        raise Refused(f"the folder {folder} does not exist", f"mkdir -p {folder}")
-    if not os.access(folder, os.W_OK):
-        raise Refused(f"the folder {folder} may not be written", "name another with -o")
 
 
 def _check_effects(request: Request) -> None:
