@@ -107,7 +107,7 @@ def cancels(_):
     worst = 0.0
     with connect() as client:
         for _ in range(10):
-            job = client.submit(order("steps=1000 pause=0.2")).id
+            job = client.submit(order("steps=1000 whole=0.2")).id
             events = client.follow(job)
             next(event for event in events if event.phase)
             asked_ns = time.time_ns()

@@ -4,7 +4,8 @@ The script stands in the order's prompt, words separated by blanks, done in this
 `steps=N` (default 3) progress messages, `pause=S` seconds after each, `die=N` ends at step N with status 137,
 `die-once=PATH` the same at step 1 but only if PATH does not exist yet (it is made), `oom`, `oom-once`, `fail=TEXT`,
 `deaf` (never looks for a cancel), `hang` (does nothing for ever after the steps), `garbage` (writes no message),
-`short` (says more frames than it wrote), `child` (starts a process that sleeps), `parts=N` (each take in N stretches).
+`short` (says more frames than it wrote), `child` (starts a process that sleeps), `parts=N` (each take in N stretches),
+`whole=S` (each step takes S seconds in which it hears nothing).
 Without a script it is quick. The environment PUNCHIN_FAKE: `slow-start=S`, `no-start`.
 """
 
@@ -78,6 +79,8 @@ def make(fake, run):
     steps = int(script.get("steps", 3))
     for step in range(1, steps + 1):
         fake.say(link.Progress(job=run.job, phase="diffusing", done=step, total=steps))
+        if "whole" in script:  # a step that cannot be interrupted
+            time.sleep(float(script["whole"]))
         if fake.pause(float(script.get("pause", 0)), run.job, deaf):
             fake.say(link.Stopped(job=run.job))
             return

@@ -10,8 +10,8 @@ import time
 import pytest
 from faults.lives import daemon_pid, order, run, wait_until
 
-from punchin.clients import unit
 from punchin.clients.connect import connect, restart
+from punchin.daemon import unit
 from punchin.protocol import connection, lock, version
 from punchin.protocol.errors import Refused
 
@@ -71,7 +71,7 @@ def test_restart_at_once_puts_the_job_back(client):
 def test_a_daemon_of_another_version_is_told(client, monkeypatch):
     assert client.skew == ""
     monkeypatch.setattr(version, "PACKAGE", "9.0.0")
-    assert client.skew == "the daemon is punchin 0.1.0, this client 9.0.0: punchin serve --restart"
+    assert client.skew == "the daemon is punchin 0.1.0, this client 9.0.0: punchin stop --when-idle"
     monkeypatch.setattr(version, "PROTOCOL", 2)
     with pytest.raises(Refused, match="speaks protocol 1, the client 2 to 2") as error:
         connect(start=False)
@@ -115,6 +115,29 @@ def test_install_and_uninstall_call_systemd(monkeypatch, tmp_path):
     assert unit.uninstall() == target
     words = ["daemon-reload", "enable --now punchin.service", "disable --now punchin.service", "daemon-reload"]
     assert said.read_text().splitlines() == [f"--user {word}" for word in words]
+
+
+def test_serve_installs_the_service(tmp_path):
+    """Without systemctl on the path: the refusal is told, in one line, with the exit status of a refusal."""
+    command = [sys.executable, "-m", "punchin.daemon", "--install"]
+    environment = os.environ | {"PATH": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=20)
+    assert ended.returncode == 4
+    assert ended.stderr.startswith("error: there is no systemctl here")
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_job_that_waits_in_a_paused_queue_says_so(client):
+    client.pause()
+    job = client.submit(order("steps=1"))
+    phases = []
+    for event in client.follow(job.id):
+        phases += [event.phase] if event.phase else []
+        if event.state == "queued" and event.phase:
+            client.resume()
+        last = event
+    assert phases[0] == "paused (by the user); punchin resume"
+    assert last.state == "done"
 
 
 def test_without_systemd_the_user_is_told(monkeypatch, tmp_path):

@@ -60,7 +60,7 @@ class Client:
         """What to say of a daemon of another version than this client; "" where they are the same."""
         if self.welcome.version == version.PACKAGE:
             return ""
-        return f"the daemon is punchin {self.welcome.version}, this client {version.PACKAGE}: punchin serve --restart"
+        return f"the daemon is punchin {self.welcome.version}, this client {version.PACKAGE}: punchin stop --when-idle"
 
     def put(self, data: bytes | memoryview) -> str:
         """Store bytes; returns their sha256 once they are on the daemon's disk. Bytes known already are not sent.

@@ -127,7 +127,7 @@ def _daemon_itself(client: Client) -> Iterator[Finding]:
     else:
         yield Finding("warn", f"daemon is {status.version}, this punchin is {PACKAGE}", "punchin stop --when-idle")
     if status.paused:
-        yield Finding("warn", f"the queue is paused: {status.paused_why}", "punchin status")
+        yield Finding("warn", f"the queue is paused: {status.paused_why}", "punchin resume")
     if status.trouble:
         yield Finding("fail", status.trouble, f"see {disk.log}")
     worker = status.worker

@@ -1,7 +1,7 @@
 """`python -m punchin.daemon`: the daemon. Clients start it themselves; `punchin serve` runs it in the foreground.
 
 It writes the line `ready` to stdout when clients can connect. Exit status 0 after a stop, 1 after a failure, whose
-reason is the last line of its log; 3 if another daemon holds the lock.
+reason is the last line of its log; 3 if another daemon holds the lock, 4 if a service cannot be installed.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import contextlib
 import logging
 import os
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
-from punchin.daemon import logs
+from punchin.daemon import logs, unit
 from punchin.daemon.server import Server, Settings
 from punchin.protocol import connection, home, lock
 from punchin.protocol.errors import PunchinError
@@ -25,7 +27,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m punchin.daemon", description=__doc__)
     parser.add_argument("--idle-exit", metavar="SECONDS", type=float, help="end after so long without jobs and clients")
     parser.add_argument("--keep-alive", metavar="SECONDS", type=float, default=_keep_alive_s())
+    parser.add_argument("--install", action="store_true", help="make it a service of your systemd, and start it")
+    parser.add_argument("--uninstall", action="store_true", help="stop the service and remove it")
     arguments = parser.parse_args()
+    if arguments.install or arguments.uninstall:
+        return _service(unit.install if arguments.install else unit.uninstall)
     os.umask(0o077)
     log_file = home.state() / "logs" / "daemon.log"
     try:
@@ -45,6 +51,15 @@ def main() -> int:
         raise
     finally:
         held.release()
+    return 0
+
+
+def _service(change: Callable[[], Path]) -> int:
+    try:
+        print(change())
+    except PunchinError as error:
+        print(f"error: {error}\n  {error.hint}", file=sys.stderr)
+        return error.exit_code
     return 0
 
 

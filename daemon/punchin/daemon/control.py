@@ -131,7 +131,7 @@ class Control:
         foreman = self.foreman
         match request:
             case messages.Pause():
-                foreman.happen(happenings.PauseAsked("paused by the user"))
+                foreman.happen(happenings.PauseAsked("by the user"))
             case messages.Resume():
                 foreman.happen(happenings.ResumeAsked())
             case messages.UnloadModel():
@@ -179,11 +179,11 @@ class Control:
     def _history(self, request: messages.Attach) -> Reply:
         journal = self.foreman.journal
         events = journal.events(request.id, request.since, HISTORY_EVENTS + 1)
-        progress = self.foreman.progress
+        progress = self.foreman.progress_of(request.id)
         return messages.History(
             ask=request.ask,
             events=tuple(events[:HISTORY_EVENTS]),
-            progress=progress if progress is not None and progress.job == request.id else None,
+            progress=progress,
             previews=journal.previews(request.id),
             more=len(events) > HISTORY_EVENTS,
         )

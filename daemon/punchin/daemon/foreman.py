@@ -336,6 +336,15 @@ class Foreman:
 
     # ---- for status ----
 
+    def progress_of(self, job: str) -> Event | None:
+        """The newest unjournaled event of a job: how far it is, or that it waits in a paused queue."""
+        if self.progress is not None and self.progress.job == job:
+            return self.progress
+        card, why = self.board.cards.get(job), self.board.paused
+        if card is None or card.state != "queued" or not why:
+            return None
+        return Event(job=job, seq=0, at_ns=time.time_ns(), state="queued", phase=f"paused ({why}); punchin resume")
+
     def worker_status(self) -> WorkerStatus | None:
         """The worker as clients see it, or None."""
         if self.hand is None:

@@ -1,4 +1,4 @@
-"""The daemon as a service of the user's own systemd: `punchin serve --install` and `--uninstall`."""
+"""The daemon as a service of the user's own systemd, for `punchin serve --install` and `--uninstall`."""
 
 from __future__ import annotations
 

@@ -1,0 +1,50 @@
+"""`punchin pause`, `resume`, `unload`: the queue, and the memory that the model holds."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TextIO
+
+from punchin.clients.cli.talk import Talk
+
+
+def pause_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `punchin pause`."""
+
+
+def pause(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
+    """Start no further job, and give the model's memory back when the running one is done."""
+    from punchin.clients.connect import connect
+
+    with connect(start=True, name="cli") as client:
+        waiting = client.pause().jobs.get("queued", 0)
+    talk.say(f"the queue is paused; {waiting} jobs wait for punchin resume")
+    return 0
+
+
+def resume_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `punchin resume`."""
+
+
+def resume(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
+    """Start jobs again."""
+    from punchin.clients.connect import connect
+
+    with connect(start=True, name="cli") as client:
+        client.resume()
+    talk.say("the queue goes on")
+    return 0
+
+
+def unload_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `punchin unload`."""
+
+
+def unload(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
+    """End the idle worker process, and with it all its memory; refused while a job runs."""
+    from punchin.clients.connect import connect
+
+    with connect(start=False, name="cli") as client:
+        client.unload()
+    talk.say("the model is unloaded")
+    return 0
