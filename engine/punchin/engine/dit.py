@@ -135,4 +135,5 @@ class Dit(nn.Module):
         dtype = self.scale_shift_table.dtype
         h = torch.cat([context.expand(len(x), -1, -1).to(dtype), x.to(dtype)], dim=-1)
         h = pad(h, (0, 0, 0, -h.shape[1] % self.spec.patch))
-        return self.proj_in(h.transpose(1, 2)).transpose(1, 2)
+        # Contiguous, and so is all that is made of it: a Linear would copy its weight for each item of any other.
+        return self.proj_in(h.transpose(1, 2)).transpose(1, 2).contiguous()
