@@ -28,6 +28,8 @@ SPOOL: Final = Path("Data") / "Punchin" / "spool"
 SELFTEST: Final = Path("Data") / "Punchin" / "selftest.json"
 STOP_S: Final = 5.0
 
+Verdict = Literal["ok", "warn", "fail"]
+
 
 def usual_folders(platform: str = sys.platform, env: Mapping[str, str] = os.environ) -> list[Path]:
     """Where REAPER keeps its settings on this system, whether it is there or not."""
@@ -146,9 +148,6 @@ def _remove_spool(root: Path) -> None:
     for folder in (root, root.parent):
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
-
-
-Verdict = Literal["ok", "warn", "fail"]
 
 
 def findings(resource: Path) -> Iterator[tuple[Verdict, str, str]]:
