@@ -22,7 +22,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from safetensors.torch import save_file
@@ -38,6 +38,9 @@ from punchin.engine.tiles import encode_margin
 from punchin.engine.vae import Vae
 from punchin.protocol import home
 from punchin.protocol.limits import HOP, WINDOW
+
+if TYPE_CHECKING:
+    from transformers import Qwen3Model
 
 NAME: Final = "punchin-tiny"
 RECIPE: Final = 2  # rises when what is written below changes, so that an old cache is not taken for it
@@ -131,7 +134,7 @@ def ready() -> Path:
     return place / NAME
 
 
-def untrained() -> tuple[AceStep, Vae, nn.Module, Tokenizer]:
+def untrained() -> tuple[AceStep, Vae, Qwen3Model, Tokenizer]:
     """DiT file, VAE, text encoder and tokenizer with weights of the fixed seed; float32 on the CPU."""
     from transformers.models.qwen3.configuration_qwen3 import Qwen3Config
     from transformers.models.qwen3.modeling_qwen3 import Qwen3Model

@@ -102,9 +102,10 @@ def compose(seed: int, bars: int = 8) -> Score:
         "lead": _lead(rng, degrees, tonic, mode, bar_beats),
     }
     chords, lead = rng.choice(PITCHED, 2, replace=False)
+    bpm = float(np.round(rng.uniform(*genre.bpm), 2))
     return Score(
         genre=genre,
-        bpm=float(np.round(rng.uniform(*genre.bpm), 2)),
+        bpm=float(round(bpm)) if rng.random() < 0.75 else bpm,  # the prompt says whole numbers
         signature=signature,
         key=f"{KEYS[tonic]} {mode}",
         swing=swing,
@@ -222,14 +223,48 @@ def _swung(notes: tuple[Note, ...], swing: float) -> tuple[Note, ...]:
     )
 
 
+SPOKEN: Final = {  # what else people call them
+    "piano": ("grand piano", "acoustic piano", "upright piano", "keys"),
+    "electric piano": ("rhodes", "dusty rhodes", "wurlitzer", "e-piano"),
+    "organ": ("hammond organ", "drawbar organ", "church organ"),
+    "plucked guitar": ("guitar", "acoustic guitar", "nylon guitar", "picked guitar"),
+    "strings": ("string section", "violins", "orchestral strings", "warm strings"),
+    "synth lead": ("lead synth", "square lead", "saw synth", "synth"),
+    "bells": ("bell", "glockenspiel", "vibraphone", "celesta"),
+    "brass": ("brass section", "trumpets", "horns", "trumpet"),
+    "finger bass": ("electric bass", "bass guitar", "upright bass", "bass"),
+    "synth bass": ("analog bass", "acid bass", "bass synth"),
+    "sub bass": ("808 bass", "deep bass", "sub"),
+    "acoustic drums": ("live drums", "drum kit", "brushed drums", "drums"),
+    "electronic drums": ("drum machine", "808 drums", "programmed drums"),
+}
+TRACKS: Final = {  # what ACE-Step calls the track that an instrument plays
+    "piano": "keyboard", "electric piano": "keyboard", "organ": "keyboard", "plucked guitar": "guitar",
+    "strings": "strings", "synth lead": "synth", "bells": "percussion", "brass": "brass", "finger bass": "bass",
+    "synth bass": "bass", "sub bass": "bass", "acoustic drums": "drums", "electronic drums": "drums",
+}  # fmt: skip
+
+
 def caption(score: Score, stems: tuple[Stem, ...], rng: np.random.Generator) -> str:
-    """What a producer might type: genre, instruments of these stems, now and then tempo or feel in words."""
-    words = [score.genre.name, *(score.instruments[stem] for stem in stems)]
+    """What a producer might type: genre, instruments of these stems, now and then tempo or feel in words.
+
+    One stem alone is always named; of several, one may be left out.
+    """
+    named = [_spoken(score.instruments[stem], rng) for stem in stems]
+    if len(named) == 1:
+        return ", ".join([*([score.genre.name] if rng.random() < 0.7 else []), *_alone(named[0], rng)])
     if score.swing > 0.1:
-        words.append("swung")
+        named.append("swung")
     if rng.random() < 0.3:
-        words.append("slow" if score.bpm < 90 else "fast" if score.bpm > 140 else "mid-tempo")
-    head, tail = words[0], words[1:]
-    rng.shuffle(tail)
-    kept = tail if rng.random() < 0.7 else tail[: max(1, len(tail) - 1)]
-    return ", ".join([head, *kept])
+        named.append("slow" if score.bpm < 90 else "fast" if score.bpm > 140 else "mid-tempo")
+    rng.shuffle(named)
+    kept = named if rng.random() < 0.7 else named[: max(1, len(named) - 1)]
+    return ", ".join([score.genre.name, *kept])
+
+
+def _spoken(instrument: str, rng: np.random.Generator) -> str:
+    return instrument if rng.random() < 0.5 else str(rng.choice(SPOKEN[instrument]))
+
+
+def _alone(name: str, rng: np.random.Generator) -> list[str]:
+    return [[name], [f"solo {name}"], [name, "alone"]][rng.integers(3)]

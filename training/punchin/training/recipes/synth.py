@@ -166,15 +166,22 @@ PAN: Final[dict[Stem, float]] = {"drums": 0.0, "bass": 0.0, "chords": -0.35, "le
 LEVEL: Final[dict[Stem, float]] = {"drums": 0.5, "bass": 0.4, "chords": 0.22, "lead": 0.3}
 
 
-def render(scores: Sequence[Score], seconds: float, device: torch.device | str = "cpu", seed: int = 0) -> Tensor:
+def render(
+    scores: Sequence[Score],
+    seconds: float,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    first_s: Sequence[float] = (),
+) -> Tensor:
     """All stems of all scores: [B, 4, 2, samples] float32 at 48 kHz, stems in the order of STEMS, mixed by summing.
 
-    Each score is played from its first bar, over and over where `seconds` is longer. No stem peaks above 1.
+    Each score is played from its first bar, over and over where `seconds` is longer; with `first_s` from that moment
+    of it on, notes that began before still sounding. No stem peaks above 1.
     """
     samples = round(seconds * MODEL_HZ)
     rows = torch.zeros(len(scores) * len(STEMS), samples, device=device)
     noise = torch.Generator(device).manual_seed(seed)
-    for (instrument, drum), notes in _by_voice(scores, seconds).items():
+    for (instrument, drum), notes in _by_voice(scores, seconds, first_s or [0.0] * len(scores)).items():
         _play(rows, instrument, drum, notes, noise)
     stems = rows.view(len(scores), len(STEMS), 1, samples)
     angle = torch.tensor([(PAN[stem] + 1) * torch.pi / 4 for stem in STEMS], device=device)
@@ -185,7 +192,7 @@ def render(scores: Sequence[Score], seconds: float, device: torch.device | str =
 
 
 def _by_voice(
-    scores: Sequence[Score], seconds: float
+    scores: Sequence[Score], seconds: float, first_s: Sequence[float]
 ) -> dict[tuple[str, int], list[tuple[int, float, float, int, float]]]:
     """Notes grouped by the voice that plays them: (row, start_s, held_s, pitch, velocity)."""
     groups: dict[tuple[str, int], list[tuple[int, float, float, int, float]]] = defaultdict(list)
@@ -194,13 +201,14 @@ def _by_voice(
         for s, stem in enumerate(STEMS):
             instrument = score.instruments[stem]
             for note in score.notes[stem]:
-                start_s = note.start_beats * beat_s
+                drum = note.pitch if stem == "drums" else -1
+                held_s = note.length_beats * beat_s
+                start_s = note.start_beats * beat_s - first_s[b]
                 while start_s < seconds:
-                    drum = note.pitch if stem == "drums" else -1
-                    row = b * len(STEMS) + s
-                    groups[instrument, drum].append(
-                        (row, start_s, note.length_beats * beat_s, note.pitch, note.velocity)
-                    )
+                    if start_s + max(held_s + RELEASE_S, DRUM_S) > 0:
+                        groups[instrument, drum].append(
+                            (b * len(STEMS) + s, start_s, held_s, note.pitch, note.velocity)
+                        )
                     start_s += period_s
     return groups
 
@@ -223,6 +231,6 @@ def _play(
             hz = (440 * 2 ** ((pitch - 69) / 12)).float()
             wave = PITCHED[instrument](hz, t, held_s.float(), velocity.float())
         at = (start_s * MODEL_HZ).round().long() + torch.arange(length, device=rows.device)
-        inside = at < rows.shape[1]
+        inside = (at >= 0) & (at < rows.shape[1])
         flat = (row.long() * rows.shape[1] + at)[inside]
         rows.view(-1).index_add_(0, flat, (wave * velocity.float())[inside])

@@ -1,0 +1,245 @@
+"""The recipe of `punchin-tiny` at smoke size: its lessons are what the pipeline shows, and the whole of it runs,
+survives a kill, teaches something, and gives a model like any other."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from punchin.engine import tasks, tiny
+from punchin.engine.conditioner import Conditioner
+from punchin.engine.fastvae import FastVae
+from punchin.engine.pipeline import AceStepPipeline
+from punchin.engine.prompts import caption_prompt, instruction
+from punchin.engine.released import load
+from punchin.engine.request import Request
+from punchin.training import state
+from punchin.training.recipes import lessons
+from punchin.training.recipes import tiny as recipe
+from punchin.training.recipes.autoencoder import AutoencoderStage
+from punchin.training.recipes.codes import CodesStage
+from punchin.training.recipes.library import Codes, Library, Version, heard_in
+from punchin.training.recipes.music import Music, MusicStage
+from punchin.training.recipes.plan import SMOKE
+from punchin.training.spectrum import si_sdr_db
+
+CPU = torch.device("cpu")
+PLAN = replace(SMOKE, songs=4, song_frames=128, windows=(128,), batch_frames=1024, most_items=8)
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    model, vae, text, words = tiny.untrained()
+    stage = AutoencoderStage(vae, SMOKE, CPU, 0)
+    stage.begin()
+    folder = tiny.write(tmp_path_factory.mktemp("tiny"), model, vae, text, words, trained=False)
+    for each in (model, text):
+        each.load_state_dict({key: value.bfloat16().float() for key, value in each.state_dict().items()})  # as on disk
+    library = Library(FastVae(vae.requires_grad_(False).eval()), PLAN, CPU, 0)
+    codes = Codes(model.tokenizer, model.detokenizer, 64)
+    silence = tiny.silence_latent(vae, 768)
+    return MusicStage(Music(model, text, codes.ear), codes, library, words, silence), load(folder)
+
+
+def test_the_first_autoencoder_already_plays_what_it_hears():
+    _, vae, _, _ = tiny.untrained()
+    stage = AutoencoderStage(vae, SMOKE, CPU, 0)
+    stage.begin()
+    with torch.no_grad():
+        audio = stage.audio(stage.prepare(0))
+        latent = vae.encode(audio).mean
+        heard = vae.decode(latent)
+    assert float(si_sdr_db(heard, audio).mean()) > 6
+    assert 0.3 < float(latent.std()) < 2
+
+
+def test_a_lesson_reads_what_the_pipeline_reads(parts):
+    """The condition of a padded batch is, item by item, the one that the engine makes for the same words."""
+    stage, loaded = parts
+    texts = [
+        caption_prompt(instruction("text2music"), "house, piano", "- bpm: 120\n"),
+        caption_prompt(instruction("cover"), "slow ballad, strings, brass, and much more", "- bpm: N/A\n"),
+    ]
+    ids, told = lessons.tokens(texts, stage.words)
+    asked = lessons.batch(0, stage.library, stage.words)
+    asked = replace(asked, ids=ids, told=told, untold=torch.tensor([False, False]), referenced=False)
+    with torch.no_grad():
+        states, valid = stage._condition(asked)
+        for row, words in enumerate(texts):
+            want = loaded.model.decoder.prepare(engines_condition(loaded, words))
+            got = loaded.model.decoder.prepare(states[row : row + 1, valid[row]])
+            for a, b in zip(got.layers, want.layers, strict=True):
+                torch.testing.assert_close(a.keys, b.keys, rtol=0, atol=2e-4)
+                torch.testing.assert_close(a.values, b.values, rtol=0, atol=2e-4)
+    assert not bool(valid.all()), "one is padded"
+
+
+def engines_condition(loaded, words):
+    conditioner, text, encoder = Conditioner(loaded), loaded.text, loaded.model.encoder
+    steps = conditioner._timbre(Request(frames=128 * 1920))
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        timbre = end.value
+    from punchin.engine.condition import Tokens
+    from punchin.engine.prompts import lyric_prompt
+
+    lyrics = text.lyrics(lyric_prompt("[Instrumental]"))
+    all_of = lambda x: Tokens(x, torch.ones(x.shape[:2], dtype=torch.bool))  # noqa: E731
+    return encoder.joined(encoder.lyric_encoder(all_of(lyrics)), all_of(timbre), all_of(text.caption(words))).states
+
+
+def test_a_lesson_shows_what_the_pipeline_shows(parts):
+    """Contexts of a batch against the engine's `tasks.context`, for every task."""
+    stage, loaded = parts
+    seen = set()
+    for step in range(6):
+        asked = lessons.batch(step, stage.library, stage.words)
+        stage.library.fill(asked.newest)
+        with torch.no_grad():
+            shown, _ = stage._shown(asked)
+        for row in range(len(asked.target)):
+            source = stage.library.latents[asked.source[row], asked.place[row]][None, asked.start[row] :].float()
+            source = source[:, : asked.frames]
+            if not asked.shown[row]:
+                want, kind = tasks.silence_for(stage.silence, asked.frames), "text2music"
+            elif asked.coded[row]:
+                want, kind = Conditioner(replace(loaded, silence=stage.silence)).heard(source), "codes"
+            elif asked.hole[row].any():
+                start, stop = tasks.runs(asked.hole[row])[0]
+                sound = torch.zeros(2, asked.frames * 1920)
+                request = Request(task="repaint", frames=sound.shape[1], source=sound, regions=((start, stop),))
+                whole = tasks.context(request, source, stage.silence)
+                want, kind = whole[..., :64], "repaint"
+                assert torch.equal(asked.mask[row], whole[0, :, 64])
+            else:
+                want, kind = source, "source"
+            seen.add(kind)
+            torch.testing.assert_close(shown[row], want[0], rtol=0, atol=3e-4)
+    assert seen == {"text2music", "codes", "repaint", "source"}
+
+
+def test_a_librarys_versions_are_parts_of_one_song(parts):
+    """Rest and lone stem sound together as the mix, and a step's songs do not depend on what came before."""
+    stage, _ = parts
+    stage.library.fill(0)
+    song = stage.library.draft(0)[0]
+    assert set(heard_in(song, Version.REST)) | set(heard_in(song, Version.LONE)) == set(heard_in(song, Version.MIX))
+    again = Library(stage.library._codec, PLAN, CPU, 0)
+    again.fill(1)
+    stage.library.fill(1)
+    assert torch.equal(again.latents, stage.library.latents)
+    assert float(stage.library.heard[Version.MIX, 0].float().std()) > 0.1
+
+
+def losses(stage, steps):
+    with torch.no_grad():
+        return np.mean([float(stage.loss(step, stage.prepare(step))) for step in steps])
+
+
+def command(out):
+    return [sys.executable, "-m", "punchin.training.recipes.tiny", str(out), "--smoke", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The recipe run twice: without a break, and killed in its last stage and run again."""
+    whole, broken = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("broken")
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command(whole), check=True, env=env, capture_output=True)
+    process = subprocess.Popen(command(broken), env=env, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    checkpoint = broken / "work" / "music.safetensors"
+    deadline = time.monotonic() + 600
+    while not checkpoint.exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    _, facts = state.load(checkpoint)
+    assert 0 < facts["step"] < facts["end"], "it was killed too late to prove anything"
+    again = subprocess.run(command(broken), check=True, env=env, capture_output=True, text=True)
+    return whole, broken, again.stdout
+
+
+@pytest.mark.slow
+def test_a_kill_changes_no_weight(made):
+    whole, broken, said = made
+    assert said.strip() == str(broken / "punchin-tiny")
+    files = [path.relative_to(whole) for path in whole.rglob("*.safetensors")]
+    assert len(files) == 6
+    for file in files:
+        a, b = (state_of(folder / file) for folder in (whole, broken))
+        assert a.keys() == b.keys()
+        for key in a:
+            assert torch.equal(a[key], b[key]), f"{file}: {key}"
+
+
+def state_of(path):
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
+@pytest.mark.slow
+def test_what_it_makes_is_a_model_like_any_other(made):
+    whole, _, _ = made
+    card = (whole / "README.md").read_text()
+    assert "plan `smoke`" in card
+    assert "autoencoder" not in json.loads((whole / "recipe.json").read_text())["stages"]
+    pipe = AceStepPipeline.from_pretrained(whole / "punchin-tiny", device="cpu")
+    assert pipe.loaded.trained
+    assert pipe.variant.name == "punchin-tiny"
+    music = pipe("house, piano", duration=5.12, bpm=120, seed=3, num_inference_steps=2, cfg_scale=2.0)
+    assert music.audio.shape == (1, 2, 245_760)
+    assert bool(music.audio.isfinite().all())
+    assert float(music.audio.std()) > 1e-3
+    assert sum(p.stat().st_size for p in whole.rglob("*") if p.is_file() and "work" not in p.parts) <= 25_000_000
+
+
+@pytest.mark.slow
+def test_every_stage_has_learned(made):
+    """The loss of the same steps before and after."""
+    whole, _, _ = made
+    work = whole / "work"
+    model, vae, text, words = tiny.untrained()
+    autoencoder = AutoencoderStage(vae, SMOKE, CPU, 0)
+    autoencoder.begin()
+    before = losses(autoencoder, [0, 1])
+    vae.load_state_dict(trained(work / "vae.safetensors"))
+    assert losses(autoencoder, [0, 1]) < before - 0.03
+    library = Library(FastVae(vae.requires_grad_(False).eval()), PLAN, CPU, 0)
+    codes = Codes(model.tokenizer, model.detokenizer, 64)
+    stage = CodesStage(codes, library)
+    before = losses(stage, [0, 1])
+    codes.load_state_dict(trained(work / "codes.safetensors"))
+    assert losses(stage, [0, 1]) < before / 2
+    music = Music(model, text, codes.ear)
+    last = MusicStage(music, codes, library, words, tiny.silence_latent(vae, 768))
+    before = losses(last, range(4))
+    music.load_state_dict(trained(work / "music.safetensors"))
+    assert losses(last, range(4)) < before - 0.1
+
+
+def trained(path):
+    return state.under("model", state.load(path)[0])
+
+
+def test_a_size_over_the_limit_is_refused(monkeypatch, tmp_path):
+    (tmp_path / "punchin-tiny").mkdir()
+    (tmp_path / "punchin-tiny" / "model.safetensors").write_bytes(bytes(2000))
+    monkeypatch.setattr(recipe, "MOST_FILE_BYTES", 1000)
+    stage = {"step": 1, "seconds": 1.0, "losses": [(1, 1.0)]}
+    making = recipe.Making(
+        tmp_path, "smoke", CPU, 1.0, 0, False, None, bool, dict.fromkeys(("vae", "codes", "music"), stage)
+    )
+    with pytest.raises(recipe.PunchinError, match="2,000"):
+        recipe._write(making, tmp_path / "punchin-tiny")

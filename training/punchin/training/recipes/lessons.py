@@ -1,0 +1,168 @@
+"""What a step of music is asked: for each item a song, a task, a window, a prompt. From the step's number alone.
+
+Tasks as ACE-Step knows them, with what they show and what they want: text2music (nothing), repaint (the target with a
+hole), cover (the notes on other instruments, through the codes), lego (the rest), extract (the mix), complete (a stem).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from punchin.engine.prompts import caption_prompt, instruction, metas
+from punchin.engine.text import CAPTION_TOKENS
+from punchin.protocol.limits import LATENT_HZ
+from punchin.protocol.order import Task
+from punchin.training.recipes.library import Library, Version, heard_in
+from punchin.training.recipes.score import TRACKS, caption
+from punchin.training.recipes.songs import Song
+
+SEED: Final = 303
+# Shares of the tasks; text2music only for songs that begin with their first bar, where the tempo says it all.
+ALIGNED: Final[dict[Task, float]] = {
+    "text2music": 0.45, "repaint": 0.18, "cover": 0.2, "lego": 0.09, "extract": 0.03, "complete": 0.05,
+}  # fmt: skip
+ANYWHERE: Final[dict[Task, float]] = {"repaint": 0.38, "cover": 0.34, "lego": 0.16, "extract": 0.05, "complete": 0.07}
+UNTOLD: Final = 0.1  # of the items get no condition at all, so that the model can be guided
+OUTSIDE: Final = 0.2  # how much the frames that repaint keeps count beside those it makes
+REFERENCE_EVERY: Final = 8  # steps, of which one has reference audio
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """One item."""
+
+    song: Song
+    task: Task
+    target: Version
+    source: Version | None
+    coded: bool  # the source is shown through the codes
+    start: int  # latent frames, of the window in the song
+    region: tuple[int, int] | None  # latent frames in the window that are to be new
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The items of a step as tensors: B items, T latent frames, L tokens. All on the CPU."""
+
+    newest: int
+    frames: int
+    target: Tensor  # [B] versions
+    source: Tensor  # [B]; where `shown` is False, of no meaning
+    shown: Tensor  # [B] bool: a source is shown
+    coded: Tensor  # [B] bool
+    place: Tensor  # [B]
+    start: Tensor  # [B]
+    mask: Tensor  # [B, T]: 1 where the result is new
+    hole: Tensor  # [B, T]: 1 where the source is silenced
+    counts: Tensor  # [B, T]: what the loss weighs
+    ids: Tensor  # [B, L] tokens of the prompts, padded at the right
+    told: Tensor  # [B, L] bool
+    untold: Tensor  # [B] bool: without any condition
+    referenced: bool  # each item hears its target as reference audio
+
+
+def batch(step: int, library: Library, words: Tokenizer) -> Batch:
+    """What step `step` is asked."""
+    plan, newest = library.plan, library.newest(step)
+    rng = np.random.default_rng([SEED, step])
+    referenced = step % REFERENCE_EVERY == REFERENCE_EVERY - 1
+    frames = int(max(plan.windows) if referenced else rng.choice(plan.windows))
+    count = max(1, min(plan.most_items, plan.batch_frames // frames))
+    lessons = [_lesson(rng, library, newest, frames) for _ in range(count)]
+    texts = [_prompt(rng, lesson, frames, quiet=referenced and rng.random() < 0.5) for lesson in lessons]
+    ids, told = tokens(texts, words)
+    mask, hole, counts = torch.ones(count, frames), torch.zeros(count, frames), torch.ones(count, frames)
+    for row, lesson in enumerate(lessons):
+        if lesson.region is not None:
+            inside = slice(*lesson.region)
+            mask[row] = 0
+            mask[row, inside] = 1
+            counts[row] = OUTSIDE
+            counts[row, inside] = 1
+            if lesson.task == "repaint":
+                hole[row, inside] = 1
+    return Batch(
+        newest=newest,
+        frames=frames,
+        target=torch.tensor([int(lesson.target) for lesson in lessons]),
+        source=torch.tensor([int(lesson.source or 0) for lesson in lessons]),
+        shown=torch.tensor([lesson.source is not None for lesson in lessons]),
+        coded=torch.tensor([lesson.coded for lesson in lessons]),
+        place=torch.tensor([lesson.place for lesson in lessons]),
+        start=torch.tensor([lesson.start for lesson in lessons]),
+        mask=mask,
+        hole=hole,
+        counts=counts,
+        ids=ids,
+        told=told,
+        untold=torch.from_numpy(rng.random(count) < UNTOLD),
+        referenced=referenced,
+    )
+
+
+def tokens(texts: list[str], words: Tokenizer) -> tuple[Tensor, Tensor]:
+    """Token ids [B, L], padded at the right, where a causal encoder never looks; and which of them are real."""
+    rows = [encoding.ids[:CAPTION_TOKENS] for encoding in words.encode_batch(texts)]
+    ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
+    told = torch.zeros(ids.shape, dtype=torch.bool)
+    for row, each in enumerate(rows):
+        ids[row, : len(each)] = torch.tensor(each)
+        told[row, : len(each)] = True
+    return ids, told
+
+
+def _lesson(rng: np.random.Generator, library: Library, newest: int, frames: int) -> Lesson:
+    number = int(rng.choice(library.batches(newest)))
+    index = int(rng.integers(library.plan.songs))
+    song = library.draft(number)[index]
+    shares = ALIGNED if song.aligned else ANYWHERE
+    task: Task = list(shares)[int(rng.choice(len(shares), p=np.array([*shares.values()]) / sum(shares.values())))]
+    alone = rng.random() < (0.6 if task == "cover" else 0.25)
+    target, source = {
+        "text2music": (Version.LONE if alone else Version.MIX, None),
+        "repaint": (Version.LONE if alone else Version.MIX,) * 2,
+        "cover": (Version.LONE, Version.OTHER_LONE) if alone else (Version.MIX, Version.OTHER_MIX),
+        "lego": (Version.LONE, Version.REST),
+        "extract": (Version.LONE, Version.MIX),
+        "complete": (Version.MIX, Version.LONE),
+    }[task]
+    region = None
+    if task == "repaint" or (task == "lego" and rng.random() < 0.3):
+        region = _region(rng, frames)
+    start = 0 if task == "text2music" else int(rng.integers(library.plan.song_frames - frames + 1))
+    coded = task == "cover" and rng.random() < 0.85
+    return Lesson(song, task, target, source, coded, start, region, library.place(number, index))
+
+
+def _region(rng: np.random.Generator, frames: int) -> tuple[int, int]:
+    """A hole of 8 frames to three fifths of the window; now and then it reaches an end."""
+    size = int(rng.integers(8, max(9, int(0.6 * frames))))
+    first = int(rng.integers(frames - size + 1))
+    if rng.random() < 0.15:
+        first = int(rng.choice((0, frames - size)))
+    return first, first + size
+
+
+def _prompt(rng: np.random.Generator, lesson: Lesson, frames: int, *, quiet: bool) -> str:
+    """The released prompt. `quiet`: without instruments, which the reference then tells."""
+    score, stems = lesson.song.score, heard_in(lesson.song, lesson.target)
+    names: tuple[str, ...] = ()
+    if lesson.task in ("lego", "extract"):
+        names = (TRACKS[score.instruments[lesson.song.lone]],)
+    elif lesson.task == "complete":
+        names = tuple(dict.fromkeys(TRACKS[score.instruments[stem]] for stem in lesson.song.rest))
+    said = score.genre.name if quiet else caption(score, stems, rng)
+    lines = metas(
+        score.bpm if rng.random() < 0.92 else None,
+        score.key if rng.random() < 0.7 else None,
+        str(score.signature) if rng.random() < 0.7 else None,
+        frames / LATENT_HZ,
+    )
+    return caption_prompt(instruction(lesson.task, names), said, lines)
