@@ -29,12 +29,16 @@ def test_the_table_says_case_times_and_ratio():
         "torch": "2",
         "diffusers": "0.42.1",
         "rounds": 3,
-        "cases": {"VAE decode 10 s": {"ours_s": 2.0, "diffusers_s": 6.0, "ratio": 3.0, "ratio_quartiles": [2.9, 3.1]}},
+        "cases": {
+            "VAE decode 10 s": bench.summary(
+                {"ours": [bench.Spent(2.0, 3.0)] * 2, "diffusers": [bench.Spent(6.0, 12.0), bench.Spent(7.0, 12.0)]}
+            )
+        },
         "peak_bytes": {"ours": 2**30, "diffusers": 4 * 2**30},
     }
     text = bench.markdown(report)
-    assert "| VAE decode 10 s | 6.000 s | 2.000 s | 3.0x (2.9 to 3.1) |" in text
-    assert "4.00 GiB | 1.00 GiB | 4.0x |" in text
+    assert "| VAE decode 10 s | 6.500 s | 2.000 s | 3.2x (2.9 to 3.6) | 4.0x |" in text
+    assert "4.00 GiB | 1.00 GiB | 4.0x | |" in text
 
 
 def test_an_unknown_case_is_refused_with_those_there_are():
