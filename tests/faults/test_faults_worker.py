@@ -69,7 +69,7 @@ def test_a_stubborn_worker_is_killed_after_the_grace(client):
     assert client.look(job.id).cancelling
     last = list(client.follow(job.id))[-1]
     assert last.state == "cancelled"
-    assert 2.9e9 < last.at_ns - asked_ns < 6e9  # 3 s, and the load of the machine
+    assert 2.9e9 < last.at_ns - asked_ns < 10e9  # 3 s, and the load of the machine
     assert not is_running(worker)
     assert run(client)[0].state == "done"
 

@@ -14,6 +14,7 @@ from punchin.clients.connect import connect, restart
 from punchin.daemon import unit
 from punchin.protocol import connection, lock, version
 from punchin.protocol.errors import Refused
+from punchin.protocol.order import Order
 
 
 def serve(*words):
@@ -66,6 +67,17 @@ def test_restart_at_once_puts_the_job_back(client):
     with restart(when_idle=False) as after:
         assert after.job(job.id).attempts >= 1
         after.cancel(job.id)
+
+
+def test_another_model_needs_no_restart(client):
+    for model in ("identity", "punchin-tiny", ""):
+        job = client.submit(Order(task="text2music", frames=4_800, model=model))
+        leased, running = [event for event in client.follow(job.id) if event.state in ("leased", "running")][:2]
+        chosen = model or "punchin-tiny"  # none is installed here, and none was asked for
+        assert (leased.text, running.text) == ("", f"{chosen} on fake:0")
+        assert client.job(job.id).order.model == chosen
+        assert client.status().worker.model == chosen
+    assert client.status().counters["worker_starts"] == 1
 
 
 def test_a_daemon_of_another_version_is_told(client, monkeypatch):
