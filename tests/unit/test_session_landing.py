@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import rpp as oracle
 import soundfile
-from rppmaker import item, media, noise, project, source_of, track
+from rppmaker import HEAD, item, media, noise, project, source_of, track
 
 from punchin.protocol.errors import PunchinError, Refused
 from punchin.session import audiofile
@@ -273,6 +273,37 @@ def test_names_never_collide_and_out_replaces(tmp_path):
     named.write_text("old")
     assert landed(target, out=named).output == named
     assert named.read_bytes().startswith(b"<REAPER_PROJECT")
+
+
+def test_two_landings_at_once_have_two_documents(tmp_path, monkeypatch):
+    """The other one comes while the first writes its take file."""
+    media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
+    path = project(tmp_path, track("Keys", item(0, 8, KEYS)))
+    target, write, others = aimed(path), audiofile.write, []
+
+    def slow(*words):
+        monkeypatch.setattr(audiofile, "write", write)
+        others.append(landed(target).output)
+        return write(*words)
+
+    monkeypatch.setattr(audiofile, "write", slow)
+    assert {landed(target).output, *others} == {tmp_path / "song-punchin.rpp", tmp_path / "song-punchin-2.rpp"}
+    assert others[0].read_bytes().startswith(b"<REAPER_PROJECT")
+
+
+def test_a_recording_path_that_is_a_file_is_named(tmp_path):
+    media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
+    path = project(tmp_path, track("Keys", item(0, 8, KEYS)), head=HEAD.replace('"Media"', '"Media/keys.wav"'))
+    with pytest.raises(PunchinError, match=r"cannot write .*Media/keys.wav: File exists") as failed:
+        landed(aimed(path))
+    assert "recording path" in failed.value.hint
+
+
+def test_whether_an_item_is_resampled_is_known(tmp_path):
+    media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
+    for playrate, expected in (("1 1 0 -1 0 0.0025", False), ("1.25 0 0 -1 0 0.0025", True)):
+        path = project(tmp_path, track("Keys", item(0, 6, KEYS, PLAYRATE=playrate)))
+        assert aimed(path).resamples(0, 4 * RATE) is expected
 
 
 def test_an_output_elsewhere_still_finds_its_media(tmp_path):

@@ -25,7 +25,7 @@ from punchin.session.target import (
     check_apart,
     check_take,
     file_stem,
-    free_name,
+    hold_name,
     lay_over,
 )
 from punchin.session.tempo import TempoMap
@@ -131,6 +131,10 @@ class FileTarget:
         out[:, at : at + piece.shape[1]] = piece
         return out
 
+    def resamples(self, start: int, stop: int) -> bool:
+        """Never: the target's rate is the file's own."""
+        return False
+
     def place(self, new: Audio) -> Placed:
         """Splice a take into the whole file; see `Target.place`."""
         check_take(new, self)
@@ -158,22 +162,24 @@ def land(landings: Sequence[tuple[FileTarget, Sequence[LandingTake]]], out: Path
         takes = [lay_over(*pair) for pair in zip(takes, more, strict=True)]
     path = target.session.path
     what = f"punchin-{file_stem(target.track)}" if target.track else "punchin"
-    first = out if out is not None else free_name(path.with_name(f"{path.stem}-{what}{path.suffix}"))
+    first = out or path.with_name(f"{path.stem}-{what}{path.suffix}")
     if first.suffix.lower() != path.suffix.lower():
         raise Refused(f"-o {first.name} is no {path.suffix} file", f"name it {first.stem}{path.suffix}")
-    if first.exists() and first.samefile(path):
+    if out is not None and out.exists() and out.samefile(path):
         raise Refused(f"-o {first} is the session itself, which is never written", "choose another name")
     written: list[Path] = []
-    replaced = first.exists()
+    kept = out is not None and out.exists()
     try:
         for take in takes:
-            file = first if not written else free_name(first)
-            written.append(audiofile.write(file, take.placed.after, target.rate_hz, target.subtype))
-    except BaseException:
-        for file in written[1:] if replaced else written:
+            written.append(first if out is not None and not written else hold_name(first))
+            audiofile.write(written[-1], take.placed.after, target.rate_hz, target.subtype)
+    except BaseException as error:
+        for file in written[1:] if kept else written:
             file.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise audiofile.disk_error(first, error) from error
         raise
-    return tuple(Landing(first, tuple(written)) for _ in landings)
+    return tuple(Landing(written[0], tuple(written)) for _ in landings)
 
 
 def open_file(path: Path, tempo: TempoMap) -> AudioSession:

@@ -13,7 +13,7 @@ from punchin.session import audiofile
 from punchin.session.rpp_landing import Group, with_takes
 from punchin.session.rpp_target import RppTarget
 from punchin.session.takefiles import note_file
-from punchin.session.target import Landing, LandingTake, check_apart, file_stem, free_name, lay_over
+from punchin.session.target import Landing, LandingTake, check_apart, file_stem, hold_name, lay_over
 
 
 def land(landings: Sequence[tuple[RppTarget, Sequence[LandingTake]]], out: Path | None) -> tuple[Landing, ...]:
@@ -22,7 +22,7 @@ def land(landings: Sequence[tuple[RppTarget, Sequence[LandingTake]]], out: Path 
     landings: targets of one project with their takes, each target as many. Several regions of one item share its takes.
     """
     project = landings[0][0].project
-    output = _output(project.path, out)
+    _check_output(project.path, out)
     groups = _by_item(landings)
     written: list[Path] = []
     try:
@@ -33,14 +33,18 @@ def land(landings: Sequence[tuple[RppTarget, Sequence[LandingTake]]], out: Path 
                 written.append(_write_take(group.target, take, folder))
                 _write_note(written[-1], take)
                 group.files.append(written[-1])
-        moved = output.absolute().parent != project.path.parent
-        audiofile.write_bytes(output, with_takes(project, groups, moved))
+        moved = out is not None and out.absolute().parent != project.path.parent
+        data = with_takes(project, groups, moved)
+        output = out or hold_name(project.path.with_name(f"{project.path.stem}-punchin{project.path.suffix}"))
+        if out is None:
+            written.append(output)
+        audiofile.write_bytes(output, data)
     except BaseException as error:
         for file in written:
             file.unlink(missing_ok=True)
             note_file(file).unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise audiofile.disk_error(output.parent, error) from error
+            raise audiofile.disk_error(Path(error.filename or project.path.parent), error) from error
         raise
     files = {id(target): tuple(group.files) for group in groups for target in group.targets}
     return tuple(Landing(output, files[id(target)]) for target, _ in landings)
@@ -99,16 +103,15 @@ def media_folder(target: RppTarget) -> Path:
     return base / "Media"
 
 
-def _output(path: Path, out: Path | None) -> Path:
+def _check_output(path: Path, out: Path | None) -> None:
     if out is None:
-        return free_name(path.with_name(f"{path.stem}-punchin{path.suffix}"))
+        return
     if out.suffix.lower() != path.suffix.lower():
         raise Refused(f"-o {out.name} is no {path.suffix} file", f"name it {out.stem}{path.suffix}")
     if out.exists() and out.samefile(path):
         raise Refused(f"-o {out} is the session itself, which is never written", "choose another name")
     if not out.absolute().parent.is_dir():
         raise Refused(f"the folder of -o {out} does not exist", f"mkdir -p {out.parent}")
-    return out
 
 
 def _write_take(target: RppTarget, take: LandingTake, folder: Path) -> Path:
@@ -117,14 +120,7 @@ def _write_take(target: RppTarget, take: LandingTake, folder: Path) -> Path:
     if subtype == "PCM_24" and max(np.max(take.placed.after), -np.min(take.placed.after)) > 1.0:
         kind, subtype = "WAV", "FLOAT"
     stem = file_stem(f"{target.track}-{take.name}")
-    path = folder / f"{stem}{audiofile.EXTENSIONS[kind]}"
-    while True:
-        path = free_name(path)
-        try:
-            path.open("xb").close()  # holds the name: two landings at once do not meet
-            break
-        except FileExistsError:
-            continue
+    path = hold_name(folder / f"{stem}{audiofile.EXTENSIONS[kind]}")
     try:
         return audiofile.write(path, take.placed.after, target.rate_hz, subtype)
     except BaseException:

@@ -118,6 +118,11 @@ class RppTarget:
         """What sounds, [2, n]. Raises Refused for what cannot be rendered, and for missing media."""
         return self._frames(self.frame_at(start_s), self.frame_at(end_s))
 
+    def resamples(self, start: int, stop: int) -> bool:
+        """Whether an item there has media of another rate, or a playrate of its own."""
+        sounds = self.voices.sounds(self.time_at(start), self.time_at(stop))
+        return any(not sound.plain_at(self.rate_hz) for sound in sounds)
+
     def place(self, new: Audio) -> Placed:
         """Splice a take into the original; see `Target.place`."""
         check_take(new, self)

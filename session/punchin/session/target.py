@@ -135,6 +135,10 @@ class Target(Protocol):
         """
         ...
 
+    def resamples(self, start: int, stop: int) -> bool:
+        """Whether anything that sounds in frames [start, stop) is brought to the target's rate from another one."""
+        ...
+
     def place(self, new: Audio) -> Placed:
         """Splice a take into the original.
 
@@ -176,6 +180,17 @@ def free_name(path: Path) -> Path:
         free = path.with_name(f"{path.stem}-{number}{path.suffix}")
         number += 1
     return free
+
+
+def hold_name(path: Path) -> Path:
+    """As `free_name`, with an empty file there already: two landings at once do not meet. Raises OSError."""
+    while True:
+        free = free_name(path)
+        try:
+            free.open("xb").close()
+        except FileExistsError:
+            continue
+        return free
 
 
 def file_stem(name: str) -> str:

@@ -59,7 +59,7 @@ def finish(captured: Capture, plan: Plan, made: Audio, listener: Listener) -> Fi
     new, matched = level.match(new, source, context, target.rate_hz, lead, level=plan.request.level)
     placed = target.place(new)
     facts = measure.Made(
-        resampled=target.rate_hz != limits.MODEL_HZ,
+        resampled=target.rate_hz != limits.MODEL_HZ or target.resamples(window.start, window.stop),
         warped=way.bpm is not None,
         window_s=window.seconds,
         gain_db=matched.gain_db,
