@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rppmaker import item, media, noise, project, source_of, track
 
-from punchin.protocol.errors import PunchinError
+from punchin.protocol.errors import OverLimit, PunchinError, Refused
 from punchin.session.document import LandingTake, land, open_session
 
 RATE = 8_000
@@ -64,3 +64,22 @@ def test_no_field_crashes_the_reader(tmp_path_factory, data):
     except PunchinError:
         pass
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".wav", "x/" * 3_000 + "a.wav"])
+def test_a_name_longer_than_the_systems_names_is_missing_media(tmp_path, name):
+    session = open_session(project(tmp_path, track("Keys", item(0, 4, name))))
+    with pytest.raises(Refused, match="media file is missing") as refused:
+        session.target("Keys", session.region(time=(0.8, 1.6)))
+    assert len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize(("length_s", "rate"), [(1e9, 1.01), (1_000, 50)])
+def test_an_item_too_long_to_be_resampled_is_refused(tmp_path, length_s, rate):
+    media(tmp_path, "a.wav", noise(2, 4 * RATE), RATE)
+    path = project(tmp_path, track("Keys", item(0, length_s, "a.wav", PLAYRATE=f"{rate} 0 0 -1 0 0")))
+    session = open_session(path)
+    target = session.target("Keys", session.region(time=(0.8, 1.6)))
+    with pytest.raises(OverLimit, match="allowed is 0 to 7200") as refused:
+        target.heard(0.0, 4.0)
+    assert "Glue" in refused.value.hint

@@ -19,6 +19,12 @@ def test_a_part_of_a_bar_names_the_bars_it_touches():
     assert choose(TEMPO, 32, None, (7.5, 8.5)).bars == (4, 5)
 
 
+def test_a_session_without_audio_has_no_bars_to_choose_from():
+    with pytest.raises(Refused, match="which has 0 bars") as refused:
+        choose(TEMPO, 0.0, (5, 8), None)
+    assert refused.value.hint == "put audio into it, and save"
+
+
 @pytest.mark.parametrize("end_s", [32.0, 31.999, 30.1, 32.0 + 1e-9])
 def test_a_last_bar_cut_short_counts(end_s):
     assert bar_count(TEMPO, end_s) == 16

@@ -38,6 +38,7 @@ class Limit:
 
 REGION = Limit("region length", 0.25, 600, "s")  # 600 s: the silence latent ends there
 SESSION_FILE = Limit("audio file length", 0.25, 3600, "s")  # a bare file is held in memory, before and after
+RESAMPLED_ITEM = Limit("length of an item that is resampled", 0, 7200, "s")  # whole, in memory
 WINDOW = Limit("window length", 128, 15_000, "latent frames")  # 5.12 to 600 s
 TEMPO = Limit("tempo", 30, 300, "bpm")  # what ACE-Step accepts as metadata
 STRENGTH = Limit("strength", 0, 1, "")

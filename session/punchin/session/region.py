@@ -48,7 +48,8 @@ def of_bars(tempo: TempoMap, end_s: float, first: int, last: int) -> Region:
     if first < 1 or last > count:
         asked = f"bar {first} is" if first == last else f"bars {first}-{last} are"
         plural = "s" if count != 1 else ""
-        raise Refused(f"{asked} outside the session, which has {count} bar{plural}", f"use --bars within 1-{count}")
+        hint = f"use --bars within 1-{count}" if count else "put audio into it, and save"
+        raise Refused(f"{asked} outside the session, which has {count} bar{plural}", hint)
     start, end = tempo.bars_to_seconds(first, last)
     return _checked(tempo, start, end)
 

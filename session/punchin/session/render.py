@@ -24,6 +24,7 @@ from punchin.session.rpp import readable
 from punchin.session.rpp_project import Item, Project, Take, Track
 
 AUDIO_KINDS = frozenset({"WAVE", "AIFF", "FLAC", "MP3", "VORBIS", "OPUS", "WAVPACK"})
+NAME_CHARS = 300  # of a name in an error
 RATE_STEPS = 1_000_000  # a playrate as a ratio of integers, finer than REAPER shows it
 _GLUE = "glue it in REAPER (Item: Glue items), save, and try again"
 _EDGE = 1e-4  # of a frame: what rounding may do to a time that is meant to be on a frame
@@ -203,10 +204,18 @@ class ItemSound:
     def _whole(self) -> NDArray[Any]:
         return audiofile.read_exact(self.path, self._base, self._length)[0]
 
+    def _check_length(self, span_s: float) -> None:
+        """Raise OverLimit where an item is too long to be resampled: that is done whole, in memory."""
+        limit = limits.RESAMPLED_ITEM
+        limit.check(span_s, f"item {self.item.number} is resampled: glue it in REAPER (Item: Glue items)")
+        source_s = span_s * self.take.rate
+        limit.check(source_s, f"item {self.item.number} plays at rate {self.take.rate:g}: glue it (Item: Glue items)")
+
     def _resampled(self, rate_hz: int) -> NDArray[np.float32]:
         cache: dict[int, NDArray[np.float32]] = self.__dict__.setdefault("_at_rate", {})
         if rate_hz not in cache:
             span_s = self.item.end_s - self.origin_s
+            self._check_length(span_s)
             source = self._source(self.first_frame, self.first_frame + ceil(span_s * self.played_hz) + 1)
             scale = 1 if self.take.rate == 1.0 else RATE_STEPS
             frames = ceil(span_s * rate_hz) + 1
@@ -283,11 +292,17 @@ def find_media(project: Project, file: str) -> Path:
     if PureWindowsPath(file).drive:  # another machine's folder: the file may have come along
         places += [folder / part / PureWindowsPath(file).name for part in ("", "Media", "Audio")]
     for place in places:
-        if place.is_file():
-            return place
-    raise Refused(
-        f"media file is missing: {readable(str(places[0]))}", "put the file back, or relink it in REAPER and save"
-    )
+        try:
+            if place.is_file():
+                return place
+        except OSError:  # a name longer than the system's names
+            continue
+    text = f"media file is missing: {_short(readable(str(places[0])))}"
+    raise Refused(text, "put the file back, or relink it in REAPER and save")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= NAME_CHARS else f"{text[:NAME_CHARS]}..."
 
 
 def fade_spans(item: Item) -> list[tuple[float, float]]:
