@@ -59,6 +59,15 @@ def test_no_space_for_a_move_waits_and_goes_on(nth, monkeypatch):
         wait_until(lambda: not client.status().trouble, 5, "the end of the trouble")
 
 
+def test_who_waits_is_told_of_a_full_journal(monkeypatch):
+    """The `done` move is refused; the follower asks what it missed and hears why it waits."""
+    monkeypatch.setattr("punchin.clients.client.CATCH_UP_S", 0.1)
+    with daemon_with(monkeypatch, "journal.move=full:4") as client:
+        job = client.submit(order("steps=2"))
+        phases = {event.phase for event in client.follow(job.id)}
+    assert "waiting: the journal cannot be written: [Errno 28] No space left on device" in phases
+
+
 def test_a_kill_while_the_journal_is_full_loses_nothing(monkeypatch):
     with daemon_with(monkeypatch, "journal.move=full") as client:
         job = client.submit(order("steps=2"))

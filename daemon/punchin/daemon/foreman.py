@@ -337,7 +337,10 @@ class Foreman:
     # ---- for status ----
 
     def progress_of(self, job: str) -> Event | None:
-        """The newest unjournaled event of a job: how far it is, or that it waits in a paused queue."""
+        """The newest unjournaled event of a job: how far it is, or that it waits for the disk or in a paused queue."""
+        if self.trouble and any(isinstance(action, happenings.Move) and action.job == job for action in self._actions):
+            state = self.journal.row(job).record.state
+            return Event(job=job, seq=0, at_ns=time.time_ns(), state=state, phase=f"waiting: {self.trouble}")
         if self.progress is not None and self.progress.job == job:
             return self.progress
         card, why = self.board.cards.get(job), self.board.paused

@@ -38,7 +38,7 @@ def tell_version(client: Client, listener: Listener) -> None:
 
 
 def wait(client: Client, job: str, listener: Listener) -> JobRecord:
-    """Follow a job to its end and give its record. Ctrl-C cancels it, a second one leaves it to the daemon."""
+    """Follow a job to its end and give its record. Ctrl-C cancels it, a second one does not wait for that."""
     try:
         for event in client.follow(job):
             listener.watch(event)
@@ -48,11 +48,15 @@ def wait(client: Client, job: str, listener: Listener) -> JobRecord:
 
 
 def _cancel(client: Client, job: str, listener: Listener) -> None:
-    listener.say("cancelling ... (ctrl-C again leaves the job to the daemon)")
+    listener.say("cancelling ... (ctrl-C again: do not wait for it)")
+    asked = False
     try:
         client.cancel(job)
+        asked = True
         last = [event for event in client.follow(job) if event.seq][-1]
     except KeyboardInterrupt:
+        if asked:
+            raise Cancelled(f"job {job} is being cancelled; nothing was written", f"punchin show {job}") from None
         raise Cancelled(f"job {job} goes on in the daemon; nothing was written yet", f"punchin land {job}") from None
     if last.state == "done":
         raise Cancelled(f"job {job} was done before it could be cancelled; nothing was written", f"punchin land {job}")
