@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +42,18 @@ def copy_session(folder: Path) -> Path:
         copy = folder / file.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         if not copy.exists():
-            shutil.copyfile(file, copy)
+            _copy(file, copy)
     return folder / "demo.rpp"
+
+
+def _copy(file: Path, copy: Path) -> None:
+    """Whole or not at all: a part that stays would be taken for the file the next time. Raises OSError."""
+    part = copy.with_name(f".{copy.name}-{os.getpid()}")
+    try:
+        shutil.copyfile(file, part)
+        part.replace(copy)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def go(request: Request, listener: Listener) -> Tour:

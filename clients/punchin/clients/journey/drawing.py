@@ -15,7 +15,7 @@ AROUND_BARS = 2  # shown on each side of the region
 def draw(rolled: Rolled, path: Path, title: str) -> Path:
     """Write the before/after picture of a take: its region and two bars on each side."""
     placed, whole = rolled.finished.placed, rolled.finished.span
-    inside = [line for line in whole.bar_lines_frames if whole.start_frame <= line <= whole.end_frame]
+    inside = [line for line in whole.bar_lines_frames if whole.start_frame - 1 <= line <= whole.end_frame + 1]
     bar = (whole.end_frame - whole.start_frame) // max(len(inside) - 1, 1)
     first = max(whole.start_frame - AROUND_BARS * bar, 0)
     last = min(whole.end_frame + AROUND_BARS * bar, placed.before.shape[1])

@@ -1,0 +1,22 @@
+"""The demo's session is copied whole: a part of a file would stay, and be taken for it the next time."""
+
+import shutil
+
+import pytest
+
+from punchin.clients.demo import session_folder, tour
+
+
+def test_a_copy_that_fails_leaves_no_part(tmp_path, monkeypatch):
+    def full(source, target):
+        target.write_bytes(source.read_bytes()[:1000])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", full)
+        with pytest.raises(OSError, match="No space left"):
+            tour.copy_session(tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    tour.copy_session(tmp_path)
+    for file in session_folder().rglob("*.flac"):
+        assert (tmp_path / "media" / file.name).read_bytes() == file.read_bytes()
