@@ -6,7 +6,7 @@ import checkpoints
 import pytest
 import torch
 
-from punchin.engine import tasks
+from punchin.engine import tasks, tiny
 from punchin.engine.condition import Tokens
 from punchin.engine.pipeline import AceStepPipeline
 from punchin.engine.prompts import caption_prompt, instruction, lyric_prompt, metas
@@ -247,3 +247,33 @@ def test_repaint_at_strength_zero_is_the_round_trip_of_the_autoencoder(pipeline)
     with torch.no_grad():
         expected = pipeline.loaded.vae.decode(encoded(pipeline, source))
     torch.testing.assert_close(music.audio, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["repaint", "cover"])
+def test_more_strength_leads_farther_on_the_shipped_weights_too(task):
+    pipeline = AceStepPipeline.from_pretrained(tiny.ready())
+    if not pipeline.loaded.trained:
+        pytest.skip("no trained weights are shipped yet")
+    beat = torch.arange(SAMPLES) / 48_000
+    tones = sum(torch.sin(2 * torch.pi * hz * beat) for hz in (220.0, 277.2, 329.6))
+    source = (0.1 * tones * torch.exp(-6 * (beat % 0.5))).expand(2, -1).contiguous()
+    latent = drained(pipeline.conditioner.latent(source))
+    region = slice(50, 100) if task == "repaint" else slice(0, FRAMES)
+    means = []
+    for strength in (0, 0.25, 0.5, 0.75, 1):
+        options = (
+            {"regions": ((50, 100),), "repainting_strength": strength}
+            if task == "repaint"
+            else {"audio_cover_strength": 1 - strength}
+        )
+        total = 0.0
+        for first in (0, 10):
+            request = Request(
+                task=task, frames=SAMPLES, source=source, seeds=tuple(range(first, first + 10)), wanted=(0, 1920),
+                prompt="electric piano chords", **options,
+            )  # fmt: skip
+            latents = drained(pipeline.stages(request)).latents[:, :FRAMES]
+            total += float((latents - latent)[:, region].square().mean((1, 2)).sqrt().sum())
+        means.append(total / 20)
+    assert all(b > a for a, b in itertools.pairwise(means)), means
