@@ -249,7 +249,7 @@ def test_repaint_at_strength_zero_is_the_round_trip_of_the_autoencoder(pipeline)
     torch.testing.assert_close(music.audio, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("task", ["repaint", "cover"])
 def test_more_strength_leads_farther_on_the_shipped_weights_too(task):
     pipeline = AceStepPipeline.from_pretrained(tiny.ready())
