@@ -58,6 +58,8 @@ WRONG = {
     "repaint a.rpp --track K --bars 5-8 --prompt x --strength 2": "strength is 2, allowed is 0 to 1",
     "repaint a.rpp --track K --bars 5-8 --prompt x --seed 1.5": "1.5 is no whole number",
     "repaint a.rpp --track K --bars 5-8 --prompt x --variations 17": "variations is 17, allowed is 1 to 16",
+    "repaint a.rpp --track K --bars 5-8 --prompt x --context ²": '"²" is neither auto, whole nor a number of bars',
+    "repaint a.rpp --track K --bars 5-8 --prompt x --context 99999999999999999999": "from 0 to 9999",
     "repaint a.rpp --track K --bars 5-8 --prompt x --context far": '"far" is neither auto, whole nor a number of bars',
     "repaint a.rpp --track K --bars 5-8 --prompt x --raw 3=4": '"3=4" is no NAME=VALUE',
     "repaint a.rpp --track K --bars 5-8 --prompt x --bogus": "unrecognized arguments: --bogus",

@@ -1,10 +1,12 @@
 """The demo's session is copied whole: a part of a file would stay, and be taken for it the next time."""
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
 from punchin.clients.demo import session_folder, tour
+from punchin.protocol.errors import Cancelled
 
 
 def test_a_copy_that_fails_leaves_no_part(tmp_path, monkeypatch):
@@ -20,3 +22,16 @@ def test_a_copy_that_fails_leaves_no_part(tmp_path, monkeypatch):
     tour.copy_session(tmp_path)
     for file in session_folder().rglob("*.flac"):
         assert (tmp_path / "media" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_ctrl_c_after_the_landing_says_where_the_take_is(tmp_path, monkeypatch):
+    take = SimpleNamespace(name="a take")
+    landed = SimpleNamespace(output=tmp_path / "demo-punchin.rpp", rolled=[None], takes=[take])
+    monkeypatch.setattr(tour, "perform", lambda *_: landed)
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tour, "draw", stopped)
+    with pytest.raises(Cancelled, match=r"the take is in .*demo-punchin\.rpp"):
+        tour.go(SimpleNamespace(session=tmp_path), None)

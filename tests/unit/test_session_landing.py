@@ -291,6 +291,14 @@ def test_two_landings_at_once_have_two_documents(tmp_path, monkeypatch):
     assert others[0].read_bytes().startswith(b"<REAPER_PROJECT")
 
 
+def test_a_long_name_of_a_track_fits_into_a_file_name(tmp_path):
+    media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
+    name = "\U00020000" * 60  # four bytes each
+    path = project(tmp_path, track(name, item(0, 8, KEYS)))
+    result = landed(aimed(path, name=name), provenance={"seed": 1})
+    assert result.take_files[0].stem == "\U00020000" * 45
+
+
 def test_a_recording_path_that_is_a_file_is_named(tmp_path):
     media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
     path = project(tmp_path, track("Keys", item(0, 8, KEYS)), head=HEAD.replace('"Media"', '"Media/keys.wav"'))

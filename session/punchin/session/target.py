@@ -194,6 +194,7 @@ def hold_name(path: Path) -> Path:
 
 
 def file_stem(name: str) -> str:
-    """A name for a file on any system: letters, digits, dash and underscore, at most 60."""
+    """A name for a file on any system: letters, digits, dash and underscore, at most 60, and at most 180 bytes."""
     stem = re.sub(r"[^\w-]+", "-", unicodedata.normalize("NFKC", name)).strip("-_")
-    return stem[:60] or "take"
+    short = stem[:60].encode()[:180]  # systems count 255 bytes, and the name of its note is longer
+    return short.decode(errors="ignore") or "take"

@@ -145,6 +145,6 @@ def context(text: str) -> int | str:
     """`auto`, `whole`, or a number of bars on each side."""
     if text in ("auto", "whole"):
         return text
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f'"{text}" is neither auto, whole nor a number of bars')
+    if not re.fullmatch(r"[0-9]{1,4}", text):
+        raise argparse.ArgumentTypeError(f'"{text}" is neither auto, whole nor a number of bars from 0 to 9999')
     return int(text)

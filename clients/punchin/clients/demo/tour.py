@@ -11,6 +11,7 @@ from typing import Any
 from punchin.clients.demo import session_folder
 from punchin.clients.journey import Listener, Request, Result, perform
 from punchin.clients.journey.drawing import draw
+from punchin.protocol.errors import Cancelled
 from punchin.session import audiofile, mix, rpp_session
 
 SUBTYPE = "PCM_24"
@@ -63,12 +64,11 @@ def go(request: Request, listener: Listener) -> Tour:
     """
     result = perform(request, listener)
     output = result.output
-    return Tour(
-        request.session,
-        result,
-        draw(result.rolled[0], output.with_suffix(".png"), result.takes[0].name),
-        mix_down(output),
-    )
+    try:
+        picture = draw(result.rolled[0], output.with_suffix(".png"), result.takes[0].name)
+        return Tour(request.session, result, picture, mix_down(output))
+    except KeyboardInterrupt:
+        raise Cancelled(f"stopped; the take is in {output}, its picture or mix is missing") from None
 
 
 def mix_down(session: Path) -> Path:
