@@ -3,6 +3,7 @@
 import base64
 import difflib
 import json
+import os
 import re
 
 import numpy as np
@@ -322,6 +323,18 @@ def test_an_output_elsewhere_still_finds_its_media(tmp_path):
     files = re.findall(r'FILE "(.*)"', out.read_text())
     assert files == [str(tmp_path / "song/Media/keys.wav"), str(tmp_path / "song/Media/Keys-punchin-7.wav")]
     assert open_session(out).end_s == 8
+
+
+def test_a_read_only_project_lands_elsewhere(tmp_path, monkeypatch):
+    media(tmp_path, "song/Media/keys.wav", noise(1, 8 * RATE))
+    path = project(tmp_path / "song", track("Keys", item(0, 8, KEYS)))
+    (tmp_path / "away").mkdir()
+    before = sorted((tmp_path / "song").rglob("*"))
+    monkeypatch.setattr(os, "access", lambda folder, _: tmp_path / "song" not in (folder, *folder.parents))
+    result = landed(aimed(path), out=tmp_path / "away" / "new.rpp")
+    assert result.take_files == (tmp_path / "away/Media/Keys-punchin-7.wav",)
+    assert sorted((tmp_path / "song").rglob("*")) == before
+    assert f'FILE "{result.take_files[0]}"' in result.output.read_text()
 
 
 def test_the_session_itself_and_wrong_names_are_refused(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
 
@@ -27,7 +28,7 @@ def land(landings: Sequence[tuple[RppTarget, Sequence[LandingTake]]], out: Path 
     written: list[Path] = []
     try:
         for group in groups:
-            folder = media_folder(group.target)
+            folder = _writable(media_folder(group.target), out)
             folder.mkdir(parents=True, exist_ok=True)
             for take in group.takes:
                 written.append(_write_take(group.target, take, folder))
@@ -101,6 +102,12 @@ def media_folder(target: RppTarget) -> Path:
     if target.item is not None and target.item.path.resolve().is_relative_to(base.resolve()):
         return target.item.path.parent
     return base / "Media"
+
+
+def _writable(folder: Path, out: Path | None) -> Path:
+    """The folder, or where it may not be written, `Media` beside an output that was sent elsewhere."""
+    there = next((each for each in (folder, *folder.parents) if each.exists()), folder)
+    return folder if out is None or os.access(there, os.W_OK) else out.absolute().parent / "Media"
 
 
 def _check_output(path: Path, out: Path | None) -> None:
