@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+import soundfile
 from directclient import DirectClient, Heard
 
 from punchin.clients.demo import session_folder
@@ -74,6 +75,19 @@ def test_max_attempts_bounds_it(session):
     client, _, result = go(session, silent_unless(), max_attempts=1)
     assert len(client.orders) == 1
     assert result.takes[0].attempts == 1
+
+
+def test_a_wide_take_in_a_mono_file_is_as_loud_as_it_was(tmp_path):
+    rng = np.random.default_rng(3)
+    soundfile.write(tmp_path / "mono.wav", 0.05 * rng.standard_normal(48_000 * 16), 48_000, subtype="PCM_24")
+    wide = lambda source, order, seed: 0.2 * rng.standard_normal(source.shape).astype(np.float32)  # noqa: E731
+    client, heard = DirectClient(wide), Heard()
+    request = Request(
+        task="repaint", session=tmp_path / "mono.wav", bpm=120, bars=(3, 5), prompt=Prompt(text="x"), seed=10
+    )
+    (take,) = travel(client, [request], [capture(request, opened(request))], heard).takes
+    assert take.report.lufs_delta == pytest.approx(0, abs=0.1)
+    assert (take.attempts, take.report.ok, heard.warned) == (1, True, [])
 
 
 @pytest.mark.parametrize("model", ["identity"])

@@ -109,3 +109,15 @@ def test_noise_is_not_lifted_without_end():
     _, level = match(tone(db=-62.0), tone(db=-20.0), NONE, RATE)
     assert level.gain_db == 24.0
     assert level.held_by_limit
+
+
+@pytest.mark.parametrize("pan", [(1.0, 1.0), (1.0, 0.25), (0.0, 1.0)])
+def test_a_wide_take_is_as_loud_in_a_mono_file(pan):
+    """One channel plays what two had in common: the level is that of what will be heard."""
+    pan = np.array(pan)[:, None]
+    source = (tone() * pan).astype(np.float32)
+    wide = 0.02 * np.random.default_rng(2).standard_normal((2, 3 * RATE)).astype(np.float32)
+    out, level = match(wide, source, NONE, RATE, mono=True)
+    played = pan * ((out * pan).sum(axis=0) / (pan * pan).sum())  # the least-squares channel, through the pan
+    assert loudness_db(played, RATE) == pytest.approx(loudness_db(source, RATE), abs=0.01)
+    assert level.gain_db != match(wide, source, NONE, RATE)[1].gain_db

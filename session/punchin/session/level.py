@@ -26,16 +26,24 @@ class Level:
 
 
 def match(
-    take: Audio, source: Audio, context: Audio, rate_hz: int, lead_frames: int = 0, *, level: bool = True
+    take: Audio,
+    source: Audio,
+    context: Audio,
+    rate_hz: int,
+    lead_frames: int = 0,
+    *,
+    level: bool = True,
+    mono: bool = False,
 ) -> tuple[Audio, Level]:
     """The take at the source region's loudness, its true peak at most max(-1 dBTP, the source region's own).
 
     take: [channels, lead_frames + n] float32; the lead (what lies under the first fade) gets the same gain but is not
     measured. source: [channels, n] float32. context: [channels, any] float32, whose loudness a silent source takes;
     where both are silent, or the take is, the level stays. Loudness is LUFS, under 0.4 s RMS.
-    level: False leaves the loudness alone and only keeps the ceiling.
+    level: False leaves the loudness alone and only keeps the ceiling. mono: the take's file will have one channel, so
+    the take is measured as it will sound from there, not as wide as it came.
     """
-    body = take[:, lead_frames:]
+    body = _folded(take[:, lead_frames:], source) if mono else take[:, lead_frames:]
     wanted_db, limited = _wanted_db(body, source, context, rate_hz) if level else (0.0, False)
     ceiling = max(CEILING_DBTP, _peak_or_floor(source, rate_hz))
     room_db = ceiling - _peak_or_floor(body, rate_hz)
@@ -44,6 +52,13 @@ def match(
     if abs(gain_db) < SAME_DB:
         return take, Level(0.0, held, limited)
     return (take * np.float64(10 ** (gain_db / 20))).astype(np.float32), Level(gain_db, held, limited)
+
+
+def _folded(body: Audio, source: Audio) -> Audio:
+    """`body` as one channel plays it: along the balance (pan) of its source, the middle where that is silent."""
+    balance = np.sqrt(np.square(source, dtype=np.float64).mean(axis=1)) if source.any() else np.ones(len(source))
+    balance /= np.linalg.norm(balance)
+    return np.outer(balance, balance @ body).astype(np.float32)
 
 
 def _wanted_db(body: Audio, source: Audio, context: Audio, rate_hz: int) -> tuple[float, bool]:

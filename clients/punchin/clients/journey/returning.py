@@ -56,14 +56,15 @@ def finish(captured: Capture, plan: Plan, made: Audio, listener: Listener) -> Fi
     stereo = np.repeat(made, 2, axis=0) if len(made) == 1 else made
     new = _at_target_rate(captured, way.back(_through_return_fx(plan, stereo, listener)))
     source, context, lead = _source(captured), _context(captured), target.lead_frames
-    new, matched = level.match(new, source, context, target.rate_hz, lead, level=plan.request.level)
+    mono, matching = target.channels == 1, plan.request.level
+    new, matched = level.match(new, source, context, target.rate_hz, lead, level=matching, mono=mono)
     placed = target.place(new)
     facts = measure.Made(
         resampled=target.rate_hz != limits.MODEL_HZ or target.resamples(window.start, window.stop),
         warped=way.bpm is not None,
         window_s=window.seconds,
         gain_db=matched.gain_db,
-        level_held=not plan.request.level or matched.held_by_ceiling or matched.held_by_limit,
+        level_held=not matching or matched.held_by_ceiling or matched.held_by_limit,
         ungain_held_frames=placed.held_frames,
         grid_error_ms=way.grid_error_ms,
     )
