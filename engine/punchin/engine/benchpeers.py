@@ -22,7 +22,7 @@ from punchin.engine.placement import Placement
 from punchin.engine.released import Folders, Loaded
 from punchin.engine.request import Request
 from punchin.engine.spec import CONFIG_2B, CONFIG_VAE, Spec, VaeSpec
-from punchin.engine.text import END_OF_TEXT, Qwen3, TextEncoder, TextSpec
+from punchin.engine.text import END_OF_TEXT, TextEncoder
 from punchin.engine.vae import ConvTransposed, NormedConv, Vae
 from punchin.protocol.errors import Refused
 from punchin.protocol.limits import HOP, LATENT_HZ, MODEL_HZ
@@ -31,7 +31,7 @@ from punchin.protocol.models import BY_NAME
 PROMPT: Final = "dusty rhodes over brushed drums, warm tape"
 LYRICS: Final = "[Instrumental]"
 STEPS: Final = 8
-SONG_S, REGION_S, WINDOW_S, SHORT_S = 60, 8, 24, 10
+SONG_S, REGION_S, WINDOW_S, SHORT_S = 60, 8, 30, 10  # the window is what `--context auto` gives
 REGION_AT_S: Final = 26
 
 SMALL: Final = {
@@ -89,7 +89,6 @@ class Weights:
 
     config: Mapping[str, Any]
     vae_config: Mapping[str, Any]
-    text_config: Mapping[str, Any]
     model: AceStep
     vae: Vae
     text: TextEncoder
@@ -100,20 +99,24 @@ class Weights:
 
 def weights(size: str, device: torch.device, dtype: torch.dtype) -> Weights:
     """Random weights of a `full` 2B model, or of a `small` one; the same each time."""
+    from transformers.models.qwen3.configuration_qwen3 import Qwen3Config
+    from transformers.models.qwen3.modeling_qwen3 import Qwen3Model, Qwen3RotaryEmbedding
+
     full = size == "full"
     config: dict[str, Any] = {**CONFIG_2B, **({} if full else SMALL)}
     vae_config: dict[str, Any] = {**CONFIG_VAE, **({} if full else SMALL_VAE)}
-    text_config: dict[str, Any] = {**(TEXT_2B if full else TEXT_SMALL), **TEXT_REST}
+    settings = Qwen3Config(**(TEXT_2B if full else TEXT_SMALL), **TEXT_REST)
+    settings._attn_implementation = "sdpa"
     with torch.device("meta"):
         model, vae = AceStep(Spec.from_config(config)), Vae(VaeSpec.from_config(vae_config))
-        text = Qwen3(TextSpec.from_config(text_config))
+        text = Qwen3Model(settings)
+    text.rotary_emb = Qwen3RotaryEmbedding(settings)
     for module in (model, vae, text):
         _fill(module, device, dtype)
+    text.rotary_emb.to(device)
     encoder = TextEncoder(text.eval(), tiny.tokenizer())
     silence = torch.randn(1, 15_000, model.spec.dit.latent_channels, generator=torch.Generator().manual_seed(1))
-    return Weights(
-        config, vae_config, text_config, model.eval(), vae.eval(), encoder, silence.to(device), device, dtype
-    )
+    return Weights(config, vae_config, model.eval(), vae.eval(), encoder, silence.to(device), device, dtype)
 
 
 def _fill(module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
@@ -288,7 +291,7 @@ def _peer(made: Weights) -> Any:
     words = PreTrainedTokenizerFast(tokenizer_object=made.text.tokenizer, pad_token=END_OF_TEXT)
     pipe = Peer(
         vae=vae,
-        text_encoder=_qwen3(made),
+        text_encoder=made.text.model,
         tokenizer=words,
         transformer=transformer.eval(),
         condition_encoder=encoder.eval(),
@@ -296,19 +299,6 @@ def _peer(made: Weights) -> Any:
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe
-
-
-def _qwen3(made: Weights) -> Any:
-    from transformers.models.qwen3.configuration_qwen3 import Qwen3Config
-    from transformers.models.qwen3.modeling_qwen3 import Qwen3Model, Qwen3RotaryEmbedding
-
-    settings = Qwen3Config(**made.text_config)
-    settings._attn_implementation = "sdpa"
-    with torch.device("meta"):
-        text = Qwen3Model(settings)
-    text.rotary_emb = Qwen3RotaryEmbedding(settings).to(made.device)
-    text.load_state_dict(made.text.model.state_dict(), assign=True)
-    return text.eval()
 
 
 def _share(theirs: nn.Module, mine: nn.Module, more: Mapping[str, Tensor]) -> None:
