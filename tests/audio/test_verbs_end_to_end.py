@@ -62,6 +62,17 @@ def test_redo_of_a_job_with_another_seed_is_a_sister(punchin, session):
     assert not np.array_equal(before[start:end], after[start:end])
 
 
+def test_redo_of_a_whole_file_makes_the_same_one(punchin, tmp_path):
+    soundfile.write(tmp_path / "loop.wav", 0.1 * np.sin(np.arange(16 * 48_000) / 40), 48_000, subtype="PCM_24")
+    made = punchin.json(
+        "repaint", tmp_path / "loop.wav", "--bpm", "120", "--bars", "3-4", "--prompt", "x", "--seed", "5",
+        "--max-attempts", "1",
+    )  # fmt: skip
+    for again in (punchin.json("redo", made["output"]), punchin.json("redo", made["job"])):
+        assert again["output"] != made["output"]
+        assert np.array_equal(read(again["output"]), read(made["output"]))
+
+
 def test_redo_finds_a_session_that_was_moved(punchin, session, tmp_path):
     made = repaint(punchin, session)
     moved = tmp_path / "elsewhere"

@@ -45,6 +45,22 @@ def test_a_take_without_a_note_or_with_a_broken_one_is_refused(tmp_path):
         takefiles.provenance(result.take_files[0])
 
 
+def test_what_made_a_whole_file_is_beside_it_and_the_file_is_nobodys_to_remove(tmp_path):
+    media(tmp_path, "loop.wav", noise(1, 8 * RATE))
+    session = open_session(tmp_path / "loop.wav", bpm=120)
+    target = session.target(None, session.region(bars=(2, 3)))
+    placed = target.place(np.zeros((2, target.lead_frames + 4 * RATE), dtype=np.float32))
+    takes = [LandingTake(placed, "punchin 7", MADE), LandingTake(placed, "punchin 8", {**MADE, "seed": 8})]
+    files = land(target, takes).take_files
+    assert [takefiles.provenance(file)["seed"] for file in files] == [7, 8]
+    assert takefiles.unused(tmp_path) == ()
+    land(target, [LandingTake(placed, "punchin 9", {**MADE, "seed": 9})], files[0])
+    assert takefiles.provenance(files[0])["seed"] == 9
+    land(target, [LandingTake(placed, "who knows")], files[0])
+    with pytest.raises(Refused, match="is missing"):
+        takefiles.provenance(files[0])
+
+
 def test_takes_that_no_project_names_are_found_and_removed(tmp_path):
     first, second = landed(tmp_path), landed(tmp_path)
     foreign = media(tmp_path, "Media/mine.wav", noise(1, 100))

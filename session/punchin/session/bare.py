@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from punchin.protocol import limits
 from punchin.protocol.errors import Refused
-from punchin.session import audiofile, gain, splice
+from punchin.session import audiofile, gain, splice, takefiles
 from punchin.session.region import Region, choose
 from punchin.session.target import (
     Audio,
@@ -173,9 +173,11 @@ def land(landings: Sequence[tuple[FileTarget, Sequence[LandingTake]]], out: Path
         for take in takes:
             written.append(first if out is not None and not written else hold_name(first))
             audiofile.write(written[-1], take.placed.after, target.rate_hz, target.subtype)
+            takefiles.write_note(written[-1], {**take.provenance, takefiles.WHOLE: True} if take.provenance else {})
     except BaseException as error:
         for file in written[1:] if kept else written:
             file.unlink(missing_ok=True)
+            takefiles.note_file(file).unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise audiofile.disk_error(first, error) from error
         raise

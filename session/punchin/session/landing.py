@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
@@ -13,7 +12,7 @@ from punchin.protocol.errors import Refused
 from punchin.session import audiofile
 from punchin.session.rpp_landing import Group, with_takes
 from punchin.session.rpp_target import RppTarget
-from punchin.session.takefiles import note_file
+from punchin.session.takefiles import note_file, write_note
 from punchin.session.target import Landing, LandingTake, check_apart, file_stem, hold_name, lay_over
 
 
@@ -32,7 +31,7 @@ def land(landings: Sequence[tuple[RppTarget, Sequence[LandingTake]]], out: Path 
             folder.mkdir(parents=True, exist_ok=True)
             for take in group.takes:
                 written.append(_write_take(group.target, take, folder))
-                _write_note(written[-1], take)
+                write_note(written[-1], take.provenance)
                 group.files.append(written[-1])
         moved = out is not None and out.absolute().parent != project.path.parent
         data = with_takes(project, groups, moved)
@@ -133,9 +132,3 @@ def _write_take(target: RppTarget, take: LandingTake, folder: Path) -> Path:
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-
-
-def _write_note(file: Path, take: LandingTake) -> None:
-    if take.provenance:
-        text = json.dumps(dict(take.provenance), indent=2, ensure_ascii=False, sort_keys=True)
-        audiofile.write_bytes(note_file(file), text.encode() + b"\n")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +13,7 @@ from punchin.session import audiofile, rpp, rpp_project
 from punchin.session.rpp import Chunk, Document
 
 NOTE: Final = ".punchin.json"  # beside each take file: what made it
+WHOLE: Final = "whole_file"  # in a note: the file is a document of its own, which no project needs to name
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,17 @@ class UnusedTake:
 def note_file(take_file: Path) -> Path:
     """Where a take file's provenance stands as JSON: beside it."""
     return take_file.with_name(take_file.name + NOTE)
+
+
+def write_note(take_file: Path, made: Mapping[str, Any]) -> None:
+    """Keep what made a take file beside it; nothing at all leaves no note there. Raises OSError."""
+    note = note_file(take_file)
+    if made:
+        audiofile.write_bytes(
+            note, json.dumps(dict(made), indent=2, ensure_ascii=False, sort_keys=True).encode() + b"\n"
+        )
+    else:
+        note.unlink(missing_ok=True)
 
 
 def provenance(take: Path) -> dict[str, Any]:
@@ -56,8 +68,8 @@ def provenance_in_project(path: Path, guid: str) -> dict[str, Any]:
 def unused(folder: Path) -> tuple[UnusedTake, ...]:
     """The take files in and below a folder that no project in or below it names, backups of projects included.
 
-    Only files that Punchin made count: those with a note beside them. Raises Refused where the folder is missing or a
-    project in it is not readable, because then nobody knows what it uses.
+    Only files that Punchin made for a project count: those with a note beside them, and no whole files. Raises Refused
+    where the folder is missing or a project in it is not readable, because then nobody knows what it uses.
     """
     if not folder.is_dir():
         raise Refused(f"there is no folder {folder}", "name the folder of a project")
@@ -69,8 +81,16 @@ def unused(folder: Path) -> tuple[UnusedTake, ...]:
     return tuple(
         UnusedTake(take, note, take.stat().st_size)
         for note, take in takes
-        if take.is_file() and take.resolve() not in used
+        if take.is_file() and take.resolve() not in used and not _is_whole(note)
     )
+
+
+def _is_whole(note: Path) -> bool:
+    try:
+        made = json.loads(note.read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(made, dict) and bool(made.get(WHOLE))
 
 
 def remove(take: UnusedTake) -> None:
