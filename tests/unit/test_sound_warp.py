@@ -57,6 +57,24 @@ def test_clicks_stay_in_time_and_as_loud(name, step_beats):
             assert peak_db - source_db > (-2 if name in ("a little", "7/8 to 4/4") else -4)
 
 
+@pytest.mark.parametrize("before_s", [0.02, 0.032, 0.039, 0.047, 0.056])
+def test_a_ghost_before_a_drum_does_not_carry_it_away(before_s):
+    """A soft click a little before each loud one: the loud ones stay in time, whichever of the two is found."""
+    tempo = MAPS["ritardando 120 to 60"]
+    times = tempo.beats_to_seconds(np.arange(1.0, tempo.seconds_to_beats(LENGTH_S - 0.1)))
+    audio = clicks(times) + 0.1 * clicks(times - before_s)
+    conformed = plan(tempo.grid(0, LENGTH_S), 0, LENGTH_S)
+    even = conformed.warp(times)
+    steady = warp(audio, RATE, conformed.warp)
+    back = warp(steady, RATE, conformed.warp.inverse)
+    for heard, wanted in ((steady, even), (back, times)):
+        for at, was in zip(wanted, times, strict=True):
+            began, peak_db = begins_s(heard, at)
+            source, source_db = begins_s(audio, was)
+            assert abs((began - at) - (source - was)) < 0.002
+            assert abs(peak_db - source_db) < 1
+
+
 def test_a_steady_path_changes_no_bit():
     audio = np.random.default_rng(0).standard_normal((2, RATE)).astype(np.float32)
     path = Warp(np.array([0.0, 0.4, 1.0]), np.array([0.0, 0.4, 1.0]))

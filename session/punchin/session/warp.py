@@ -28,7 +28,7 @@ _ATTACK_SHARE = 0.4  # ... this part of the way to the next one, as it was or as
 _BEFORE_S = 0.002  # and this much before it: an attack begins before it is found
 _JOIN_S = 0.012  # crossfade from attack to ring
 _BLEND_S = 0.05  # crossfade between two pieces where nothing begins
-_APART_S = 0.04  # attacks nearer than this move as one
+_APART_S = 0.04  # attacks nearer than this move as one, with the strongest of them
 _BEND_S = 0.0015  # a piece whose path is less straight than this is cut in two
 _SHORTEST_S = 0.25  # and no piece without an attack is shorter
 _AFTER_ATTACK = 0.75  # of the copied part: what is stretched after an attack begins no earlier than the last of these
@@ -116,7 +116,8 @@ def warp(audio: Audio, rate_hz: int, path: Warp) -> Audio:
 class _Piece:
     """Frames [start, stop) of the sound that go to [to, to_stop). `attack`: it begins with one, which is copied.
 
-    `shut`: the next one begins with an attack, which this one's stretcher must not hear.
+    `shut`: the next one begins with an attack, which this one's stretcher must not hear. `held`: frames from its own
+    attack to the last one that moves with it.
     """
 
     start: int
@@ -125,25 +126,53 @@ class _Piece:
     to_stop: int
     attack: bool
     shut: bool
+    held: int = 0
 
 
 def _pieces(audio: Audio, rate_hz: int, path: Warp) -> list[_Piece]:
     """The sound cut at its attacks, and between them where the path bends."""
     frames, to_frames = audio.shape[1], path.frames(rate_hz)
-    found = onsets.find(audio, rate_hz).frames
+    found = onsets.find(audio, rate_hz)
     far = _APART_S * rate_hz
-    cuts: list[tuple[int, int, bool]] = [(0, 0, False)]
-    for frame in found:
+    cuts = [_Cut(0, 0, 0.0)]
+    for frame, strength in zip(found.frames.tolist(), found.strength.tolist(), strict=True):
         to = round(float(path(frame / rate_hz)) * rate_hz)
-        after = min(frame - cuts[-1][0], to - cuts[-1][1]) >= far
-        before = min(frames - frame, to_frames - to) >= far
-        if after and before:
-            cuts.append((int(frame), to, True))
-    cuts.append((frames, to_frames, False))
+        last = cuts[-1]
+        if min(frames - frame, to_frames - to) < far:
+            continue
+        if min(frame - last.at, to - last.to) >= far:
+            cuts.append(_Cut(frame, to, strength))
+        elif last.strength and frame - last.at < far:
+            cuts[-1] = last.with_next(frame, to, strength, least_to=cuts[-2].to + round(far))
+        elif last.strength and strength > last.strength:  # too near only where they go to: there is room for one
+            cuts[-1] = _Cut(frame, to, strength)
+    cuts.append(_Cut(frames, to_frames, 0.0))
     pieces: list[_Piece] = []
-    for (start, to, attack), (stop, to_stop, shut) in pairwise(cuts):
-        pieces += _straight(_Piece(start, stop, to, to_stop, attack, shut), rate_hz, path)
+    for one, following in pairwise(cuts):
+        attack, shut = one.strength > 0, following.strength > 0
+        piece = _Piece(one.at, following.at, one.to, following.to, attack, shut, one.held)
+        pieces += _straight(piece, rate_hz, path)
     return pieces
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """Frame `at` of the sound goes to `to`. strength: of the strongest attack that moves with it, 0 without one."""
+
+    at: int
+    to: int
+    strength: float
+    held: int = 0
+
+    def with_next(self, frame: int, to: int, strength: float, least_to: int) -> _Cut:
+        """With an attack soon after it: where that one is stronger, it is the one that lies where the path says.
+
+        A ghost before a drum, or what a stretcher left of one, must not carry the drum away.
+        """
+        held = frame - self.at
+        if strength > self.strength and to - held >= least_to:
+            return _Cut(self.at, to - held, strength, held)
+        return _Cut(self.at, self.to, self.strength, held)
 
 
 def _straight(piece: _Piece, rate_hz: int, path: Warp) -> list[_Piece]:
@@ -156,7 +185,7 @@ def _straight(piece: _Piece, rate_hz: int, path: Warp) -> list[_Piece]:
         return [piece]
     middle = (piece.start + piece.stop) // 2
     to_middle = round(float(path(middle / rate_hz)) * rate_hz)
-    first = _Piece(piece.start, middle, piece.to, to_middle, piece.attack, shut=False)
+    first = _Piece(piece.start, middle, piece.to, to_middle, piece.attack, False, piece.held)
     second = _Piece(middle, piece.stop, to_middle, piece.to_stop, False, piece.shut)
     return _straight(first, rate_hz, path) + _straight(second, rate_hz, path)
 
@@ -174,16 +203,17 @@ def _lay(out: Audio, audio: Audio, piece: _Piece, rate_hz: int) -> None:
     if length == to_length:
         _join(out, _cut(audio, piece.start - lead, piece.stop + spare), piece.to - lead, fade)
         return
-    copied, head = 0, blend
+    own, copied, head = 0, 0, blend
     if piece.attack:
-        copied = round(min(_ATTACK_S * rate_hz, _ATTACK_SHARE * min(length, to_length)))
+        own = round(min(_ATTACK_S * rate_hz, _ATTACK_SHARE * (min(length, to_length) - piece.held)))
+        copied = piece.held + own
         _join(out, _cut(audio, piece.start - lead, piece.start + copied), piece.to - lead, fade)
-        head = min(join, copied)
+        head = min(join, own)
     frames = head + to_length - copied + spare
     slide = round(_SLIDE_S * rate_hz)
     speed = (length - copied) / (to_length - copied)
     around = round(_AROUND_S * rate_hz + blend) * max(speed, 1.0)
-    heard_before = min((head + slide) * speed, copied * _AFTER_ATTACK) if piece.attack else around
+    heard_before = min((head + slide) * speed, own * _AFTER_ATTACK) if piece.attack else around
     body = _mirrored(
         audio,
         round(piece.start + copied - heard_before),
