@@ -28,6 +28,7 @@ class Process:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=(home / "log").open("wb"), env=env
         )
         self.log = home / "log"
+        self.parts = []
         self.ready = self.read()
 
     def send(self, command):
@@ -37,11 +38,16 @@ class Process:
         return link.read_reply(self.process.stdout)
 
     def until_end(self, on_progress=lambda reply: None):
-        """All replies of a job up to its last word."""
-        replies = [self.read()]
-        while isinstance(replies[-1], link.Progress):
-            on_progress(replies[-1])
-            replies.append(self.read())
+        """All replies of a job up to its last word, but for the stretches: these are put into `parts`."""
+        replies, self.parts = [], []
+        while not replies or isinstance(replies[-1], link.Progress):
+            reply = self.read()
+            if isinstance(reply, link.Part):
+                self.parts.append(reply)
+                continue
+            if isinstance(reply, link.Progress):
+                on_progress(reply)
+            replies.append(reply)
         return replies
 
     def end(self):
@@ -134,6 +140,33 @@ def test_repaint_reports_each_phase_and_the_same_seed_gives_the_same_take(worker
     assert "encoding" not in [each.phase for each in progress], "the source's latent is kept"
     for take, first in zip(made.takes, takes, strict=True):
         np.testing.assert_array_equal(samples(take), first)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("raw", [{}, {"peak_normalise": True}])
+def test_stretches_adjoin_and_are_the_take(worker, store, tmp_path, raw):
+    audio = noise(16)
+    order = Order(
+        task="repaint", model="punchin-tiny", frames=audio.shape[1], source=store.put(audio), mask=((50, 350),),
+        wanted=(94_000, 694_001), seeds=(5, 3), steps=1, raw=raw,
+    )  # fmt: skip
+    worker.send(run(order, store, tmp_path))
+    made = worker.until_end()[-1]
+    assert isinstance(made, link.Made), made
+    if raw:
+        assert worker.parts == [], "the level of the whole is not known before its end"
+        return
+    for take in made.takes:
+        mine = [part for part in worker.parts if part.seed == take.seed]
+        assert len(mine) >= 3
+        assert [part.index for part in mine] == list(range(len(mine)))
+        starts = np.cumsum([0, *(part.frames for part in mine)])
+        assert [part.start_frame for part in mine] == list(starts[:-1])
+        assert starts[-1] == take.frames == 600_001
+        assert {part.channels for part in mine} == {2}
+        assert {Path(part.path).parent for part in mine} == {tmp_path / "out"}
+        assert b"".join(Path(part.path).read_bytes() for part in mine) == Path(take.path).read_bytes()
+    assert [part.seed for part in worker.parts] == sorted((part.seed for part in worker.parts), reverse=True)
 
 
 @pytest.mark.slow
@@ -237,7 +270,7 @@ class Full:
     def __init__(self, error):
         self.error = error
 
-    def perform(self, run, report):
+    def perform(self, run, report, offer):
         report("diffusing", 1, 8)
         raise self.error
 

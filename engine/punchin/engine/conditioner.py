@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Hashable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -26,12 +27,26 @@ from punchin.protocol.limits import HOP
 from punchin.protocol.order import Task
 
 
+@dataclass(frozen=True, eq=False)
+class Stretch:
+    """Audio [2, n] float32 on the CPU that is final: the next frames of a seed's music, `index` from 0 within it.
+
+    start_frame is counted in the frames that were wanted; the stretches of a seed adjoin, and joined are its music.
+    """
+
+    seed: int
+    index: int
+    start_frame: int
+    audio: Tensor
+
+
 class Stage(NamedTuple):
-    """How far a phase is, in words and in pieces."""
+    """How far a phase is, in words and in pieces; and what can be heard since the one before."""
 
     phase: str
     done: int
     total: int
+    stretch: Stretch | None = None
 
 
 class Recent:

@@ -12,7 +12,7 @@ from punchin.engine import prompts, tiny
 from punchin.engine.lora import Lora, read_lora
 from punchin.engine.pipeline import AceStepPipeline, Music, check_model
 from punchin.engine.request import Request, reference, stereo
-from punchin.engine.takes import Report, read_blob, write_take
+from punchin.engine.takes import Offer, Report, read_blob, write_part, write_take
 from punchin.protocol import home, installed
 from punchin.protocol.errors import Refused
 from punchin.protocol.limits import HOP
@@ -44,8 +44,11 @@ class Performer:
         self._pipeline: AceStepPipeline | None = None
         self._loras: tuple[tuple[str, float], ...] = ()
 
-    def perform(self, run: Run, report: Report) -> Made:
-        """Make all takes of a job. Raises Refused, JobFailed, whatever `report` raises, and OSError."""
+    def perform(self, run: Run, report: Report, offer: Offer) -> Made:
+        """Make all takes of a job, each stretch offered as soon as it is decoded.
+
+        Raises Refused, JobFailed, whatever `report` and `offer` raise, and OSError.
+        """
         order = run.order
         model = BY_NAME.get(order.model)
         if model is None:
@@ -61,7 +64,11 @@ class Performer:
             except StopIteration as end:
                 music: Music = end.value
                 break
-            report(*stage)
+            if stage.stretch is not None:
+                piece = stage.stretch
+                audio = piece.audio.numpy()
+                offer(write_part(run.out_dir, run.job, piece.seed, piece.index, piece.start_frame, audio))
+            report(stage.phase, stage.done, stage.total)
         takes = tuple(
             write_take(run.out_dir, seed, audio.numpy()) for seed, audio in zip(music.seeds, music.audio, strict=True)
         )

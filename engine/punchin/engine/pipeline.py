@@ -18,7 +18,7 @@ from torch import Tensor
 from punchin.engine import prompts, steering, tasks
 from punchin.engine import request as asked
 from punchin.engine.codec import DECODE_TILE
-from punchin.engine.conditioner import Conditioner, Stage
+from punchin.engine.conditioner import Conditioner, Stage, Stretch
 from punchin.engine.device import is_out_of_memory
 from punchin.engine.lora import Adapters, Lora, read_lora
 from punchin.engine.placement import Wish
@@ -291,18 +291,24 @@ class AceStepPipeline:
         return tasks.padded(latent, self.loaded.silence, request.latents)
 
     def _decoded(self, request: Request, latent: Tensor, number: int) -> Generator[Stage, None, Tensor]:
-        """Audio [2, n] of the wanted frames: exactly that part of the whole."""
+        """Audio [2, n] of the wanted frames: exactly that part of the whole.
+
+        Each tile is told as a stretch, unless the peak decides on the level: that is known only at the end.
+        """
         begin, end = request.wanted or (0, request.frames)
         start, stop = begin // HOP, -(-end // HOP)
         tile = max(DECODE_TILE, 4 * decode_margin(self.loaded.vae.spec))
         tiles = -(-(stop - start) // tile)
         parts: list[Tensor] = []
-        for done, piece in enumerate(self.loaded.vae.decode_tiles(latent, start, stop, tile)):
-            parts.append(piece.audio[0].float().cpu())
-            yield Stage("decoding", number * tiles + done + 1, len(request.seeds) * tiles)
-        audio = torch.cat(parts, dim=1)[:, begin - start * HOP : end - start * HOP]
-        if not bool(audio.isfinite().all()):
-            raise JobFailed("the decoder gave samples that are not finite", code="not_finite")
+        for index, piece in enumerate(self.loaded.vae.decode_tiles(latent, start, stop, tile)):
+            first = max(begin, piece.start * HOP)
+            audio = piece.audio[0, :, first - piece.start * HOP : end - piece.start * HOP].float().cpu()
+            if not bool(audio.isfinite().all()):
+                raise JobFailed("the decoder gave samples that are not finite", code="not_finite")
+            parts.append(audio)
+            stretch = None if request.peak_normalise else Stretch(request.seeds[number], index, first - begin, audio)
+            yield Stage("decoding", number * tiles + index + 1, len(request.seeds) * tiles, stretch)
+        audio = torch.cat(parts, dim=1)
         peak = float(audio.abs().max())
         return audio * (PEAK / peak) if request.peak_normalise and peak > 1e-6 else audio
 

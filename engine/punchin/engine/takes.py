@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from punchin.protocol.errors import Refused
 from punchin.protocol.limits import MODEL_HZ
-from punchin.protocol.link import MadeTake
+from punchin.protocol.link import MadeTake, Part
 from punchin.protocol.order import Blob
 
 Audio = NDArray[np.float32]  # [channels, frames]
 Report = Callable[[str, int, int], None]  # phase, done, total
+Offer = Callable[[Part], None]  # a stretch that can be heard already
 
 
 def read_blob(blob: Blob, files: Mapping[str, str], what: str) -> Audio:
@@ -41,10 +42,28 @@ def read_blob(blob: Blob, files: Mapping[str, str], what: str) -> Audio:
 
 def write_take(folder: str, seed: int, audio: Audio) -> MadeTake:
     """A take's file, complete and on the disk. Raises OSError."""
-    path = Path(folder) / f"take-{seed}.f32"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = _path(folder, f"take-{seed}.f32")
     with path.open("wb") as file:
-        file.write(np.ascontiguousarray(audio.T, dtype="<f4").tobytes())
+        file.write(_interleaved(audio))
         file.flush()
         os.fsync(file.fileno())
     return MadeTake(seed=seed, path=str(path), channels=audio.shape[0], frames=audio.shape[1])
+
+
+def write_part(folder: str, job: str, seed: int, index: int, start_frame: int, audio: Audio) -> Part:
+    """A stretch's file, complete; the daemon brings it to the disk. Raises OSError."""
+    path = _path(folder, f"part-{seed}-{index}.f32")
+    path.write_bytes(_interleaved(audio))
+    channels, frames = audio.shape
+    return Part(
+        job=job, seed=seed, index=index, start_frame=start_frame, path=str(path), channels=channels, frames=frames
+    )
+
+
+def _path(folder: str, name: str) -> Path:
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return Path(folder) / name
+
+
+def _interleaved(audio: Audio) -> bytes:
+    return np.ascontiguousarray(audio.T, dtype="<f4").tobytes()

@@ -141,7 +141,7 @@ class Worker:
             from punchin.engine.job import Performer
 
             self._performer = Performer()
-        return self._performer.perform(run, report)
+        return self._performer.perform(run, report, self._line.reply)
 
     def _discard(self, run: link.Run) -> None:
         for path in Path(run.out_dir).glob("take-*.f32"):
