@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from punchin.session.onsets import find
+from punchin.session.onsets import _strongest, find
 
 RATE = 48_000
 
@@ -79,3 +79,10 @@ def test_within_counts_from_the_same_zero():
     inside = found.within(RATE, 2 * RATE)
     assert list(inside.frames / RATE) == [1.5]
     assert len(inside.strength) == 1
+
+
+def test_of_two_attacks_too_near_the_stronger_stays():
+    """What a stretcher leaves 12 ms before a drum is placed near it, and must not stand for it."""
+    frames, strength = np.array([100, 5000, 5560, 9000, 9300, 9300]), np.array([1, 0.1, 2, 3, 1, 3.0])
+    assert list(frames[_strongest(frames, strength, 720)]) == [100, 5560, 9000]
+    assert list(_strongest(np.array([5]), np.array([1.0]), 720)) == [True]

@@ -51,9 +51,24 @@ def find(audio: Audio, rate_hz: int) -> Onsets:
         return Onsets(np.zeros(0, np.int64), np.zeros(0))
     energy = _edge_energy(audio)
     frames = np.array([_place(energy, int(peak * hop), rate_hz) for peak in peaks], dtype=np.int64)
-    keep = np.insert(np.diff(frames) > _APART_S / 2 * rate_hz, 0, True)
+    strength = rises[peaks]
+    keep = _strongest(frames, strength, _APART_S / 2 * rate_hz)
     keep &= (frames > _EDGE_S * rate_hz) & (frames < audio.shape[1] - _EDGE_S * rate_hz)
-    return Onsets(frames[keep], rises[peaks][keep])
+    return Onsets(frames[keep], strength[keep])
+
+
+def _strongest(frames: NDArray[np.int64], strength: Floats, apart_frames: float) -> NDArray[np.bool_]:
+    """Which attacks stay where some lie no further apart than that: the stronger of two, the first of equals."""
+    keep = np.ones(len(frames), dtype=bool)
+    last = 0
+    for i in range(1, len(frames)):
+        if frames[i] - frames[last] <= apart_frames:
+            weaker = i if strength[i] <= strength[last] else last
+            keep[weaker] = False
+            if weaker == i:
+                continue
+        last = i
+    return keep
 
 
 def _band_flux(audio: Audio, rate_hz: int) -> tuple[Floats, int]:
