@@ -121,7 +121,7 @@ class Client:
 
         Misses no journaled event, however late it starts and whoever else follows. Raises Refused (`unknown_job`).
         """
-        for item in self._listen(job_id, since):
+        for item in self.watch(job_id, since):
             if isinstance(item, Event):
                 yield item
 
@@ -130,9 +130,28 @@ class Client:
 
         Fetch one with `get`. A job that starts anew (a worker died) begins again at index 0. Raises as `follow`.
         """
-        for item in self._listen(job_id, 0):
+        for item in self.watch(job_id):
             if isinstance(item, Preview):
                 yield item
+
+    def watch(self, job_id: str, since: int = 0) -> Iterator[Event | Preview]:
+        """What `follow` and what `listen` give, as it comes. Raises as `follow`."""
+        last, shown = since, set[Preview]()
+        for _ in range(LIVES):
+            try:
+                for item in self._follow(job_id, last):
+                    if isinstance(item, Preview):
+                        if item not in shown:
+                            yield item
+                        shown.add(item)
+                        continue
+                    last = max(last, item.seq)
+                    yield item
+                    if item.state in TERMINAL:
+                        return
+            except Lost:
+                self._renew()
+        raise Unreachable(f"the daemon ended {LIVES} times while job {job_id} was followed", "punchin doctor")
 
     def result(self, job_id: str) -> JobRecord:
         """The record of a done job. Raises JobFailed or Cancelled, and Refused (`not_done`) while it is under way."""
@@ -240,25 +259,6 @@ class Client:
     def _renew(self) -> None:
         self._line.close()
         self._line = self._reach()
-
-    def _listen(self, job_id: str, since: int) -> Iterator[Event | Preview]:
-        """Events and previews through the lives of the daemon, to the terminal event."""
-        last, shown = since, set[Preview]()
-        for _ in range(LIVES):
-            try:
-                for item in self._follow(job_id, last):
-                    if isinstance(item, Preview):
-                        if item not in shown:
-                            yield item
-                        shown.add(item)
-                        continue
-                    last = max(last, item.seq)
-                    yield item
-                    if item.state in TERMINAL:
-                        return
-            except Lost:
-                self._renew()
-        raise Unreachable(f"the daemon ended {LIVES} times while job {job_id} was followed", "punchin doctor")
 
     def _follow(self, job_id: str, since: int) -> Iterator[Event | Preview]:
         """What one life tells. Subscribed first, then caught up: what comes twice is dropped by its seq."""

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from punchin.clients.cli import arguments
+from punchin.clients.cli.heard import Heard
 from punchin.clients.cli.table import age, table
 from punchin.clients.cli.talk import Talk
 from punchin.protocol import home
 from punchin.protocol.errors import BadUsage, PunchinError
-from punchin.protocol.order import JobRecord, Take
+from punchin.protocol.order import Event, JobRecord, Take
 
 if TYPE_CHECKING:
     from punchin.clients.client import Client
@@ -47,7 +48,10 @@ def jobs(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
 def show_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `punchin show`."""
     _job_argument(parser)
-    parser.add_argument("--follow", action="store_true", help="watch it until it ends")
+    parser.add_argument("--follow", action="store_true", help="watch it until it ends, however late you come")
+    parser.add_argument(
+        "--save", metavar="FOLDER", type=Path, help="with --follow: a WAV for each seed, which grows as it is decoded"
+    )
     parser.add_argument("--picture", metavar="FILE.png", type=Path, help="default: in the cache; none with --json")
     arguments.json_argument(parser)
 
@@ -56,12 +60,12 @@ def show(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     """Tell all about one job."""
     from punchin.clients.connect import connect
 
+    if args.save is not None and not args.follow:
+        raise BadUsage("--save keeps what is heard on the way: it goes with --follow", f"punchin play {args.job}")
     with connect(start=True, name="cli") as client:
         job = find(client.jobs(), args.job)
         if args.follow:
-            for event in client.follow(job):
-                talk.watch(event)
-            talk.rest()
+            _follow(client, job, args.save, talk)
         record = client.job(job)
         pictured = args.picture or (None if args.json else home.cache() / "pictures" / f"{job}.png")
         drawn = None if pictured is None else _draw(client, record, pictured, talk)
@@ -76,6 +80,17 @@ def show(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     if record.state == "done" and record.plan and not record.landed:
         talk.say(f"not landed yet: punchin land {record.id}")
     return 0
+
+
+def _follow(client: Client, job: str, folder: Path | None, talk: Talk) -> None:
+    """Show a job's phases, and how far its takes can be heard, until it ends."""
+    heard = Heard(client, client.job(job), folder, talk)
+    for item in client.watch(job):
+        if isinstance(item, Event):
+            talk.watch(item)
+        else:
+            heard.add(item)
+    talk.rest()
 
 
 def _draw(client: Client, record: JobRecord, path: Path, talk: Talk) -> Path | None:
@@ -154,9 +169,7 @@ def facts(record: JobRecord) -> dict[str, Any]:
         "seeds": list(record.order.seeds),
         "attempts": record.attempts,
         "landed": record.landed,
-        "error": {"code": record.error_code, "text": record.error_text, "hint": record.error_hint}
-        if record.error_code or record.error_text
-        else None,
+        "error": _error(record),
         "takes": [_take(take) for take in record.takes],
         "provenance": msgspec.to_builtins(record.provenance),
         "order": msgspec.to_builtins(record.order),
