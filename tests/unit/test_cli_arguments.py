@@ -56,6 +56,10 @@ WRONG = {
     "repaint a.wav --bars 5-8 --prompt x --bpm 99 -o ./a.wav": "the session itself, which is never written",
     "repaint a.mp4 --bars 5-8 --prompt x": '"a.mp4" is no session',
     "repaint a.rpp --track K --bars 5-8 --prompt x --strength 2": "strength is 2, allowed is 0 to 1",
+    "repaint a.rpp --track K --bars 5-8 --prompt x --seed 4294967296": "seed is 4294967296, allowed is 0 to 4294967295",
+    "repaint a.rpp --track K --bars 5-8 --prompt x --signature 0/4": "beats 1 to 999, of 1/1 to 1/64",
+    f"repaint a.rpp --track K --bars 5-8 --prompt {'x' * 4001}": "--prompt has 4001 characters, allowed is 4000",
+    f"repaint a.rpp --track K --bars 5-8 --prompt x --lyrics {'l' * 20001}": "20001 characters, allowed is 20000",
     "repaint a.rpp --track K --bars 5-8 --prompt x --seed 1.5": "1.5 is no whole number",
     "repaint a.rpp --track K --bars 5-8 --prompt x --variations 17": "variations is 17, allowed is 1 to 16",
     "repaint a.rpp --track K --bars 5-8 --prompt x --context ²": '"²" is neither auto, whole nor a number of bars',
@@ -67,7 +71,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("line", WRONG)
+@pytest.mark.parametrize("line", WRONG, ids=lambda line: line[:60])
 def test_a_wrong_line_is_named_and_exits_2(line, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(line.split()) == 2

@@ -215,6 +215,11 @@ REFUSED = {
     "reversed": {
         "file": "      <SOURCE SECTION\n        LENGTH 1\n        MODE 2\n" + source_of("Media/a.wav") + "      >\n"
     },
+    "starts 0.5 s before its media does": {
+        "file": "      <SOURCE SECTION\n        LENGTH 1\n        STARTPOS -0.5\n"
+        + source_of("Media/a.wav")
+        + "      >\n"
+    },
     "media file is missing": {"file": "Media/gone.wav"},
     "media file is not readable": {"file": "Media/bad.wav"},
     "has 4 channels, allowed is 1 to 2": {"file": "Media/four.wav"},

@@ -73,3 +73,20 @@ def test_what_was_measured_stands_below(tmp_path, gain):
     assert found.ok == (gain == 1.0)
     assert orange.any() == (not found.ok)
     assert np.abs(footer - pixels(tmp_path / "plain.png")[612:, 300:]).max() > 0.3
+
+
+@pytest.mark.parametrize(
+    ("first_s", "seconds", "first", "last", "at"),
+    [(0.0, 4.0, "0 s", "3.5 s", 0.0), (10.3, 8.0, "11 s", "18 s", 0.7), (700.0, 60.0, "700 s", "755 s", 0.0)],
+)
+def test_seconds_are_of_project_time(tmp_path, monkeypatch, first_s, seconds, first, last, at):
+    from matplotlib.figure import Figure
+
+    shown = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: shown.append(figure.axes[-1]))
+    span = Span(1000, 1000, 2000, (0, 1000, 2000), first_s=first_s)
+    audio = np.zeros((1, int(1000 * seconds)), np.float32)
+    before_after(tmp_path / "a.png", audio, audio, span, Fades(Fade(0), Fade(0)))
+    labels = [label.get_text() for label in shown[0].get_xticklabels()]
+    assert (labels[0], labels[-1]) == (first, last)
+    assert shown[0].get_xticks()[0] == pytest.approx(at)

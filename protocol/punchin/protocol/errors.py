@@ -55,9 +55,14 @@ class OverLimit(Refused):
     """A number is outside its limit: `region length is 900 s, allowed is 0.25 to 600`."""
 
     def __init__(self, limit: Limit, value: float, hint: str = "") -> None:
-        text = f"{limit.name} is {value:g} {limit.unit}".rstrip()
-        super().__init__(f"{text}, allowed is {limit.low:g} to {limit.high:g}", hint, code="over_limit")
+        text = f"{limit.name} is {plain(value)} {limit.unit}".rstrip()
+        super().__init__(f"{text}, allowed is {plain(limit.low)} to {plain(limit.high)}", hint, code="over_limit")
         self.limit, self.value = limit, value
+
+
+def plain(number: float) -> str:
+    """A number for people: whole ones with all their digits, others with six."""
+    return str(int(number)) if abs(number) < 1e15 and number == int(number) else f"{number:g}"
 
 
 class JobFailed(PunchinError):

@@ -191,7 +191,9 @@ def open_file(path: Path, tempo: TempoMap) -> AudioSession:
         text = f"{path.name} has {info.channels} channels, allowed is 1 to {limits.CHANNELS.high}"
         raise Refused(text, "make it stereo or mono first", "over_limit")
     limits.SESSION_RATE.check(info.rate_hz, f"resample {path.name} first")
-    limits.SESSION_FILE.check(info.length_s, f"cut the part of {path.name} out that you want to work on")
+    short = info.length_s < limits.SESSION_FILE.low
+    hint = "choose a longer file" if short else f"cut the part of {path.name} out that you want to work on"
+    limits.SESSION_FILE.check(info.length_s, hint)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return AudioSession(path, digest, tempo, info)

@@ -66,7 +66,7 @@ def before_after(
     for axes in (*old, *new):
         _draw_marks(axes, before.shape[1], span, fades, tint=0.10 if axes in (old[0], new[0]) else 0.0)
     _number_bars(old[0], span, before.shape[1], first_bar)
-    _show_seconds(new[1], before.shape[1] / span.rate_hz)
+    _show_seconds(new[1], before.shape[1] / span.rate_hz, span.first_s)
     _label_seams(new[0], span, report)
     _write_texts(figure, title, span, fades, report)
     figure.savefig(path, dpi=_DPI, facecolor=_PAPER)
@@ -209,11 +209,11 @@ def _number_bars(axes: Axes, span: Span, frames: int, first_bar: int) -> None:
     axes.tick_params(axis="x", colors=_MUTED, labelsize=9, length=0, pad=2)
 
 
-def _show_seconds(axes: Axes, seconds: float) -> None:
-    """A scale in seconds under the picture, with about ten marks."""
+def _show_seconds(axes: Axes, seconds: float, first_s: float) -> None:
+    """A scale in seconds of project time under the picture, with about ten marks."""
     step = next(step for step in _STEPS_S if seconds / step <= 12)
-    ticks = np.arange(0, seconds, step)
-    axes.set_xticks(ticks, [f"{tick:g} s" for tick in ticks])
+    counts = np.arange(np.ceil(round(first_s / step, 6)), (first_s + seconds) / step)
+    axes.set_xticks(counts * step - first_s, [f"{count * step:g} s" for count in counts])
     axes.tick_params(axis="x", colors=_MUTED, labelsize=9, length=3)
 
 

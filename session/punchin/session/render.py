@@ -250,6 +250,8 @@ def _check_kind(take: Take, name: str) -> None:
         raise Refused(f"{name} is video", _GLUE)
     if source.kind not in AUDIO_KINDS:
         raise Refused(f"{name} plays {source.kind or 'no source'}, which is no audio file", _GLUE)
+    if source.section is not None and source.section[0] < 0:
+        raise Refused(f"{name} plays a section that starts {-source.section[0]:g} s before its media does", _GLUE)
     if source.offline:
         raise Refused(f"{name} has offline media", "set the media online in REAPER, save, and try again")
     if source.reversed:

@@ -93,10 +93,12 @@ class TempoMap:
                 raise ValueError(f"{name} must begin at 0 and rise, got {starts}")
         for stretch in self.stretches:
             if not (0 < stretch.bpm < 10_000 and 0 < stretch.end_bpm < 10_000):  # NaN and infinity fail too
-                raise Refused(f"a tempo of {stretch.bpm:g} to {stretch.end_bpm:g} bpm at {stretch.start_s:g} s")
+                text = f"a tempo of {stretch.bpm:g} to {stretch.end_bpm:g} bpm at {stretch.start_s:g} s"
+                raise Refused(f"{text}, allowed is over 0 to under 10000", "set another tempo")
         for signature in self.signatures:
             if signature.numerator < 1 or signature.denominator < 1:
-                raise Refused(f"a time signature of {signature.numerator}/{signature.denominator}")
+                text = f"a time signature of {signature.numerator}/{signature.denominator}, allowed is 1/1 and up"
+                raise Refused(text, "set another signature, like 4/4")
 
     @classmethod
     def at_bpm(cls, bpm: float, numerator: int = 4, denominator: int = 4) -> Self:

@@ -114,7 +114,9 @@ def signature(text: str) -> tuple[int, int]:
     """`7/8`: numerator and denominator."""
     found = re.fullmatch(r"(\d{1,3})/(\d{1,3})", text.strip())
     if not found or int(found[1]) < 1 or int(found[2]) not in (1, 2, 4, 8, 16, 32, 64):
-        raise argparse.ArgumentTypeError(f'"{text}" is no time signature; write 4/4 or 7/8')
+        raise argparse.ArgumentTypeError(
+            f'"{text}" is no time signature; write 4/4 or 7/8 (beats 1 to 999, of 1/1 to 1/64)'
+        )
     return int(found[1]), int(found[2])
 
 

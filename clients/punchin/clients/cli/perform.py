@@ -205,16 +205,17 @@ def _check(request: Request) -> None:
 
 
 def prompt_of(args: argparse.Namespace) -> Prompt:
-    """What the model is told, with lyrics read from their file. Raises BadUsage without a prompt."""
+    """What the model is told, with lyrics read from their file. Raises BadUsage: no prompt, or too long."""
     from punchin.clients.journey.request import Prompt
 
     instrument = getattr(args, "instrument", "")
     if args.prompt is None and not instrument:
         raise BadUsage("--prompt is missing", 'add --prompt "warm electric piano"')
+    text = _short("prompt", args.prompt or "", limits.PROMPT_CHARS)
     return Prompt(
-        text=args.prompt or "",
+        text=text,
         instrument=instrument,
-        lyrics=_lyrics(args.lyrics),
+        lyrics=_short("lyrics", _lyrics(args.lyrics), limits.LYRICS_CHARS),
         language=args.language,
         key=args.key,
         signature=args.signature,
@@ -227,6 +228,12 @@ def prompt_of(args: argparse.Namespace) -> Prompt:
         loras=tuple(args.lora),
         raw=dict(args.raw),
     )
+
+
+def _short(name: str, text: str, most: int) -> str:
+    if len(text) > most:
+        raise BadUsage(f"--{name} has {len(text)} characters, allowed is {most}", f"shorten the {name}")
+    return text
 
 
 def _lyrics(text: str) -> str:

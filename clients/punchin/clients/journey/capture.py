@@ -61,7 +61,7 @@ def capture(request: Request, session: Session) -> Capture:
     """Render what the model hears. Raises Refused and OverLimit; nothing is written."""
     region = session.region(bars=request.bars, time=request.time_s)
     target = _target(session, request, region)
-    limits.SESSION_RATE.check(target.rate_hz)
+    limits.SESSION_RATE.check(target.rate_hz, "resample what the track plays first, in the DAW, and save")
     first_s, last_s = target.hearable(0.0, session.end_s)
     window = around(
         (target.start_frame, target.end_frame),
