@@ -10,6 +10,7 @@ import time
 import pytest
 from faults.lives import daemon_pid, order, run, wait_until
 
+from punchin.clients.cli import main
 from punchin.clients.connect import connect, restart
 from punchin.daemon import unit
 from punchin.protocol import connection, lock, version
@@ -80,10 +81,14 @@ def test_another_model_needs_no_restart(client):
     assert client.status().counters["worker_starts"] == 1
 
 
-def test_a_daemon_of_another_version_is_told(client, monkeypatch):
+def test_a_daemon_of_another_version_is_told(client, monkeypatch, capsys):
     assert client.skew == ""
     monkeypatch.setattr(version, "PACKAGE", "9.0.0")
     assert client.skew == "the daemon is punchin 0.1.0, this client 9.0.0: punchin stop --when-idle"
+    capsys.readouterr()
+    for words in (["jobs"], ["pause"], ["show", client.submit(order()).id]):
+        main(words)
+        assert capsys.readouterr().err.count(f"note: {client.skew}\n") == 1
     monkeypatch.setattr(version, "PROTOCOL", 2)
     with pytest.raises(Refused, match="speaks protocol 1, the client 2 to 2") as error:
         connect(start=False)

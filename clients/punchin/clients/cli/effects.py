@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from punchin.clients.cli.reach import reach
 from punchin.clients.cli.talk import Talk
 from punchin.protocol.errors import BadUsage, Refused
 
@@ -71,18 +72,18 @@ def play(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     from punchin.clients import fx as effects
 
     words = ["--device", args.device] if args.device else []
-    with contextlib.nullcontext(Path(args.what)) if Path(args.what).exists() else _take(args.what, args.take) as path:
+    file = Path(args.what)
+    with contextlib.nullcontext(file) if file.exists() else _take(args.what, args.take, talk) as path:
         return effects.run_host(["play", *words, "--", str(path)], out)
 
 
 @contextlib.contextmanager
-def _take(job: str, number: int) -> Iterator[Path]:
+def _take(job: str, number: int, talk: Talk) -> Iterator[Path]:
     """The take of a job as a file for the time of the block."""
     from punchin.clients.cli.jobs import find
-    from punchin.clients.connect import connect
     from punchin.session import audiofile
 
-    with connect(start=True, name="cli") as client:
+    with reach(talk) as client:
         takes = client.result(find(client.jobs(), job)).takes
         if not 1 <= number <= len(takes):
             raise Refused(f"take {number} of job {job}: it has {len(takes)}", f"punchin show {job}")

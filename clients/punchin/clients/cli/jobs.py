@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from punchin.clients.cli import arguments
 from punchin.clients.cli.heard import Heard
+from punchin.clients.cli.reach import reach
 from punchin.clients.cli.table import age, table
 from punchin.clients.cli.talk import Talk
 from punchin.protocol import home
@@ -28,11 +29,9 @@ def jobs_arguments(parser: argparse.ArgumentParser) -> None:
 
 def jobs(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     """List the newest jobs."""
-    from punchin.clients.connect import connect
-
     if args.most < 1:
         raise BadUsage(f"--most is {args.most}, at least 1 is needed")
-    with connect(start=True, name="cli") as client:
+    with reach(talk) as client:
         records = client.jobs(args.most)
     if args.json:
         print(json.dumps([facts(record) for record in records]), file=out)
@@ -58,11 +57,9 @@ def show_arguments(parser: argparse.ArgumentParser) -> None:
 
 def show(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     """Tell all about one job."""
-    from punchin.clients.connect import connect
-
     if args.save is not None and not args.follow:
         raise BadUsage("--save keeps what is heard on the way: it goes with --follow", f"punchin play {args.job}")
-    with connect(start=True, name="cli") as client:
+    with reach(talk) as client:
         job = find(client.jobs(), args.job)
         if args.follow:
             _follow(client, job, args.save, talk)
@@ -117,9 +114,7 @@ def cancel_arguments(parser: argparse.ArgumentParser) -> None:
 
 def cancel(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     """Stop a job, and wait until it has stopped."""
-    from punchin.clients.connect import connect
-
-    with connect(start=True, name="cli") as client:
+    with reach(talk) as client:
         job = find(client.jobs(), args.job)
         before = client.cancel(job)
         for event in client.follow(job, since=before.seq):
@@ -139,9 +134,8 @@ def land(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     """Put a finished job's takes where they were meant to go."""
     from punchin.clients import journey
     from punchin.clients.cli import result
-    from punchin.clients.connect import connect
 
-    with connect(start=True, name="cli") as client:
+    with reach(talk) as client:
         landed = journey.land(client, find(client.jobs(), args.job), talk)
     result.write(landed, args.json, out, talk)
     return 0

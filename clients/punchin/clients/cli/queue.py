@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TextIO
 
+from punchin.clients.cli.reach import reach
 from punchin.clients.cli.talk import Talk
 
 
@@ -14,9 +15,7 @@ def pause_arguments(parser: argparse.ArgumentParser) -> None:
 
 def pause(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     """Start no further job, and give the model's memory back when the running one is done."""
-    from punchin.clients.connect import connect
-
-    with connect(start=True, name="cli") as client:
+    with reach(talk) as client:
         waiting = client.pause().jobs.get("queued", 0)
     talk.say(f"the queue is paused; {waiting} jobs wait for punchin resume")
     return 0
@@ -28,9 +27,7 @@ def resume_arguments(parser: argparse.ArgumentParser) -> None:
 
 def resume(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     """Start jobs again."""
-    from punchin.clients.connect import connect
-
-    with connect(start=True, name="cli") as client:
+    with reach(talk) as client:
         client.resume()
     talk.say("the queue goes on")
     return 0

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from punchin.clients.cli import arguments
+from punchin.clients.cli.reach import reach
 from punchin.clients.cli.table import size
 from punchin.clients.cli.talk import Talk
 from punchin.protocol.errors import BadUsage
@@ -23,9 +24,7 @@ def gc(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     """Forget old jobs, and remove audio that no job refers to."""
     import msgspec
 
-    from punchin.clients.connect import connect
-
-    with connect(start=True, name="cli") as client:
+    with reach(talk) as client:
         done = client.gc(dry_run=args.dry_run)
     if args.json:
         print(json.dumps(msgspec.to_builtins(done)), file=out)

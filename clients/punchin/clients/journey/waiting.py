@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from punchin.protocol.errors import Cancelled
 from punchin.protocol.order import Event, JobRecord
-from punchin.protocol.version import PACKAGE
 
 if TYPE_CHECKING:
     from punchin.clients.client import Client
@@ -30,11 +29,8 @@ class Listener(Protocol):
 
 def tell_version(client: Client, listener: Listener) -> None:
     """Offer a restart where the daemon is of another version than this client. They can work together all the same."""
-    if client.welcome.version != PACKAGE:
-        listener.warn(
-            f"the daemon is punchin {client.welcome.version}, this is {PACKAGE}; "
-            "after punchin stop --when-idle the next command starts a new one"
-        )
+    if client.skew:
+        listener.warn(client.skew)
 
 
 def wait(client: Client, job: str, listener: Listener) -> JobRecord:
