@@ -4,12 +4,16 @@ import os
 import resource
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from faults.lives import check_events, kill_daemon, order, run, wait_until
 
+from punchin.clients.cli import main
+from punchin.clients.client import Client
 from punchin.clients.connect import connect
-from punchin.protocol.errors import Refused
+from punchin.protocol.errors import Refused, Unreachable
 
 
 def daemon_with(monkeypatch, faults):
@@ -76,6 +80,39 @@ def test_a_kill_while_the_journal_is_full_loses_nothing(monkeypatch):
         assert [event.state for event in client.follow(job.id) if event.seq][-1] == "done"
 
 
+def test_a_stop_does_not_wait_for_the_disk(monkeypatch, capsys):
+    with daemon_with(monkeypatch, "journal.move=full") as client:
+        job = client.submit(order("steps=2")).id
+        wait_until(lambda: client.status().trouble, 5, "the trouble")
+    began_s = time.monotonic()
+    assert main(["stop"]) == 0
+    assert time.monotonic() - began_s < 5
+    assert "the daemon has ended" in capsys.readouterr().err
+    assert main(["stop"]) == 0
+    assert "no daemon runs" in capsys.readouterr().err
+    with connect() as client:  # with space again
+        assert list(client.follow(job))[-1].state == "done"
+
+
+def test_a_job_that_runs_at_a_stop_is_put_back_by_the_next_start_where_the_journal_cannot_be_told(client):
+    job = client.submit(order("steps=600 pause=0.1")).id
+    wait_until(lambda: client.job(job).state == "running", 10, "the run")
+    resource.prlimit(client.status().pid, resource.RLIMIT_FSIZE, (1_000, resource.RLIM_INFINITY))
+    client.stop()  # raises where it takes 20 s; the job is given 5
+    with connect() as again:
+        assert again.job(job).state in ("queued", "leased", "running")
+        again.cancel(job)
+
+
+def test_a_stop_that_fails_is_not_taken_for_no_daemon(client, monkeypatch, capsys):
+    def refuse(self, when_idle=False):
+        raise Unreachable("the daemon (pid 7) did not end within 20 s", "kill 7")
+
+    monkeypatch.setattr(Client, "stop", refuse)
+    assert main(["stop"]) == 3
+    assert "did not end within 20 s" in capsys.readouterr().err
+
+
 def test_no_space_for_the_takes_fails_the_job_alone(monkeypatch):
     with daemon_with(monkeypatch, "store.adopt=full:1") as client:
         record, events = run(client)
@@ -95,8 +132,19 @@ def test_no_space_to_start_at_all(monkeypatch, home):
     assert ended.returncode == 1
     assert "error:" in ended.stderr
     assert "Traceback" not in ended.stderr
+    assert ended.stdout.strip() == ended.stderr.strip().splitlines()[-1].removeprefix("error: ")
     with connect() as client:  # with space again, the same folder
         assert run(client)[0].state == "done"
+
+
+def test_who_starts_a_daemon_hears_why_it_did_not(home, monkeypatch):
+    """Its stderr cannot be written either."""
+    monkeypatch.setattr("punchin.clients.connect._stderr", lambda: Path("/dev/full"))
+    monkeypatch.setattr("punchin.clients.connect._tail", lambda: "")  # there is no end to what can be read there
+    (home / "state").mkdir(parents=True, exist_ok=True)
+    (home / "state" / "journal.sqlite").mkdir()  # no file can be opened there
+    with pytest.raises(Unreachable, match=r"the daemon did not start: .*journal"):
+        connect(name="test")
 
 
 def test_real_writes_that_fail_at_a_file_size_limit(client):

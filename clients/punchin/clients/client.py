@@ -231,7 +231,11 @@ class Client:
         next start.
         """
         pid = self.welcome.pid
-        self._line.ask(messages.Shutdown(ask=0, when_idle=when_idle), messages.Closing)
+        try:
+            self._line.ask(messages.Shutdown(ask=0, when_idle=when_idle), messages.Closing)
+        except Lost:
+            if not self._line.is_over():  # somebody else's stop was faster
+                raise
         until_s = time.monotonic() + STOP_S
         while not when_idle and not self._line.is_over():
             if time.monotonic() > until_s:

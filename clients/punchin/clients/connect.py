@@ -21,12 +21,16 @@ HELLO_S: Final = 2.0
 POLL_S: Final = 0.02
 
 
+class NoDaemon(Unreachable):
+    """None runs, and none was to be started."""
+
+
 def connect(start: bool = True, name: str = "client", wait_s: float = 15.0) -> Client:
     """A client of this user's daemon, which is started first if there is none and `start` says so.
 
-    name: who asks, for the daemon's log. Raises Unreachable: no daemon and not `start`; or it was not ready within
-    `wait_s` seconds, then the text holds the last line of its log. Raises Refused (`version`) if the two speak no
-    common protocol version.
+    name: who asks, for the daemon's log. Raises NoDaemon: none runs and not `start`. Raises Unreachable: it was
+    not ready within `wait_s` seconds, then the text holds what it said last. Raises Refused (`version`) if the two
+    speak no common protocol version.
     """
     return Client(lambda: _reach(start, name, wait_s))
 
@@ -36,7 +40,7 @@ def restart(when_idle: bool = True, wait_s: float = 15.0) -> Client:
 
     wait_s is for the new one; the old one's jobs take what they take.
     """
-    with contextlib.suppress(Unreachable), connect(start=False) as client:
+    with contextlib.suppress(NoDaemon), connect(start=False) as client:
         client.stop(when_idle)
     while lock.is_held(connection.daemon_lock()):
         time.sleep(POLL_S)
@@ -49,7 +53,7 @@ def _reach(start: bool, name: str, wait_s: float) -> Line:
     while True:
         if not lock.is_held(connection.daemon_lock()):
             if not start:
-                raise Unreachable("no daemon is running", "punchin serve")
+                raise NoDaemon("no daemon is running", "punchin serve")
             _start(until_s, wait_s)
         line = _greet(name, until_s)
         if line is not None:
@@ -111,7 +115,9 @@ def _spawn(until_s: float, wait_s: float) -> None:
     code = process.wait()
     stdout.close()
     if code != 3:  # 3: another one was faster
-        raise Unreachable(f"the daemon did not start (exit status {code}){_tail()}", "punchin doctor")
+        why = heard[0].decode("utf-8", "replace").strip()  # it needs no disk
+        told = f": {why}" if why else f" (exit status {code}){_tail()}"
+        raise Unreachable(f"the daemon did not start{told}", "punchin doctor")
 
 
 def _process() -> subprocess.Popen[bytes]:

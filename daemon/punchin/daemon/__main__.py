@@ -1,7 +1,8 @@
 """`python -m punchin.daemon`: the daemon. Clients start it themselves; `punchin serve` runs it in the foreground.
 
-It writes the line `ready` to stdout when clients can connect. Exit status 0 after a stop, 1 after a failure, whose
-reason is the last line of its log; 3 if another daemon holds the lock, 4 if a service cannot be installed.
+It writes the line `ready` to stdout when clients can connect, or why they cannot. Exit status 0 after a stop, 1 after
+a failure, whose reason is the last line of its log too; 3 if another daemon holds the lock, 4 if a service cannot be
+installed.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ def main() -> int:
         logs.begin(log_file)
         server = Server(Settings(home.state(), arguments.keep_alive, arguments.idle_exit))
     except (PunchinError, OSError) as error:
+        _tell(str(error))  # first: stderr and log may be files on a disk that is full
         logging.getLogger("punchin.daemon").error("cannot start", extra={"why": str(error)})
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -75,9 +77,14 @@ def _say_who_runs() -> int:
 
 
 def _tell_ready() -> None:
-    with contextlib.suppress(OSError):  # nobody may listen
-        os.write(1, b"ready\n")
+    _tell("ready")
+    with contextlib.suppress(OSError):
         os.dup2(2, 1)  # whoever listened has heard it, and may close its end
+
+
+def _tell(text: str) -> None:
+    with contextlib.suppress(OSError):  # nobody may listen
+        os.write(1, " ".join(text.split()).encode() + b"\n")
 
 
 if __name__ == "__main__":

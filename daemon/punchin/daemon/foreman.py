@@ -170,8 +170,17 @@ class Foreman:
     # ---- carrying out ----
 
     def _work(self) -> None:
-        if self._retry_s is not None:
-            return
+        if self._retry_s is None:
+            self._carry_out()
+        if self.trouble and self._told_to_stop():  # recovery puts back what the journal could not be told
+            log.warning("stopped though the journal refuses", extra={"why": self.trouble})
+            self.quit = True
+
+    def _told_to_stop(self) -> bool:
+        waiting = (event for event in self._happenings if isinstance(event, happenings.StopAsked))
+        return self.board.stopping or any(not event.when_idle for event in waiting)
+
+    def _carry_out(self) -> None:
         try:
             while self._actions or self._happenings:
                 while self._actions:

@@ -23,7 +23,7 @@ from punchin.daemon.crash import crash_point
 from punchin.daemon.data import Data
 from punchin.daemon.foreman import Foreman
 from punchin.daemon.inbox import Inbox
-from punchin.daemon.journal import Journal
+from punchin.daemon.journal import Journal, JournalFull
 from punchin.daemon.recovery import recover
 from punchin.daemon.scheduler import SECOND, Board
 from punchin.daemon.store import Store
@@ -163,7 +163,10 @@ class Server:
     def _close(self) -> None:
         self._foreman.close()
         self._data.stop()
-        self._journal.end_life(time.time_ns())
+        try:
+            self._journal.end_life(time.time_ns())
+        except JournalFull as error:  # the next start takes this life for one that was killed
+            log.warning("the end is not in the journal", extra={"why": str(error)})
         self._journal.close()
         connection.file().unlink(missing_ok=True)
         self._place.sweep()

@@ -13,7 +13,6 @@ from punchin.clients.cli import arguments
 from punchin.clients.cli.table import age, size, table
 from punchin.clients.cli.talk import Talk
 from punchin.protocol import version as versions
-from punchin.protocol.errors import Unreachable
 
 
 def stop_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,14 +22,15 @@ def stop_arguments(parser: argparse.ArgumentParser) -> None:
 
 def stop(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     """End the daemon. That none runs is no error: it is what was asked for."""
-    from punchin.clients.connect import connect
+    from punchin.clients.connect import NoDaemon, connect
 
     try:
-        with connect(start=False, name="cli") as client:
-            client.stop(when_idle=args.when_idle)
-    except Unreachable:
+        client = connect(start=False, name="cli")
+    except NoDaemon:
         talk.say("no daemon runs")
         return 0
+    with client:
+        client.stop(when_idle=args.when_idle)
     talk.say("the daemon ends when it is idle" if args.when_idle else "the daemon has ended")
     return 0
 
