@@ -66,14 +66,16 @@ def main(rounds: int = 7) -> None:
     span = measure.Span(RATE_HZ, start, end, lines, TEMPO.grid(0, SECONDS))
     made = measure.Made(resampled=False, warped=False, window_s=float(SECONDS))
     conformed = warp.plan(TEMPO.grid(0, SECONDS), 0.0, float(SECONDS))
-    report = measure.report(before, after, span, fades, made)
+    known = measure.Before.of(before, span)
+    report = measure.report(known, after, fades, made)
     assert report.length_error_samples == 0, report  # a fast wrong answer has no speed
     assert report.outside_max_abs_diff == 0.0, report
     assert abs((report.tempo_ratio or 0) - 1) < 1e-3, report
     with tempfile.TemporaryDirectory() as folder:
         seconds = interleaved(
             {
-                "report": lambda: measure.report(before, after, span, fades, made),
+                "report": lambda: measure.report(measure.Before.of(before, span), after, fades, made),
+                "take alone": lambda: measure.report(known, after, fades, made),
                 "conform": lambda: warp.warp(before, RATE_HZ, conformed.warp),
                 "picture": lambda: picture.before_after(Path(folder) / "p.png", before, after, span, fades),
             },

@@ -308,6 +308,20 @@ def test_a_recording_path_that_is_a_file_is_named(tmp_path):
     assert "recording path" in failed.value.hint
 
 
+@pytest.mark.parametrize(
+    "recorded", [r"C:\Recordings\song", "C:/Recordings", "D:takes", r"\\nas\music\song", "/nowhere/at/all"]
+)
+def test_takes_lie_by_their_media_where_the_recording_folder_is_another_machines(tmp_path, recorded):
+    """A Windows path is no name of a folder beside the project, and what does not exist here is not made."""
+    media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
+    path = project(tmp_path, track("Keys", item(0, 8, KEYS)), head=HEAD.replace('"Media"', f'"{recorded}"'))
+    there = set(tmp_path.iterdir())
+    result = landed(aimed(path))
+    assert result.take_files[0].parent == tmp_path / "Media"
+    assert set(tmp_path.iterdir()) == {*there, result.output}
+    assert np.abs(played(result.output, 8.0)).max() > 0
+
+
 def test_whether_an_item_is_resampled_is_known(tmp_path):
     media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
     for playrate, expected in (("1 1 0 -1 0 0.0025", False), ("1.25 0 0 -1 0 0.0025", True)):

@@ -7,7 +7,7 @@ import pytest
 
 from punchin.session.groove import against, timing
 from punchin.session.key import Key, key_of
-from punchin.session.measure import Made, Span, report
+from punchin.session.measure import Before, Made, Span, report
 from punchin.session.onsets import Onsets
 from punchin.session.splice import choose, lead_frames, splice
 from punchin.session.tempo import Stretch, TempoMap
@@ -56,7 +56,7 @@ def judged(before, take):
     """The report on `take`'s region laid into `before`, as the journey does it."""
     new = take[:, START - lead_frames(START, RATE) : END]
     fades = choose(before, new, START, END, RATE)
-    return report(before, splice(before, new, START, END, fades), SPAN, fades, MADE)
+    return report(Before.of(before, SPAN), splice(before, new, START, END, fades), fades, MADE)
 
 
 @pytest.fixture(scope="module")

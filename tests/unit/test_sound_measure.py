@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from punchin.session.measure import Made, Span, report
+from punchin.session.measure import Before, Made, Span, report
 from punchin.session.splice import Fade, Fades, choose, lead_frames, splice
+from punchin.session.tempo import TempoMap
 
 RATE = 48_000
 BAR = 2 * RATE
@@ -48,7 +49,10 @@ def after(before):
 
 
 def test_clean_audio_passes(before, after):
-    for result in (report(before, after, SPAN, FADES, MADE), report(before, before.copy(), SPAN, FADES, MADE)):
+    for result in (
+        report(Before.of(before, SPAN), after, FADES, MADE),
+        report(Before.of(before, SPAN), before.copy(), FADES, MADE),
+    ):
         assert result.ok, result.failed
         assert result.length_error_samples == 0
         assert result.outside_max_abs_diff == 0.0
@@ -58,14 +62,14 @@ def test_clean_audio_passes(before, after):
 
 
 def test_json_has_the_fixed_keys_and_no_nan(before, after):
-    text = json.dumps(report(before, after, SPAN, FADES, MADE).to_json(), allow_nan=False)
+    text = json.dumps(report(Before.of(before, SPAN), after, FADES, MADE).to_json(), allow_nan=False)
     data = json.loads(text)
     assert list(data)[: len(FIXED)] == FIXED
     assert isinstance(data["seam_db"], list)
     assert len(data["seam_db"]) == 2
     assert data["ok"] is True
     silent = np.zeros_like(before)
-    data = json.loads(json.dumps(report(silent, silent, SPAN, FADES, MADE).to_json(), allow_nan=False))
+    data = json.loads(json.dumps(report(Before.of(silent, SPAN), silent, FADES, MADE).to_json(), allow_nan=False))
     assert data["seam_db"] == [None, None]
     assert data["lufs_delta"] is None
     assert data["true_peak_dbfs"] is None
@@ -76,7 +80,7 @@ def test_json_has_the_fixed_keys_and_no_nan(before, after):
 def test_one_float_outside_fails(before, after, frame):
     touched = after.copy()
     touched[1, frame] = np.nextafter(touched[1, frame], np.float32(1))
-    result = report(before, touched, SPAN, FADES, MADE)
+    result = report(Before.of(before, SPAN), touched, FADES, MADE)
     assert not result.ok
     assert result.outside_max_abs_diff > 0
     assert "outside" in result.failed[0]
@@ -86,11 +90,11 @@ def test_one_float_outside_fails(before, after, frame):
 def test_inside_is_free(before, after, frame):
     touched = after.copy()
     touched[1, frame] += 1e-4
-    assert report(before, touched, SPAN, FADES, MADE).outside_max_abs_diff == 0.0
+    assert report(Before.of(before, SPAN), touched, FADES, MADE).outside_max_abs_diff == 0.0
 
 
 def test_40_samples_short_fails(before, after):
-    result = report(before, after[:, :-40], SPAN, FADES, MADE)
+    result = report(Before.of(before, SPAN), after[:, :-40], FADES, MADE)
     assert result.length_error_samples == -40
     assert not result.ok
 
@@ -99,7 +103,7 @@ def test_40_samples_short_fails(before, after):
 def test_a_click_at_an_edge_fails(before, after, edge, index):
     clicked = after.copy()
     clicked[:, edge - 300] += 0.3
-    result = report(before, clicked, SPAN, FADES, MADE)
+    result = report(Before.of(before, SPAN), clicked, FADES, MADE)
     assert result.seam_db[index] > 3
     assert result.seam_db[1 - index] < 3
     assert [text for text in result.failed if text.startswith("seam")]
@@ -108,7 +112,7 @@ def test_a_click_at_an_edge_fails(before, after, edge, index):
 def test_a_jump_that_was_there_before_is_no_fault(before):
     clicked = before.copy()
     clicked[:, START - 300] += 0.3
-    result = report(clicked, clicked.copy(), SPAN, FADES, MADE)
+    result = report(Before.of(clicked, SPAN), clicked.copy(), FADES, MADE)
     assert result.seam_db[0] > 3
     assert result.seam_before_db == result.seam_db
     assert result.ok
@@ -118,22 +122,24 @@ def test_a_jump_that_was_there_before_is_no_fault(before):
 def test_3_db_fails(before, db):
     take = before[:, START - lead_frames(START, RATE) : END] * np.float32(10 ** (db / 20))
     after = splice(before, take, START, END, FADES)
-    result = report(before, after, SPAN, FADES, MADE)
+    result = report(Before.of(before, SPAN), after, FADES, MADE)
     assert result.lufs_delta == pytest.approx(db, abs=0.2)
     assert not result.ok
-    assert report(before, after, SPAN, FADES, replace(MADE, level_held=True)).ok  # where the ceiling had the last word
+    assert report(
+        Before.of(before, SPAN), after, FADES, replace(MADE, level_held=True)
+    ).ok  # where the ceiling had the last word
 
 
 def test_over_the_ceiling_and_clipped_fails(before, after):
     hot = after.copy()
     hot[:, START + BAR] = 1.2
-    result = report(before, hot, SPAN, FADES, MADE)
+    result = report(Before.of(before, SPAN), hot, FADES, MADE)
     assert result.true_peak_dbfs > 1
     assert result.clipped_samples == 2
     assert len([text for text in result.failed if "peak" in text or "clipped" in text]) == 2
     loud = before.copy()
     loud[:, START + BAR] = 1.2
-    assert report(loud, hot, SPAN, FADES, MADE).ok  # the source itself peaked there
+    assert report(Before.of(loud, SPAN), hot, FADES, MADE).ok  # the source itself peaked there
 
 
 def test_silence_instead_of_music_is_told(before):
@@ -141,20 +147,20 @@ def test_silence_instead_of_music_is_told(before):
     fades = choose(before, take, START, END, RATE)
     silenced = splice(before, take, START, END, fades)
     silenced[:, START:END] = 0
-    result = report(before, silenced, SPAN, fades, MADE)
+    result = report(Before.of(before, SPAN), silenced, fades, MADE)
     assert result.silent
     assert not result.ok
 
 
 def test_an_edge_at_the_files_end_has_no_seam(before):
     span = Span(RATE, 0, 10 * BAR, SPAN.bar_lines_frames)
-    result = report(before, before, span, Fades(Fade(0), Fade(2400)), MADE)
+    result = report(Before.of(before, span), before, Fades(Fade(0), Fade(2400)), MADE)
     assert result.seam_db == (None, None)
     assert result.fade_ms == 0.0
 
 
 def test_failures_read_as_sentences(before, after):
-    assert report(before, after[:, :-40], SPAN, FADES, MADE).failed[0] == (
+    assert report(Before.of(before, SPAN), after[:, :-40], FADES, MADE).failed[0] == (
         "length error is -40 samples, allowed is at least 0"
     )
 
@@ -168,8 +174,23 @@ def test_no_compiler_runs_on_the_users_time():
         "fades = splice.choose(audio, audio[:, :60000], 20000, 60000, 48000)\n"
         "span = measure.Span(48000, 20000, 60000, (0, 10000, 80000))\n"
         "made = measure.Made(resampled=False, warped=False, window_s=2.0)\n"
-        "assert measure.report(audio, audio, span, fades, made).ok\n"
+        "assert measure.report(measure.Before.of(audio, span), audio, fades, made).ok\n"
         "warp.warp(audio, 48000, warp.Warp(np.array([0., 2.]), np.array([0., 2.2])))\n"
         "assert not {'numba', 'librosa', 'torch'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_what_was_there_is_measured_once_for_all_takes(before, after):
+    """A value made ahead, whatever fades a splice then chooses, says what one made for this very take would say."""
+    grid = TempoMap.at_bpm(120).grid(0, 20)
+    span = replace(SPAN, grid=grid)
+    ahead = Before.of(before, span)
+    for fades in (FADES, Fades(Fade(960), Fade(1440)), Fades(Fade(2400, 120), Fade(960, 240))):
+        width = max(fades.into.reach_frames, fades.back.reach_frames)
+        alone = replace(ahead, edges={})  # nothing known of any width: measured now
+        assert ahead.edges_at(width) == alone.edges_at(width)
+        assert alone.edges_at(width).habit.width_frames == width
+        for take in (after, np.roll(after, 300, axis=1), 2 * before):
+            assert report(ahead, take, fades, MADE) == report(Before.of(before.copy(), span), take, fades, MADE)
+            assert report(ahead, take, fades, MADE) == report(alone, take, fades, MADE)

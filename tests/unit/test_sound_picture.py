@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 
-from punchin.session.measure import Made, Span, report
+from punchin.session.measure import Before, Made, Span, report
 from punchin.session.picture import before_after, spectrogram_db
 from punchin.session.splice import Fade, Fades
 from punchin.session.tempo import TempoMap
@@ -65,7 +65,7 @@ def test_what_was_measured_stands_below(tmp_path, gain):
     after, fades = before.copy(), Fades(Fade(2400), Fade(2400))
     after[:, 2 * RATE : 4 * RATE] *= np.float32(gain)
     span = Span(RATE, 2 * RATE, 4 * RATE, tuple(range(0, 8 * RATE, RATE)), TempoMap.at_bpm(120).grid(0, 8))
-    found = report(before, after, span, fades, Made(resampled=False, warped=False, window_s=8.0))
+    found = report(Before.of(before, span), after, fades, Made(resampled=False, warped=False, window_s=8.0))
     before_after(tmp_path / "plain.png", before, after, span, fades)
     before_after(tmp_path / "told.png", before, after, span, fades, report=found)
     footer = pixels(tmp_path / "told.png")[612:, 300:]

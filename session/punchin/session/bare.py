@@ -83,6 +83,7 @@ class FileTarget:
     origin_s: float = 0.0
     landing: str = "a copy of the file with the take in it"
     notes: tuple[str, ...] = ()
+    before_frame: int = 0
 
     @property
     def rate_hz(self) -> int:
@@ -108,6 +109,11 @@ class FileTarget:
     def end_frame(self) -> int:
         """The frame after the region."""
         return min(self.frame_at(self.region.end_s), self.session.info.frames)
+
+    @property
+    def before(self) -> NDArray[Any]:
+        """The whole file as it is, or silence as long as it under a layer."""
+        return self._before
 
     @property
     def lead_frames(self) -> int:
@@ -139,7 +145,7 @@ class FileTarget:
         """Splice a take into the whole file; see `Target.place`."""
         check_take(new, self)
         start, end, lead = self.start_frame, self.end_frame, self.lead_frames
-        before = np.zeros_like(self._whole) if self.track else self._whole
+        before = self.before
         kept = before[:, start - lead : end]
         heard = np.broadcast_to(kept, new.shape).astype(np.float32)
         own, held = gain.ungain(new, heard, kept, 1.0)
@@ -147,8 +153,9 @@ class FileTarget:
         return Placed(before, splice.splice(before, own, start, end, fades), start, end, fades, self.rate_hz, held)
 
     @cached_property
-    def _whole(self) -> NDArray[Any]:
-        return audiofile.read_exact(self.session.path)[0]
+    def _before(self) -> NDArray[Any]:
+        whole = audiofile.read_exact(self.session.path)[0]
+        return np.zeros_like(whole) if self.track else whole
 
 
 def land(landings: Sequence[tuple[FileTarget, Sequence[LandingTake]]], out: Path | None) -> tuple[Landing, ...]:

@@ -25,28 +25,48 @@ class Level:
     held_by_limit: bool = False  # the loudness differed by more than 24 dB
 
 
-def match(
-    take: Audio,
-    source: Audio,
-    context: Audio,
-    rate_hz: int,
-    lead_frames: int = 0,
-    *,
-    level: bool = True,
-    mono: bool = False,
-) -> tuple[Audio, Level]:
-    """The take at the source region's loudness, its true peak at most max(-1 dBTP, the source region's own).
+@dataclass(frozen=True, slots=True, eq=False)
+class Aim:
+    """What a take's level is to be, from what it replaces. Measured once for all takes of a region, ahead of them.
 
-    take: [channels, lead_frames + n] float32; the lead (what lies under the first fade) gets the same gain but is not
-    measured. source: [channels, n] float32. context: [channels, any] float32, whose loudness a silent source takes;
-    where both are silent, or the take is, the level stays. Loudness is LUFS, under 0.4 s RMS.
+    loudness_db: LUFS, under 0.4 s RMS; None where source and context are silent.
+    ceiling_dbtp: the highest true peak. balance: [channels], of unit length, how the source lies between them.
+    """
+
+    loudness_db: float | None
+    ceiling_dbtp: float
+    balance: NDArray[np.float64]
+
+    @classmethod
+    def at(cls, source: Audio, context: Audio, rate_hz: int) -> Aim:
+        """As loud as the source region, with a true peak of at most max(-1 dBTP, the source region's own).
+
+        source: [channels, n] float32. context: [channels, any] float32, whose loudness a silent source takes.
+        """
+        target = loudness_db(source, rate_hz)
+        if target is None:
+            target = loudness_db(context, rate_hz, source.shape[1])
+        balance = np.sqrt(np.square(source, dtype=np.float64).mean(axis=1)) if source.any() else np.ones(len(source))
+        ceiling = max(CEILING_DBTP, _peak_or_floor(source, rate_hz))
+        return cls(target, ceiling, balance / np.linalg.norm(balance))
+
+
+def match(
+    take: Audio, aim: Aim, rate_hz: int, lead_frames: int = 0, *, level: bool = True, mono: bool = False
+) -> tuple[Audio, Level]:
+    """The take at the loudness it should have, its true peak under the ceiling.
+
+    take: [channels, lead_frames + n] float32, n as long as the source that was aimed at; the lead (what lies under the
+    first fade) gets the same gain but is not measured. Where there is no loudness to aim at, or the take is silent, the
+    level stays.
     level: False leaves the loudness alone and only keeps the ceiling. mono: the take's file will have one channel, so
     the take is measured as it will sound from there, not as wide as it came.
     """
-    body = _folded(take[:, lead_frames:], source) if mono else take[:, lead_frames:]
-    wanted_db, limited = _wanted_db(body, source, context, rate_hz) if level else (0.0, False)
-    ceiling = max(CEILING_DBTP, _peak_or_floor(source, rate_hz))
-    room_db = ceiling - _peak_or_floor(body, rate_hz)
+    body = take[:, lead_frames:]
+    if mono:  # as one channel plays it: along the balance (pan) of its source, the middle where that is silent
+        body = np.outer(aim.balance, aim.balance @ body).astype(np.float32)
+    wanted_db, limited = _wanted_db(body, aim, rate_hz) if level else (0.0, False)
+    room_db = aim.ceiling_dbtp - _peak_or_floor(body, rate_hz)
     held = wanted_db > room_db + SAME_DB
     gain_db = min(wanted_db, room_db) if held else wanted_db
     if abs(gain_db) < SAME_DB:
@@ -54,23 +74,12 @@ def match(
     return (take * np.float64(10 ** (gain_db / 20))).astype(np.float32), Level(gain_db, held, limited)
 
 
-def _folded(body: Audio, source: Audio) -> Audio:
-    """`body` as one channel plays it: along the balance (pan) of its source, the middle where that is silent."""
-    balance = np.sqrt(np.square(source, dtype=np.float64).mean(axis=1)) if source.any() else np.ones(len(source))
-    balance /= np.linalg.norm(balance)
-    return np.outer(balance, balance @ body).astype(np.float32)
-
-
-def _wanted_db(body: Audio, source: Audio, context: Audio, rate_hz: int) -> tuple[float, bool]:
+def _wanted_db(body: Audio, aim: Aim, rate_hz: int) -> tuple[float, bool]:
     """The gain that makes `body` as loud as its source, and whether it was cut to the limit."""
-    frames = body.shape[1]
-    target = loudness_db(source, rate_hz, frames)
-    if target is None:
-        target = loudness_db(context, rate_hz, frames)
-    now = loudness_db(body, rate_hz, frames)
-    if target is None or now is None:
+    now = loudness_db(body, rate_hz)
+    if aim.loudness_db is None or now is None:
         return 0.0, False
-    wanted = target - now
+    wanted = aim.loudness_db - now
     return float(np.clip(wanted, -MOST_DB, MOST_DB)), abs(wanted) > MOST_DB
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -9,12 +10,13 @@ from numpy.typing import NDArray
 
 from punchin.session import groove, onsets, seams
 from punchin.session.groove import Timing
-from punchin.session.key import key_of
+from punchin.session.key import Key, key_of
 from punchin.session.level import CEILING_DBTP
 from punchin.session.loudness import loudness_db, true_peak_db
 from punchin.session.onsets import Onsets
 from punchin.session.report import Pair, Report
-from punchin.session.splice import Fades
+from punchin.session.seams import Habit
+from punchin.session.splice import FADES_S, Fades
 from punchin.session.tempo import Grid
 from punchin.session.verdict import faults
 
@@ -56,42 +58,91 @@ class Made:
     grid_error_ms: float | None = None
 
 
-def report(before: Audio, after: Audio, span: Span, fades: Fades, made: Made) -> Report:
-    """What is true of `after`, measured against `before`.
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """How far the original jumps at its bar lines (`habit`, None where they are too few), and at the region's edges."""
 
-    before, after: [channels, n] float32 at `span.rate_hz`, as long as what was landed on (a file, an item, a track's
-    stretch) and as far around the region as there is sound: the context's bar lines are the measure for the seams.
+    habit: Habit | None
+    jumps_db: Pair
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Before:
+    """What is measured of the original alone, once for all takes of a region, and ahead of them.
+
+    audio: [channels, n] float32 at `span.rate_hz`, as long as what is landed on (a file, an item, a track's stretch)
+    and as far around the region as there is sound: the context's bar lines are the measure for the seams.
+    true_peak_db, loudness_db, clipped_samples, key, timing: of the region; the loudness of its context where there was
+    silence. edges: by width of a fade, those that a splice likes best; `edges_at` knows the others.
+    """
+
+    audio: Audio
+    span: Span
+    true_peak_db: float | None
+    loudness_db: float | None
+    clipped_samples: int
+    key: Key | None
+    timing: Timing | None
+    edges: Mapping[int, Edges]
+
+    @classmethod
+    def of(cls, audio: Audio, span: Span) -> Before:
+        """Measure `audio`; see the class."""
+        region, rate_hz = audio[:, span.start_frame : span.end_frame], span.rate_hz
+        widths = {round(seconds * rate_hz) for seconds in FADES_S}
+        return cls(
+            audio,
+            span,
+            true_peak_db(region, rate_hz),
+            _loudness_before(audio, span),
+            _clipped(region),
+            key_of(region, rate_hz),
+            None if span.grid is None else groove.timing(onsets_in(audio, span), rate_hz, span.grid, span.first_s),
+            {width: _edges(audio, span, width) for width in widths},
+        )
+
+    def edges_at(self, width_frames: int) -> Edges:
+        """How the original jumps at its bar lines and at the region's edges, looked at over so many frames."""
+        known = self.edges.get(width_frames)
+        return _edges(self.audio, self.span, width_frames) if known is None else known
+
+
+def report(before: Before, after: Audio, fades: Fades, made: Made) -> Report:
+    """What is true of `after`, [channels, n] float32 as `before.audio`, measured against what was there.
+
     What cannot be measured (no bar lines, no onsets, silence) is None, and None breaks no limit.
     """
-    rate_hz = span.rate_hz
-    new, old = (audio[:, span.start_frame : span.end_frame] for audio in (after, before))
+    span, rate_hz = before.span, before.span.rate_hz
+    new = after[:, span.start_frame : span.end_frame]
     struck = onsets_in(after, span)
-    seam_db, seam_before_db, attacks_db = _seams(before, after, span, fades, struck)
-    time = _timing(struck, onsets_in(before, span), span)
-    key_before, key_after, key_distance = _keys(old, new, rate_hz)
-    peak, old_peak = true_peak_db(new, rate_hz), true_peak_db(old, rate_hz)
+    width = max(fades.into.reach_frames, fades.back.reach_frames)
+    edges = before.edges_at(width)
+    time = _timing(struck, before)
+    key = key_of(new, rate_hz)
+    peak, loudness = true_peak_db(new, rate_hz), loudness_db(new, rate_hz)
+    was = before.loudness_db
     found = Report(
-        length_error_samples=after.shape[1] - before.shape[1],
-        outside_max_abs_diff=outside_max_abs_diff(before, after, span, fades),
+        length_error_samples=after.shape[1] - before.audio.shape[1],
+        outside_max_abs_diff=outside_max_abs_diff(before.audio, after, span, fades),
         fade_ms=fades.into.reach_frames * 1000 / rate_hz,
         fade_out_ms=fades.back.reach_frames * 1000 / rate_hz,
-        seam_db=seam_db,
-        seam_before_db=seam_before_db,
-        attacks_db=attacks_db,
+        seam_db=_jumps(edges.habit, after, span, before.audio.shape[1]),
+        seam_before_db=edges.jumps_db,
+        attacks_db=_attacks(edges.habit, after, span, struck),
         onset_p95_ms=time.p95_ms,
         tempo_ratio=time.ratio,
         tempo_error=time.ratio_error,
         phase_ms=time.phase_ms,
         phase_error_ms=time.phase_error_ms,
-        lufs_delta=_loudness_delta(before, after, span),
+        lufs_delta=None if loudness is None or was is None else loudness - was,
         true_peak_dbfs=peak,
-        ceiling_dbtp=CEILING_DBTP if old_peak is None else max(CEILING_DBTP, old_peak),
-        clipped_samples=int(np.count_nonzero(np.abs(new) >= 1.0)),
-        clipped_before=int(np.count_nonzero(np.abs(old) >= 1.0)),
-        silent=peak is None and old_peak is not None,
-        key_before=key_before,
-        key_after=key_after,
-        key_distance=key_distance,
+        ceiling_dbtp=CEILING_DBTP if before.true_peak_db is None else max(CEILING_DBTP, before.true_peak_db),
+        clipped_samples=_clipped(new),
+        clipped_before=before.clipped_samples,
+        silent=peak is None and before.true_peak_db is not None,
+        key_before=before.key and str(before.key),
+        key_after=key and str(key),
+        key_distance=None if before.key is None or key is None else before.key.distance(key),
         ok=True,
         **asdict(made),
     )
@@ -117,7 +168,8 @@ def outside_max_abs_diff(before: Audio, after: Audio, span: Span, fades: Fades) 
     for start, stop in ((0, first), (span.end_frame, frames)):
         for at in range(start, stop, _PIECE_FRAMES):  # in pieces: an hour's file is not copied to float64 at once
             piece = slice(at, min(at + _PIECE_FRAMES, stop))
-            largest = max(largest, float(np.abs(_difference(after[:, piece], before[:, piece])).max(initial=0.0)))
+            if not np.array_equal(after[:, piece], before[:, piece]):  # the plain case costs no float64
+                largest = max(largest, float(np.abs(_difference(after[:, piece], before[:, piece])).max(initial=0.0)))
     return largest
 
 
@@ -129,52 +181,51 @@ def _difference(a: Audio, b: Audio) -> NDArray[np.float64]:
     return out
 
 
-def _keys(old: Audio, new: Audio, rate_hz: int) -> tuple[str | None, str | None, int | None]:
-    """The names of both keys and the distance between them; None for what is in no key."""
-    before, after = key_of(old, rate_hz), key_of(new, rate_hz)
-    if before is None or after is None:
-        return before and str(before), after and str(after), None
-    return str(before), str(after), before.distance(after)
+def _clipped(audio: Audio) -> int:
+    return int(np.count_nonzero(np.abs(audio) >= 1.0))
 
 
-def _timing(struck: Onsets, struck_before: Onsets, span: Span) -> Timing:
-    """The region's timing against what was there; all None without a grid."""
-    if span.grid is None:
+def _timing(struck: Onsets, before: Before) -> Timing:
+    """The take's timing against what was there; all None without a grid."""
+    span = before.span
+    if span.grid is None or before.timing is None:
         return Timing(len(struck.frames))
-    now, was = (groove.timing(found, span.rate_hz, span.grid, span.first_s) for found in (struck, struck_before))
-    return groove.against(now, was)
+    return groove.against(groove.timing(struck, span.rate_hz, span.grid, span.first_s), before.timing)
 
 
-def _seams(before: Audio, after: Audio, span: Span, fades: Fades, struck: Onsets) -> tuple[Pair, Pair, float | None]:
-    """Both seams after and before the splice (None where the edge is the array's end), and the take's own attacks."""
+def _edges(before: Audio, span: Span, width: int) -> Edges:
     reach = round(_CONTEXT_S * span.rate_hz)
     low, high = span.start_frame - reach, span.end_frame + reach
     lines = [
         line for line in span.bar_lines_frames if low <= line <= high and not span.start_frame <= line <= span.end_frame
     ]
-    width = max(fades.into.reach_frames, fades.back.reach_frames)
     habit = seams.habit(before, span.rate_hz, lines, width)
+    return Edges(habit, _jumps(habit, before, span, before.shape[1]))
+
+
+def _jumps(habit: Habit | None, audio: Audio, span: Span, frames: int) -> Pair:
+    """How far `audio` jumps at both edges, over the habit; None where that is the end of the original's `frames`."""
     if habit is None:
-        return (None, None), (None, None), None
-    edges = (span.start_frame if span.start_frame else None, span.end_frame)
-    if span.end_frame >= before.shape[1]:
-        edges = (edges[0], None)
-
-    def both(audio: Audio) -> Pair:
-        into, back = (None if edge is None else habit.over_db(audio, span.rate_hz, edge) for edge in edges)
-        return into, back
-
-    inside = struck.within(span.start_frame + width, span.end_frame - width)
-    return both(after), both(before), habit.attacks_db(after, span.rate_hz, inside.frames)
+        return None, None
+    into = habit.over_db(audio, span.rate_hz, span.start_frame) if span.start_frame else None
+    back = habit.over_db(audio, span.rate_hz, span.end_frame) if span.end_frame < frames else None
+    return into, back
 
 
-def _loudness_delta(before: Audio, after: Audio, span: Span) -> float | None:
-    """The region's loudness after minus before, or minus its context's where there was silence."""
+def _attacks(habit: Habit | None, after: Audio, span: Span, struck: Onsets) -> float | None:
+    """How far the take's own attacks jump, away from its edges."""
+    if habit is None:
+        return None
+    inside = struck.within(span.start_frame + habit.width_frames, span.end_frame - habit.width_frames)
+    return habit.attacks_db(after, span.rate_hz, inside.frames)
+
+
+def _loudness_before(before: Audio, span: Span) -> float | None:
+    """The region's loudness, or its context's where there was silence."""
     start, end, rate_hz = span.start_frame, span.end_frame, span.rate_hz
-    reach = round(_CONTEXT_S * rate_hz)
-    now = loudness_db(after[:, start:end], rate_hz)
     was = loudness_db(before[:, start:end], rate_hz)
-    if was is None:
-        around = np.concatenate([before[:, max(start - reach, 0) : start], before[:, end : end + reach]], axis=1)
-        was = loudness_db(around, rate_hz, end - start)
-    return None if now is None or was is None else now - was
+    if was is not None:
+        return was
+    reach = round(_CONTEXT_S * rate_hz)
+    around = np.concatenate([before[:, max(start - reach, 0) : start], before[:, end : end + reach]], axis=1)
+    return loudness_db(around, rate_hz, end - start)

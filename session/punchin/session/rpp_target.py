@@ -89,6 +89,16 @@ class RppTarget:
         return splice.lead_frames(self.inside.first - self.shown.first, self.rate_hz)
 
     @property
+    def before(self) -> NDArray[Any]:
+        """What takes are spliced into: the item's own samples, or what is heard there; silence under a layer."""
+        return self._before
+
+    @property
+    def before_frame(self) -> int:
+        """The frame at which `before` begins."""
+        return self.file.first
+
+    @property
     def landing(self) -> str:
         """In words, how takes land."""
         if self.item is not None:
@@ -126,7 +136,7 @@ class RppTarget:
     def place(self, new: Audio) -> Placed:
         """Splice a take into the original; see `Target.place`."""
         check_take(new, self)
-        before = self._before
+        before = self.before
         if self.item is not None:
             own, held = self._own(self.item, new)
         else:
@@ -140,7 +150,7 @@ class RppTarget:
         low, high = self.start_frame - self.lead_frames, self.end_frame
         heard, alone = self._frames(low, high), item.heard(self.rate_hz, self.origin_s, low, high)
         share = np.where(new == heard, alone, new - (heard - alone))
-        kept = self._before[:, low - self.file.first : high - self.file.first]
+        kept = self.before[:, low - self.file.first : high - self.file.first]
         return item.take_back(share, alone, kept, item.gains(self.origin_s + np.arange(low, high) / self.rate_hz))
 
     def _frames(self, start: int, stop: int) -> Audio:

@@ -41,11 +41,15 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class LandingTake:
-    """A take to land: its audio, the name the DAW shows, and what made it (JSON values; kept with the take)."""
+    """A take to land: its audio, the name the DAW shows, and what made it (JSON values; kept with the take).
+
+    file_name: what its file is called after the track; the name itself where it is empty.
+    """
 
     placed: Placed
     name: str
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    file_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,16 @@ class Target(Protocol):
         """What is approximated or unusual."""
         ...
 
+    @property
+    def before(self) -> NDArray[Any]:
+        """What takes are spliced into, as files hold it: `Placed.before`, [channels, n] from `before_frame` on."""
+        ...
+
+    @property
+    def before_frame(self) -> int:
+        """The frame at which `before` begins."""
+        ...
+
     def frame_at(self, at_s: float) -> int:
         """The frame nearest to a project time."""
         ...
@@ -169,7 +183,10 @@ def lay_over(first: LandingTake, second: LandingTake) -> LandingTake:
     also = [*first.provenance.get("also", ()), dict(second.provenance)]
     placed = replace(first.placed, after=after, held_frames=first.placed.held_frames + second.placed.held_frames)
     return LandingTake(
-        placed, first.name, {**first.provenance, "also": also} if second.provenance else first.provenance
+        placed,
+        first.name,
+        {**first.provenance, "also": also} if second.provenance else first.provenance,
+        first.file_name,
     )
 
 

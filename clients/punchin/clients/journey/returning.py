@@ -38,14 +38,26 @@ class Finished:
     first_bar: int
 
 
-def warm_up() -> None:
-    """Load what measuring needs: most of a second of imports that need not wait for the take."""
-    import pyloudnorm  # noqa: F401
-    import soxr  # noqa: F401
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """What a region's takes are measured against. It is made while the engine works, so that they need not wait."""
+
+    aim: level.Aim
+    before: measure.Before
+    first_bar: int
+
+    @classmethod
+    def of(cls, captured: Capture) -> Known:
+        """Measure what was captured. Raises Refused where the original cannot be read any more."""
+        span, first_bar = _span(captured)
+        aim = level.Aim.at(_source(captured), _context(captured), captured.target.rate_hz)
+        return cls(aim, measure.Before.of(captured.target.before, span), first_bar)
 
 
-def finish(captured: Capture, plan: Plan, made: Audio, listener: Listener) -> Finished:
+def finish(captured: Capture, plan: Plan, made: Audio, known: Known, listener: Listener) -> Finished:
     """Put a take's audio into its place. made: [1 or 2, n], the order's `wanted` frames at 48 kHz.
+
+    known: of what was captured.
 
     Raises JobFailed when the engine returned another length than was asked for.
     """
@@ -55,9 +67,8 @@ def finish(captured: Capture, plan: Plan, made: Audio, listener: Listener) -> Fi
         raise JobFailed(f"the engine returned {made.shape[1]} frames, {wanted} were asked for", "punchin doctor")
     stereo = np.repeat(made, 2, axis=0) if len(made) == 1 else made
     new = _at_target_rate(captured, way.back(_through_return_fx(plan, stereo, listener)))
-    source, context, lead = _source(captured), _context(captured), target.lead_frames
     mono, matching = target.channels == 1, plan.request.level
-    new, matched = level.match(new, source, context, target.rate_hz, lead, level=matching, mono=mono)
+    new, matched = level.match(new, known.aim, target.rate_hz, target.lead_frames, level=matching, mono=mono)
     placed = target.place(new)
     facts = measure.Made(
         resampled=target.rate_hz != limits.MODEL_HZ or target.resamples(window.start, window.stop),
@@ -68,9 +79,8 @@ def finish(captured: Capture, plan: Plan, made: Audio, listener: Listener) -> Fi
         ungain_held_frames=placed.held_frames,
         grid_error_ms=way.grid_error_ms,
     )
-    span, first_bar = _span(captured, placed)
-    report = measure.report(placed.before, placed.after, span, placed.fades, facts)
-    return Finished(placed, report, span, first_bar)
+    report = measure.report(known.before, placed.after, placed.fades, facts)
+    return Finished(placed, report, known.before.span, known.first_bar)
 
 
 def _at_target_rate(captured: Capture, came: Audio) -> Audio:
@@ -107,13 +117,14 @@ def _context(captured: Capture) -> Audio:
     return np.concatenate([before, captured.heard[:, window.end - window.start :]], axis=1)
 
 
-def _span(captured: Capture, placed: Placed) -> tuple[measure.Span, int]:
-    """Where region and bar lines lie in the arrays of `placed`, and the number of the first line."""
-    rate_hz, region, tempo = placed.rate_hz, captured.region, captured.session.tempo
-    first_s = region.start_s - placed.start_frame / rate_hz
-    last_s = first_s + placed.before.shape[1] / rate_hz
+def _span(captured: Capture) -> tuple[measure.Span, int]:
+    """Where region and bar lines lie in what takes are spliced into, and the number of the first line."""
+    target, region, tempo = captured.target, captured.region, captured.session.tempo
+    rate_hz, start, end = target.rate_hz, *(f - target.before_frame for f in (target.start_frame, target.end_frame))
+    first_s = region.start_s - start / rate_hz
+    last_s = first_s + target.before.shape[1] / rate_hz
     lines_s = tempo.bar_lines(max(first_s, 0.0), last_s)
     lines = tuple(int(line) for line in np.rint((lines_s - first_s) * rate_hz))
     first_bar = tempo.bar_at(float(lines_s[0]) + 1e-6) if len(lines_s) else 1
     grid = tempo.grid(max(region.start_s - GRID_S, 0.0), region.end_s + GRID_S)
-    return measure.Span(rate_hz, placed.start_frame, placed.end_frame, lines, grid, first_s), first_bar
+    return measure.Span(rate_hz, start, end, lines, grid, first_s), first_bar

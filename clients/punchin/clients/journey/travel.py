@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from punchin.clients.journey.making import MadeResult
 from punchin.clients.journey.ordering import order_of, seeds_from
 from punchin.clients.journey.plan import FilePlan, Kept, Plan, decode
 from punchin.clients.journey.request import Request, check_folder
-from punchin.clients.journey.returning import finish, warm_up
+from punchin.clients.journey.returning import Known, finish
 from punchin.clients.journey.waiting import Listener, tell_version, wait
 from punchin.protocol.errors import PunchinError, Refused
 from punchin.protocol.order import JobRecord, Order
@@ -59,7 +59,6 @@ def perform_all(requests: Sequence[Request], listener: Listener) -> Result:
 
 def go(client: Client, requests: Sequence[Request], captures: Sequence[Capture], listener: Listener) -> Result:
     """The way from what was captured to what has landed, with a client that is there. Raises as `perform` does."""
-    threading.Thread(target=warm_up, name="warm-up").start()  # the engine works meanwhile, this process only waits
     parts = [
         Journey(client, request, captured, listener).roll()
         for request, captured in zip(requests, captures, strict=True)
@@ -111,9 +110,10 @@ def _part(client: Client, plan: Plan, record: JobRecord, listener: Listener) -> 
     """The takes of a request in order: those of this job, and those of earlier ones that it left as they were."""
     captured = capture_again(plan, opened(plan.request))
     slots = {slot: (record, index, plan.attempt) for index, slot in enumerate(plan.slots)}
+    known = Known.of(captured)
     slots |= {slot: (client.result(kept.job), kept.index, kept.attempts) for slot, kept in plan.kept.items()}
     return Part(
-        captured, plan, tuple(_rolled(client, captured, plan, *slots[slot], listener) for slot in sorted(slots))
+        captured, plan, tuple(_rolled(client, captured, plan, *slots[slot], known, listener) for slot in sorted(slots))
     )
 
 
@@ -126,12 +126,19 @@ class Journey:
 
     def roll(self) -> Part:
         """Takes that are ready to land. Raises as `perform` does."""
+        with ThreadPoolExecutor(1, "measure") as aside:
+            return self._roll_until_good(aside)
+
+    def _roll_until_good(self, aside: ThreadPoolExecutor) -> Part:
         order = order_of(self.request, self.captured, self.client, self.listener)
         plan = _plan(self.request, self.captured)
+        known: Future[Known] | None = None
         while True:
-            record = self._make(order, plan)
+            job = self._submit(order, plan)
+            known = known or aside.submit(Known.of, self.captured)  # the engine works, this process only waits
+            record = wait(self.client, job, self.listener)
             for index, slot in enumerate(plan.slots):
-                self._keep_better(slot, self._roll(record, index, plan))
+                self._keep_better(slot, self._roll(record, index, plan, known.result()))
             bad = tuple(slot for slot in plan.slots if not self.best[slot].finished.report.ok)
             if not bad or plan.attempt == self.request.max_attempts or not _may_differ(record):
                 return Part(self.captured, plan, tuple(self.best[slot] for slot in sorted(self.best)))
@@ -139,17 +146,17 @@ class Journey:
             plan = msgspec.structs.replace(plan, attempt=plan.attempt + 1, slots=bad, kept=self._kept(bad))
             self._tell(bad, order)
 
-    def _make(self, order: Order, plan: Plan) -> JobRecord:
-        record = self.client.submit(order, plan.encode(), self._job_id(plan))
-        self.listener.say(f"job {record.id}")
-        return wait(self.client, record.id, self.listener)
+    def _submit(self, order: Order, plan: Plan) -> str:
+        job = self.client.submit(order, plan.encode(), self._job_id(plan)).id
+        self.listener.say(f"job {job}")
+        return job
 
     def _job_id(self, plan: Plan) -> str | None:
         own = self.request.job_id
         return own if own is None or plan.attempt == 1 else f"{own}-{plan.attempt}"
 
-    def _roll(self, record: JobRecord, index: int, plan: Plan) -> Rolled:
-        return _rolled(self.client, self.captured, plan, record, index, plan.attempt, self.listener)
+    def _roll(self, record: JobRecord, index: int, plan: Plan, known: Known) -> Rolled:
+        return _rolled(self.client, self.captured, plan, record, index, plan.attempt, known, self.listener)
 
     def _keep_better(self, slot: int, new: Rolled) -> None:
         """A later roll replaces an earlier one unless it breaks more limits; the attempts count either way."""
@@ -175,10 +182,17 @@ class Journey:
 
 
 def _rolled(
-    client: Client, captured: Capture, plan: Plan, record: JobRecord, index: int, attempts: int, listener: Listener
+    client: Client,
+    captured: Capture,
+    plan: Plan,
+    record: JobRecord,
+    index: int,
+    attempts: int,
+    known: Known,
+    listener: Listener,
 ) -> Rolled:
     take = record.takes[index]
-    return Rolled(record, take, attempts, finish(captured, plan, client.get_audio(take.audio), listener))
+    return Rolled(record, take, attempts, finish(captured, plan, client.get_audio(take.audio), known, listener))
 
 
 def _land(client: Client, parts: Sequence[Part]) -> Result:
@@ -209,10 +223,13 @@ def _up_to_date(client: Client, parts: Sequence[Part], listener: Listener) -> Se
 
 def _again(client: Client, part: Part, session: Session, listener: Listener) -> Part:
     captured = capture_again(part.plan, session)
-    return Part(captured, part.plan, tuple(
-        _rolled(client, captured, part.plan, each.record, each.record.takes.index(each.take), each.attempts, listener)
-        for each in part.rolled
-    ))  # fmt: skip
+    known = Known.of(captured)
+
+    def again(each: Rolled) -> Rolled:
+        index = each.record.takes.index(each.take)
+        return _rolled(client, captured, part.plan, each.record, index, each.attempts, known, listener)
+
+    return Part(captured, part.plan, tuple(again(each) for each in part.rolled))
 
 
 def _may_differ(record: JobRecord) -> bool:
