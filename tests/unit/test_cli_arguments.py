@@ -214,3 +214,20 @@ def test_on_a_terminal_a_phase_is_a_bar_of_steps(monkeypatch):
     assert "8/8" in shown
     assert "note: a file named [bold] is not markup" in shown
     assert shown.endswith("after\n"), "the bars are put away before what comes next"
+
+
+def test_a_ctrl_c_before_anything_is_there_is_silent(capsys, monkeypatch):
+    def early(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("builtins.__import__", early)
+    code = main(["jobs"])
+    monkeypatch.undo()
+    assert (code, *capsys.readouterr()) == (130, "", "")
+
+
+def test_the_entry_loads_nothing_of_its_own_before_it_answers_ctrl_c():
+    code = "import sys; before = set(sys.modules); import punchin.clients.cli;"
+    code += "print(*sorted(name for name in set(sys.modules) - before if name.startswith(('punchin.', 'msgspec'))))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert loaded == ["punchin.clients", "punchin.clients.cli"]

@@ -1,7 +1,11 @@
 """Files in, arrays out, and back without a bit lost; what cannot be read or written says so."""
 
 import os
+import re
+import shutil
 import stat
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -102,3 +106,19 @@ def test_new_files_are_as_readable_as_any_other(tmp_path):
     finally:
         os.umask(old)
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_a_disk_that_is_full_is_told_in_bytes(tmp_path):
+    """A limit of the system on the size of files stands for the disk, so that the write fails for real."""
+    script = (
+        "import resource, sys, numpy as np; from punchin.session import audiofile;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"
+        "audiofile.write(sys.argv[1], np.zeros((2, 50_000), np.float32), 48_000, 'PCM_24')"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, tmp_path / "a.wav"], capture_output=True, text=True)
+    said = ended.stderr.splitlines()[-1]
+    free = shutil.disk_usage(tmp_path).free
+    told = re.search(r"cannot write .*a\.wav: .+; it takes up to 300,000 bytes, the disk has ([\d,]+) free", said)
+    assert told, said
+    assert int(told[1].replace(",", "")) == pytest.approx(free, rel=0.5)
+    assert list(tmp_path.iterdir()) == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ FORMATS: Final = {".wav": "WAV", ".flac": "FLAC", ".aif": "AIFF", ".aiff": "AIFF
 WAV_BYTES: Final = 2**32 - 2**20  # a WAV counts its bytes in 32 bits; above it is written as RF64, which REAPER reads
 BLOCK_FRAMES: Final = 2**18  # written at once: making integers takes four times a block's memory
 INTEGER_BITS: Final = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
+SAMPLE_BYTES: Final = {name: bits // 8 for name, bits in INTEGER_BITS.items()} | {"FLOAT": 4, "DOUBLE": 8}
 WIDE: Final = frozenset({"PCM_32", "DOUBLE"})  # more bits than a float32 holds
 
 
@@ -85,8 +87,16 @@ def write(path: Path | str, audio: NDArray[Any], rate_hz: int, subtype: str = "F
     except OSError as error:
         raise disk_error(path, error) from error
     except soundfile.LibsndfileError as error:
-        raise PunchinError(f"cannot write {path}: {error.error_string}", _room_hint(path)) from error
+        reason = f"{error.error_string.rstrip('.')}; {_room(path, audio, subtype)}"  # "System error" says nothing
+        raise PunchinError(f"cannot write {path}: {reason}", _room_hint(path)) from error
     return path
+
+
+def _room(path: Path, audio: NDArray[Any], subtype: str) -> str:
+    """How many bytes a file of this audio may take, and how many its disk has."""
+    needed = audio.size * SAMPLE_BYTES.get(subtype, 8)
+    free = f"{shutil.disk_usage(path.parent).free:,}" if path.parent.is_dir() else "no"
+    return f"it takes up to {needed:,} bytes, the disk has {free} free"
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -11,18 +11,23 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from punchin.protocol.errors import Cancelled, PunchinError
-
 if TYPE_CHECKING:
     from punchin.clients.cli.talk import Talk
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and give its exit code: 0, 1, 2, 3, 4 or 130 (see `punchin.protocol.errors`)."""
+    try:
+        return _answer(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:  # before there was anybody to answer it
+        return 130
+
+
+def _answer(words: list[str]) -> int:
     from punchin.clients.cli import verbs
     from punchin.clients.cli.talk import Talk
+    from punchin.protocol.errors import Cancelled, PunchinError
 
-    words = list(sys.argv[1:] if argv is None else argv)
     talk = Talk(sys.stderr)
     try:
         code = verbs.run(words, sys.stdout, talk)
@@ -47,6 +52,7 @@ def _bug(error: Exception, talk: Talk) -> int:
     import traceback
 
     from punchin.protocol import home
+    from punchin.protocol.errors import PunchinError
     from punchin.protocol.version import PACKAGE
 
     if os.environ.get("PUNCHIN_DEBUG"):
