@@ -16,8 +16,8 @@ def identity(source, order, seed):
 class DirectClient:
     """`make(source, order, seed)` gives the whole window [channels, frames]; the wanted part of it is the take."""
 
-    def __init__(self, make=identity, model="direct") -> None:
-        self.make, self.model = make, model
+    def __init__(self, make=identity, model="direct", trained=True) -> None:
+        self.make, self.model, self.trained = make, model, trained
         self.blobs, self.records, self.orders, self.where = {}, {}, [], {}
 
     def put_audio(self, audio, rate_hz):
@@ -40,7 +40,7 @@ class DirectClient:
             created_ns=time.time_ns(),
             plan=plan,
             takes=tuple(Take(seed=seed, audio=self.put_audio(audio, 48_000)) for seed, audio in made),
-            provenance=Provenance(model=self.model),
+            provenance=Provenance(model=self.model, trained=self.trained),
         )
         self.records[record.id] = record
         self.orders.append(order)

@@ -7,6 +7,7 @@ import pytest
 import soundfile
 from directclient import DirectClient, Heard
 
+from punchin.clients.cli.result import measured
 from punchin.clients.demo import session_folder
 from punchin.clients.journey import Prompt, Request, land
 from punchin.clients.journey.capture import capture, opened
@@ -68,7 +69,18 @@ def test_in_the_end_it_lands_with_a_warning_in_its_name(session):
     warning = f"CHECK: {take.report.failed[0]}"
     assert warning in take.name
     assert warning in result.output.read_text()
+    assert take.file.stem == "Keys-punchin-repaint-12"
     assert len(heard.warned) == 2
+
+
+def test_an_untrained_model_is_named_and_not_judged_in_its_name(session):
+    client = DirectClient(silent_unless(), "punchin-tiny", trained=False)
+    request = Request(task="repaint", session=session, track="Keys", bars=(5, 6), prompt=Prompt(text="x"), seed=10)
+    result = travel(client, [request], [capture(request, opened(request))], Heard())
+    (take,) = result.takes
+    assert (take.name, take.file.stem) == ("punchin repaint 10 demo model (tiny)", "Keys-punchin-repaint-10")
+    assert not take.report.ok
+    assert any("over its limit: " in line for line in measured(take))
 
 
 def test_max_attempts_bounds_it(session):

@@ -125,7 +125,7 @@ def _write_take(target: RppTarget, take: LandingTake, folder: Path) -> Path:
     kind, subtype = target.form.format, target.subtype
     if subtype == "PCM_24" and max(np.max(take.placed.after), -np.min(take.placed.after)) > 1.0:
         kind, subtype = "WAV", "FLOAT"
-    stem = file_stem(f"{target.track}-{take.name}")
+    stem = file_stem(f"{target.track}-{take.file_name or take.name}")
     path = hold_name(folder / f"{stem}{audiofile.EXTENSIONS[kind]}")
     try:
         return audiofile.write(path, take.placed.after, target.rate_hz, subtype)

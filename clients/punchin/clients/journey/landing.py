@@ -105,18 +105,26 @@ def land(parts: Sequence[Part]) -> Result:
 
 
 def _take(rolled: Rolled) -> document.LandingTake:
-    return document.LandingTake(rolled.finished.placed, name(rolled), provenance(rolled))
+    return document.LandingTake(rolled.finished.placed, name(rolled), provenance(rolled), _who(rolled))
 
 
 def name(rolled: Rolled) -> str:
-    """What the DAW shows: task and seed; the demo model says that it is one, a take over its limits what is wrong."""
-    order, made_by = rolled.record.order, rolled.record.provenance
-    words = [f"punchin {TOLD.get(order.task, order.task)} {rolled.take.seed}"]
+    """What the DAW shows: task and seed; the demo model says that it is one, a take over its limits what is wrong.
+
+    Noise of an untrained model keeps no limit: the report says so, its name need not.
+    """
+    made_by = rolled.record.provenance
+    words = [_who(rolled)]
     if made_by is not None and made_by.model == "punchin-tiny":
         words.append("demo model (tiny)")
-    if not rolled.finished.report.ok:
+    if not rolled.finished.report.ok and (made_by is None or made_by.trained):
         words.append(f"CHECK: {'; '.join(rolled.finished.report.failed)}")
     return " ".join(words)
+
+
+def _who(rolled: Rolled) -> str:
+    task = rolled.record.order.task
+    return f"punchin {TOLD.get(task, task)} {rolled.take.seed}"
 
 
 def provenance(rolled: Rolled) -> dict[str, Any]:
