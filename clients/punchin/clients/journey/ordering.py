@@ -67,6 +67,13 @@ def model_audio(request: Request, captured: Capture, listener: Listener) -> Audi
     return captured.way.there(resample(heard, rate_hz, limits.MODEL_HZ, captured.window.model_frames))
 
 
+def heard_name(request: Request, captured: Capture, source: Blob) -> str:
+    """`captured.heard_sha256`. Where the model hears just that, it is the source's own name, and hashed already."""
+    same_rate = captured.target.rate_hz == limits.MODEL_HZ and captured.window.model_frames == captured.heard.shape[1]
+    as_it_is = same_rate and request.pre_fx is None and not captured.way.points
+    return source.sha256 if as_it_is else captured.heard_sha256
+
+
 def told_bpm(bpm: float, listener: Listener) -> float:
     """The tempo that the prompt says: the session's, halved or doubled into what the model knows."""
     told = bpm

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -15,12 +16,12 @@ from punchin.clients.journey import landing, making
 from punchin.clients.journey.capture import Capture, capture, capture_again, opened
 from punchin.clients.journey.landing import Part, Result, Rolled
 from punchin.clients.journey.making import MadeResult
-from punchin.clients.journey.ordering import order_of, seeds_from
+from punchin.clients.journey.ordering import heard_name, order_of, seeds_from
 from punchin.clients.journey.plan import FilePlan, Kept, Plan, decode
 from punchin.clients.journey.request import Request, check_folder
 from punchin.clients.journey.returning import Known, finish
 from punchin.clients.journey.waiting import Listener, tell_version, wait
-from punchin.protocol.errors import PunchinError, Refused
+from punchin.protocol.errors import Cancelled, PunchinError, Refused
 from punchin.protocol.order import JobRecord, Order
 from punchin.session.document import Session
 
@@ -59,11 +60,13 @@ def perform_all(requests: Sequence[Request], listener: Listener) -> Result:
 
 def go(client: Client, requests: Sequence[Request], captures: Sequence[Capture], listener: Listener) -> Result:
     """The way from what was captured to what has landed, with a client that is there. Raises as `perform` does."""
-    parts = [
+    parts: Sequence[Part] = [
         Journey(client, request, captured, listener).roll()
         for request, captured in zip(requests, captures, strict=True)
     ]
-    return _land(client, _up_to_date(client, parts, listener))
+    with _kept_takes(each.record.id for part in parts for each in part.rolled):
+        parts = _up_to_date(client, parts, listener)
+    return _land(client, parts)
 
 
 def _check_apart(captures: Sequence[Capture]) -> None:
@@ -131,14 +134,16 @@ class Journey:
 
     def _roll_until_good(self, aside: ThreadPoolExecutor) -> Part:
         order = order_of(self.request, self.captured, self.client, self.listener)
-        plan = _plan(self.request, self.captured)
+        assert order.source is not None
+        plan = _plan(self.request, self.captured, heard_name(self.request, self.captured, order.source))
         known: Future[Known] | None = None
         while True:
             job = self._submit(order, plan)
             known = known or aside.submit(Known.of, self.captured)  # the engine works, this process only waits
             record = wait(self.client, job, self.listener)
-            for index, slot in enumerate(plan.slots):
-                self._keep_better(slot, self._roll(record, index, plan, known.result()))
+            with _kept_takes([job]):
+                for index, slot in enumerate(plan.slots):
+                    self._keep_better(slot, self._roll(record, index, plan, known.result()))
             bad = tuple(slot for slot in plan.slots if not self.best[slot].finished.report.ok)
             if not bad or plan.attempt == self.request.max_attempts or not _may_differ(record):
                 return Part(self.captured, plan, tuple(self.best[slot] for slot in sorted(self.best)))
@@ -198,14 +203,29 @@ def _rolled(
 def _land(client: Client, parts: Sequence[Part]) -> Result:
     jobs = dict.fromkeys(each.record.id for part in parts for each in part.rolled)
     try:
-        result = landing.land(parts)
+        with _kept_takes(jobs):
+            result = landing.land(parts)
+    except Cancelled:
+        raise
     except PunchinError as error:
-        later = " and ".join(f"punchin land {job}" for job in jobs)
-        error.hint = f"{error.hint}\nthe takes are kept; once it is mended: {later}".strip()
+        error.hint = f"{error.hint}\nthe takes are kept; once it is mended: {_later(jobs)}".strip()
         raise
     for job in jobs:
         client.landed(job, str(result.output.absolute()))  # jobs outlive the folder they were asked from
     return result
+
+
+@contextmanager
+def _kept_takes(jobs: Iterable[str]) -> Iterator[None]:
+    """A ctrl-C in here costs no take: it says how they land after all."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Cancelled("stopped before anything was written; the takes are kept", _later(jobs)) from None
+
+
+def _later(jobs: Iterable[str]) -> str:
+    return " and ".join(f"punchin land {job}" for job in dict.fromkeys(jobs))
 
 
 def _up_to_date(client: Client, parts: Sequence[Part], listener: Listener) -> Sequence[Part]:
@@ -238,11 +258,11 @@ def _may_differ(record: JobRecord) -> bool:
     return made_by is None or (made_by.trained and made_by.model != "identity")
 
 
-def _plan(request: Request, captured: Capture) -> Plan:
+def _plan(request: Request, captured: Capture, heard_sha256: str) -> Plan:
     window, region = captured.window, captured.region
     return Plan(
         request=replace(request.absolute(), prompt=replace(request.absolute().prompt, text="", lyrics="")),
-        heard_sha256=captured.heard_sha256,
+        heard_sha256=heard_sha256,
         region_s=(region.start_s, region.end_s),
         window=(window.start, window.touched, window.end, window.stop),
         rate_hz=window.rate_hz,
