@@ -35,16 +35,22 @@ def diffsynth_weights() -> Tensor:
     return bell * (STEPS / bell.sum())
 
 
-def draw(kind: Times, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def draw(
+    kind: Times, count: int, generator: torch.Generator, first: float = 0.0, last: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """Times [count] in (0, 1] and their weights [count], from the CPU's generator.
 
-    `diffsynth`: one of 1,000 shifted times, weighted by a bell around 0.5, as DiffSynth-Studio trains.
+    `diffsynth`: one of 1,000 shifted times, weighted by a bell around 0.5, as DiffSynth-Studio trains; from the part
+    of its schedule between `first` and `last`, which begins with noise: DiffSynth's min and max_timestep_boundary.
     `logit_normal`: sigmoid of N(-0.4, 1), the larger of two draws as the original's `forward` takes, unweighted.
     """
     if kind == "diffsynth":
-        index = torch.randint(STEPS, (count,), generator=generator)
+        low = int(first * STEPS)
+        index = torch.randint(low, max(int(last * STEPS), low + 1), (count,), generator=generator)
         return diffsynth_times()[index], diffsynth_weights()[index]
     if kind == "logit_normal":
+        if (first, last) != (0.0, 1.0):
+            raise BadUsage("min_timestep_boundary and max_timestep_boundary go with the diffsynth timesteps")
         both = torch.sigmoid(MU + SIGMA * torch.randn(2, count, generator=generator))
         return both.amax(0), torch.ones(count)
     raise BadUsage(f"timesteps are {kind!r}, allowed is {', '.join(get_args(Times))}")
@@ -57,11 +63,16 @@ def noised(data: Tensor, noise: Tensor, t: Tensor) -> Tensor:
 
 
 def loss(velocity: Tensor, data: Tensor, noise: Tensor, weights: Tensor, counts: Tensor | None = None) -> Tensor:
-    """Mean squared error of velocities [B, T, C] against noise - data, in float32, weighted by item: weights [B].
+    """The mean of `errors`."""
+    return errors(velocity, data, noise, weights, counts).mean()
+
+
+def errors(velocity: Tensor, data: Tensor, noise: Tensor, weights: Tensor, counts: Tensor | None = None) -> Tensor:
+    """Mean squared error of velocities [B, T, C] against noise - data, in float32, times weights [B]: [B].
 
     counts [B, T]: how much a frame counts, 0 where it is padding. Each item's mean is over what counts in it.
     """
     error = (velocity.float() - (noise - data).float()).square().mean(-1)  # [B, T]
     counts = torch.ones_like(error) if counts is None else counts
     each = (error * counts).sum(1) / counts.sum(1).clamp(min=1e-8)
-    return (each * weights.to(each)).mean()
+    return each * weights.to(each)

@@ -10,10 +10,8 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +30,7 @@ from punchin.training.recipes.library import Codes, Library
 from punchin.training.recipes.loop import Run, Stage
 from punchin.training.recipes.music import Music, MusicStage
 from punchin.training.recipes.plan import CPU, GPU, SMOKE, Plan
+from punchin.training.stopping import stoppable
 
 PLANS: Final = {"gpu": GPU, "cpu": CPU, "smoke": SMOKE}
 MINUTES: Final = {"cuda": 30.0, "cpu": 600.0}
@@ -141,20 +140,6 @@ def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{torch.get_num_threads()} threads of a {platform.processor() or platform.machine()} CPU"
-
-
-@contextmanager
-def stoppable() -> Iterator[Callable[[], bool]]:
-    """While it lasts, SIGINT and SIGTERM are remembered and told by what this yields, instead of ending the process."""
-    told: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, lambda number, _: told.append(number))
-    try:
-        yield lambda: bool(told)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def parser() -> argparse.ArgumentParser:

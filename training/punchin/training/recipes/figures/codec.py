@@ -30,7 +30,11 @@ class CodecFigures:
 def components(audio: Tensor, count: int = 64) -> Tensor:
     """The `count` directions [2*1920, count] of stereo latent frames that hold most of audio [B, 2, n]."""
     frames = _frames(audio).flatten(0, 1).double()
-    _, vectors = torch.linalg.eigh(frames.T @ frames)
+    if len(frames) < frames.shape[1]:  # then the smaller product has the same directions
+        powers, rows = torch.linalg.eigh(frames @ frames.T)
+        vectors = frames.T @ rows / powers.clamp(min=1e-12).sqrt()
+    else:
+        _, vectors = torch.linalg.eigh(frames.T @ frames)
     return vectors.flip(1)[:, :count].float()
 
 

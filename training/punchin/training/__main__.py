@@ -1,0 +1,156 @@
+"""`python -m punchin.training full|lora|validate`: the command line of a training.
+
+Options have DiffSynth-Studio's names, with underscores or with hyphens. Talk goes to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import types
+from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
+
+from punchin.protocol.errors import BadUsage, PunchinError
+from punchin.training.console import Line
+from punchin.training.settings import Settings, names, out
+
+HELP: Final = {
+    "dataset_base_path": "folder of the audio; without metadata, the dataset itself",
+    "dataset_metadata_path": ".json, .jsonl or .csv: audio, prompt, and what is known of lyrics, bpm, keyscale, "
+    "timesignature, vocal_language; or the original repository's dataset JSON",
+    "dataset_repeat": "how often an epoch goes through the dataset",
+    "dataset_num_workers": "batches fetched ahead",
+    "data_file_keys": "keys that hold paths",
+    "extra_inputs": "further keys to use: reference_audios, src_audio, task_type",
+    "max_audio_duration": "seconds of each file that are used",
+    "skip_bad": "leave out files that cannot be used, and say how many",
+    "validation_metadata_path": "held-out items for the validation loss",
+    "validation_count": "or: how many of the dataset to hold out",
+    "model": "a model's name or folder (base)",
+    "model_paths": "JSON list of the model's files or folders",
+    "model_id_with_origin_paths": "ids with file patterns, comma-separated: ACE-Step/Ace-Step1.5:vae/*.safetensors",
+    "tokenizer_path": "the text encoder's tokenizer, if apart",
+    "silence_latent_path": "silence_latent.pt, if apart",
+    "fp8_models": "frozen parts to keep in 8 bits: dit, conditioner, text_encoder",
+    "initialize_model_on_cpu": "read the model to the CPU first",
+    "device": "cuda, cuda:1 or cpu",
+    "param_dtype": "in which trained weights are kept",
+    "task": "sft; sft:data_process writes latents and text states; sft:train trains on them",
+    "trainable_models": "full: dit, conditioner, comma-separated (dit)",
+    "lora_base_model": "lora: dit",
+    "lora_target_modules": "layers that get a LoRA, by the end of their names",
+    "lora_rank": "rank",
+    "lora_alpha": "alpha (the rank)",
+    "lora_dropout": "share of inputs dropped in training",
+    "lora_checkpoint": "a LoRA to go on from",
+    "preset_lora_path": "a LoRA to write into the weights first",
+    "preset_lora_model": "and into which part",
+    "learning_rate": "1e-4 for lora, 1e-5 for full",
+    "weight_decay": "of AdamW",
+    "num_epochs": "epochs",
+    "max_steps": "or fewer steps",
+    "batch_size": "items in a batch, padded with silence to the longest",
+    "gradient_accumulation_steps": "batches in a step",
+    "find_unused_parameters": "for several processes",
+    "use_gradient_checkpointing": "compute layers again instead of keeping them",
+    "use_gradient_checkpointing_offload": "and keep their inputs on the CPU",
+    "timesteps": "diffsynth's 1,000 weighted times, or the original's logit_normal with condition dropout",
+    "min_timestep_boundary": "first part of diffsynth's times, from noise on",
+    "max_timestep_boundary": "last part",
+    "condition_dropout": "how often the condition is taken away (0, with logit_normal 0.15)",
+    "cover_share": "share of items shown their own audio codes",
+    "repaint_share": "share of items with a hole to fill",
+    "reference_share": "share of items with reference audio of their own",
+    "lr_scheduler": "diffsynth (a third for 5 steps), constant, linear, cosine",
+    "lr_warmup_steps": "steps to the peak",
+    "max_grad_norm": "clip gradients at this norm; 0 does not",
+    "ema_decay": "keep a moving average of the weights, and save that; 0 does not",
+    "seed": "of everything random",
+    "output_path": "folder of checkpoints and state; the same command goes on from there",
+    "remove_prefix_in_ckpt": "taken off the names in diffsynth's files",
+    "save_steps": "steps between checkpoints (each epoch)",
+    "state_steps": "steps between states to go on from (200)",
+    "save_formats": "lora: diffsynth, peft, diffusers; full: diffsynth, diffusers, punchin",
+    "sample_steps": "steps between sample takes",
+    "sample_prompt": "what they play (the first item's prompt)",
+    "sample_duration": "their seconds",
+    "validation_steps": "steps between validations (each epoch)",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser("python -m punchin.training", description=__doc__)
+    verbs = made.add_subparsers(dest="verb", required=True, metavar="full|lora|validate")
+    for verb, about in (
+        ("full", "train all weights of a part"),
+        ("lora", "train a LoRA"),
+        ("validate", "render the data's prompts again, and write a page with audio and spectrograms"),
+    ):
+        one = verbs.add_parser(verb, help=about, description=about)
+        hints = get_type_hints(Settings)
+        for name in names():
+            if name != "kind":
+                _add(one, name, hints[name])
+        if verb == "validate":
+            one.add_argument("--lora", help="a LoRA to use")
+            one.add_argument("--checkpoint", help="a full training's checkpoint to use")
+            one.add_argument("--count", type=int, default=8, help="how many prompts")
+    return made
+
+
+def _add(one: argparse.ArgumentParser, name: str, hint: Any) -> None:
+    """One option for one setting, with the setting's own default."""
+    flags = dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"])
+    if hint is bool:
+        one.add_argument(*flags, dest=name, action="store_true", default=argparse.SUPPRESS, help=HELP[name])
+        return
+    kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    kind = next(each for each in kinds if each is not type(None))
+    chosen: dict[str, Any] = {"choices": get_args(kind)} if get_origin(kind) is Literal else {"type": kind}
+    chosen |= {"required": name == "dataset_base_path", "help": HELP[name]}
+    one.add_argument(*flags, dest=name, default=argparse.SUPPRESS, **chosen)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the data is fetched in threads of our own
+    given = vars(parser().parse_args(arguments))
+    verb, line, began = given.pop("verb"), Line(), time.monotonic()
+    own = {name: given.pop(name) for name in ("lora", "checkpoint", "count") if name in given}
+    try:
+        settings = Settings(kind="lora" if verb == "lora" else "full", **given)
+        if verb == "validate":
+            print(_validated(settings, line, **own))
+            return 0
+        from punchin.training.run import summary, train
+        from punchin.training.stopping import stoppable
+
+        with stoppable() as stop:
+            train(settings, line, stop)
+        line.say(summary(settings, time.monotonic() - began))
+    except PunchinError as error:
+        line.say(f"error: {error}" + (f"\n  {error.hint}" if error.hint else ""))
+        return error.exit_code
+    return 0
+
+
+def _validated(
+    settings: Settings, line: Line, count: int, lora: str | None = None, checkpoint: str | None = None
+) -> str:
+    """Write the page; returns its path."""
+    from punchin.training import run, validation
+
+    if count < 1:
+        raise BadUsage(f"count is {count}; it must be 1 or more")
+    items, loaded = run.ready(settings)
+    pipe = validation.AceStepPipeline(loaded)
+    validation.apply(loaded, pipe, lora, checkpoint)
+    line.say(f"rendering {min(count, len(items))} prompts with {loaded.folders.dit.name}")
+    return str(validation.page(settings, loaded, pipe, items[:count], out(settings)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

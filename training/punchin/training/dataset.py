@@ -1,0 +1,206 @@
+"""What a dataset says: which recordings there are and what is known of them.
+
+Read are DiffSynth-Studio's metadata (`.json`, a list of objects; `.jsonl`; `.csv`), the original repository's dataset
+JSON (`metadata` and `samples`), and a bare folder of audio, each file with a `.txt` of lyrics or a `.json` of its own
+beside it where there is one.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from punchin.engine import prompts
+from punchin.protocol import limits
+from punchin.protocol.errors import PunchinError, Refused
+
+AUDIO: Final = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus", ".m4a"})
+KNOWN: Final = frozenset({"audio", "prompt", "lyrics", "bpm", "keyscale", "timesignature", "vocal_language"})
+EXTRA: Final = frozenset({"reference_audios", "src_audio", "task_type"})  # what `extra_inputs` may name
+_HINT: Final = (
+    "keys are audio and prompt, and of these what is known: lyrics, bpm, keyscale, timesignature, vocal_language"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One recording and what is known of it. `extra`: what `extra_inputs` names, paths made whole."""
+
+    audio: Path
+    prompt: str
+    lyrics: str = ""
+    bpm: float | None = None
+    keyscale: str | None = None
+    timesignature: str | None = None
+    vocal_language: str = "unknown"
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def metas(self, seconds: float) -> str:
+        """The prompt's lines of metadata."""
+        return prompts.metas(self.bpm, self.keyscale, self.timesignature, seconds)
+
+
+def read(
+    base: Path, metadata: Path | None = None, file_keys: Sequence[str] = ("audio",), extra: Sequence[str] = ()
+) -> list[Item]:
+    """The items of a dataset: those of `metadata` with paths below `base`, or the audio below `base` itself.
+
+    file_keys: which keys hold paths. extra: which further keys are taken. Raises Refused for a missing file, an empty
+    dataset, missing or unreadable keys, with the row's number. Whether the audio can be read shows when it is read.
+    """
+    if not base.is_dir():
+        raise Refused(f"there is no dataset folder {base}", code="dataset")
+    for name in extra:
+        if name not in EXTRA:
+            raise Refused(f"extra_inputs names {name!r}", f"one of: {', '.join(sorted(EXTRA))}", code="dataset")
+    if metadata is None:
+        items = _folder(base)
+    else:
+        rows = _rows(metadata)
+        items = [
+            _item(row, f"{metadata.name}, entry {n}", base, file_keys, extra) for n, row in enumerate(rows, start=1)
+        ]
+    if not items:
+        raise Refused(f"{metadata or base} holds nothing to train on", _HINT, code="dataset")
+    return items
+
+
+def _rows(metadata: Path) -> list[dict[str, Any]]:
+    if not metadata.is_file():
+        raise Refused(f"there is no metadata file {metadata}", code="dataset")
+    try:
+        text = metadata.read_text(encoding="utf-8-sig")
+        if metadata.suffix == ".csv":
+            return [dict(row) for row in csv.DictReader(text.splitlines())]
+        if metadata.suffix == ".jsonl":
+            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+        elif metadata.suffix == ".json":
+            rows = json.loads(text)
+        else:
+            raise Refused(f"{metadata.name} is no metadata", "give a .json, .jsonl or .csv file", code="dataset")
+    except (OSError, ValueError, csv.Error) as error:
+        raise Refused(f"{metadata} cannot be read: {error}", code="dataset") from error
+    if isinstance(rows, dict) and isinstance(rows.get("samples"), list):
+        return _original(rows)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise Refused(f"{metadata} is no list of objects", _HINT, code="dataset")
+    return rows
+
+
+def _item(row: Mapping[str, Any], where: str, base: Path, file_keys: Sequence[str], extra: Sequence[str]) -> Item:
+    """One row. Blank cells are what is not known."""
+    told = {key: value for key, value in row.items() if value not in (None, "", [])}
+    paths = {key: _whole(told[key], base, f"{where}, {key}") for key in file_keys if key in told}
+    for key in ("audio", "prompt"):
+        if key not in told:
+            raise Refused(
+                f"{where} has no {key!r}; it has {', '.join(sorted(told)) or 'nothing'}", _HINT, code="dataset"
+            )
+    if "audio" not in paths:
+        raise Refused(f"data_file_keys is {','.join(file_keys)}, without audio", "add audio", code="dataset")
+    lacking = [key for key in extra if key not in told]
+    if lacking:
+        raise Refused(f"{where} has no {lacking[0]!r}, which extra_inputs asks for", code="dataset")
+    item = Item(
+        audio=paths["audio"],
+        prompt=_text(told, "prompt", where),
+        lyrics=_text(told, "lyrics", where),
+        bpm=_number(told.get("bpm"), f"{where}, bpm"),
+        keyscale=_known(told.get("keyscale")),
+        timesignature=_known(told.get("timesignature")),
+        vocal_language=str(told.get("vocal_language", "unknown")),
+        extra={key: paths.get(key, told[key]) for key in extra},
+    )
+    try:
+        item.metas(30)
+    except PunchinError as error:
+        raise Refused(f"{where}: {error}", error.hint, code="dataset") from error
+    return item
+
+
+def _whole(value: Any, base: Path, where: str) -> Any:
+    """A path, or a list of them, below `base` unless absolute."""
+    if isinstance(value, list):
+        return [_whole(each, base, where) for each in value]
+    if not isinstance(value, str):
+        raise Refused(f"{where} is {value!r}, and must be a path", code="dataset")
+    return base / Path(value).expanduser()
+
+
+def _text(told: Mapping[str, Any], key: str, where: str) -> str:
+    value = told.get(key, "")
+    if not isinstance(value, str):
+        raise Refused(f"{where}, {key} is {value!r}, and must be text", code="dataset")
+    return value
+
+
+def _number(value: Any, where: str) -> float | None:
+    if value is None or str(value).strip().upper() == prompts.UNKNOWN:
+        return None
+    try:
+        number = float(value)
+        limits.TEMPO.check(number)
+    except (TypeError, ValueError, PunchinError) as error:
+        raise Refused(f"{where} is {value!r}: {error}", code="dataset") from error
+    return number
+
+
+def _known(value: Any) -> str | None:
+    return None if value is None or str(value).strip().upper() == prompts.UNKNOWN else str(value).strip()
+
+
+def _folder(base: Path) -> list[Item]:
+    """Audio below a folder, in the order of its names; the prompt is told by the file beside it or by the name."""
+    items: list[Item] = []
+    for path in sorted(path for path in base.rglob("*") if path.suffix.lower() in AUDIO):
+        own, lyrics = path.with_suffix(".json"), path.with_suffix(".txt")
+        row: dict[str, Any] = {"prompt": path.stem.replace("_", " ").replace("-", " ")}
+        if lyrics.is_file():
+            row["lyrics"] = lyrics.read_text(encoding="utf-8-sig").strip()
+        if own.is_file():
+            said = json.loads(own.read_text()) if own.stat().st_size else {}
+            row |= _renamed(said) if isinstance(said, dict) else {}
+        row["audio"] = str(path.resolve())
+        items.append(_item(row, str(path), base, ("audio",), ()))
+    return items
+
+
+def _original(dataset: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The original repository's samples as rows: tag, genre share and override applied as its own loader does."""
+    about = dataset.get("metadata") or {}
+    chance = random.Random(0)  # which samples are told by genre: the same each time
+    rows: list[dict[str, Any]] = []
+    for sample in dataset["samples"]:
+        row = _renamed(sample)
+        by_genre = sample.get("prompt_override") == "genre" or (
+            sample.get("prompt_override") is None and chance.random() * 100 < float(about.get("genre_ratio") or 0)
+        )
+        said = (sample.get("genre") if by_genre else None) or sample.get("caption") or ""
+        tag = sample.get("custom_tag") or about.get("custom_tag") or ""
+        row["prompt"] = _tagged(said, tag, about.get("tag_position") or "prepend")
+        if sample.get("is_instrumental") or about.get("all_instrumental"):
+            row["lyrics"] = ""
+        rows.append(row)
+    return rows
+
+
+def _tagged(said: str, tag: str, position: str) -> str:
+    if not tag:
+        return said
+    return {"prepend": f"{tag}, {said}", "append": f"{said}, {tag}", "replace": tag}.get(position, said)
+
+
+def _renamed(sample: Mapping[str, Any]) -> dict[str, Any]:
+    """The original's names as DiffSynth's."""
+    names = {"audio_path": "audio", "caption": "prompt", "language": "vocal_language"}
+    row = {names.get(key, key): value for key, value in sample.items()}
+    if "audio" not in row and "filename" in row:
+        row["audio"] = row["filename"]
+    if str(row.get("lyrics", "")).strip().lower() == prompts.INSTRUMENTAL.lower():
+        row["lyrics"] = ""
+    return row

@@ -1,0 +1,146 @@
+"""A recording as the model sees it: latents, caption states, lyric embeddings. Made once, kept or written down.
+
+What stands here depends on no trained weight (VAE and text encoder are frozen), so `sft:data_process` writes it to
+files and `sft:train` needs neither audio nor text encoder. Axes: T latent frames, C latent channels, D text width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from punchin.engine import prompts, tasks
+from punchin.engine.released import Loaded
+from punchin.protocol.errors import Refused
+from punchin.protocol.limits import HOP, LATENT_HZ, MODEL_HZ, REGION
+from punchin.protocol.order import Task
+from punchin.session import audiofile
+from punchin.session.resample import resample
+from punchin.training import state
+from punchin.training.dataset import Item
+
+KIND: Final = "punchin example 1"
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One item. latents: [T, C]. captions: states [L, D] by task. lyrics: embeddings [L, D].
+
+    references: latents [750, C] each. source: [T, C] of `src_audio`, None where the item has none. task: the one that
+    the data asks for, None where the training chooses.
+    """
+
+    latents: Tensor
+    captions: Mapping[Task, Tensor]
+    lyrics: Tensor
+    references: tuple[Tensor, ...] = ()
+    source: Tensor | None = None
+    task: Task | None = None
+
+    def save(self, path: Path) -> None:
+        """Write it to a safetensors file."""
+        tensors = {"latents": self.latents, "lyrics": self.lyrics}
+        tensors |= {f"caption.{task}": states for task, states in self.captions.items()}
+        tensors |= {f"reference.{number}": each for number, each in enumerate(self.references)}
+        if self.source is not None:
+            tensors["source"] = self.source
+        state.save(path, tensors, {"kind": KIND, "task": self.task})
+
+    @classmethod
+    def load(cls, path: Path) -> Example:
+        """Read one back. Raises Refused for a file that is none."""
+        tensors, facts = state.load(path)
+        if facts.get("kind") != KIND:
+            raise Refused(f"{path} is no processed example", "make them with `--task sft:data_process`", code="dataset")
+        references = state.under("reference", tensors)
+        captions: dict[Task, Tensor] = {task: tensors[f"caption.{task}"] for task in prompts.TASKS
+                                        if f"caption.{task}" in tensors}  # fmt: skip
+        ordered = tuple(references[str(number)] for number in range(len(references)))
+        return cls(tensors["latents"], captions, tensors["lyrics"], ordered, tensors.get("source"), facts.get("task"))
+
+
+def sound(path: Path, longest_s: float | None = None) -> Tensor:
+    """The audio of a file as [2, n] float32 at 48 kHz; its first `longest_s` seconds, 600 at most.
+
+    Mono is doubled, of more channels the first two are taken. Raises Refused with the path for what cannot be read or
+    is shorter than a second or not finite.
+    """
+    about = audiofile.info(path)
+    most = round(min(longest_s or REGION.high, REGION.high) * about.rate_hz)
+    audio, rate_hz = audiofile.read(path, 0, most)
+    heard = torch.from_numpy(resample(audio, rate_hz, MODEL_HZ))
+    if heard.shape[1] < MODEL_HZ:
+        raise Refused(f"{path} is {heard.shape[1] / MODEL_HZ:.2f} s long, at least 1 s is needed", code="audio")
+    if not bool(heard.isfinite().all()):
+        raise Refused(f"{path} has samples that are not finite", code="audio")
+    return heard[:2] if len(heard) >= 2 else heard.expand(2, -1).contiguous()
+
+
+class Listener:
+    """Makes examples with a model's frozen parts."""
+
+    def __init__(self, loaded: Loaded, used: Sequence[Task], longest_s: float | None) -> None:
+        self._loaded, self._used, self._longest_s = loaded, tuple(used), longest_s
+
+    @torch.no_grad()
+    def example(self, item: Item) -> Example:
+        """The example of an item: whole seconds of it. Raises Refused where a file cannot be used."""
+        audio = sound(item.audio, self._longest_s)
+        seconds = audio.shape[1] // MODEL_HZ  # as DiffSynth-Studio: the prompt says whole seconds
+        latents = self._latent(audio[:, : seconds * MODEL_HZ])
+        used = _task(item)
+        lines = prompts.lyric_prompt(item.lyrics or prompts.INSTRUMENTAL, item.vocal_language)
+        captions: dict[Task, Tensor] = {
+            task: self._loaded.text.caption(
+                prompts.caption_prompt(prompts.instruction(task), item.prompt, item.metas(seconds))
+            )[0].float().cpu()
+            for task in ((used,) if used else self._used)
+        }  # fmt: skip
+        return Example(
+            latents=latents,
+            captions=captions,
+            lyrics=self._loaded.text.lyrics(lines)[0].float().cpu(),
+            references=tuple(self._reference(path) for path in _paths(item.extra.get("reference_audios"))),
+            source=self._source(item, len(latents)),
+            task=used,
+        )
+
+    def _latent(self, audio: Tensor) -> Tensor:
+        """[T, C] float32 of audio [2, n], all whole latent frames."""
+        whole = audio[None, :, : audio.shape[1] // HOP * HOP].to(self._loaded.device)
+        return self._loaded.vae.encode(whole).mean[0].float().cpu()
+
+    def _reference(self, path: Path) -> Tensor:
+        return self._latent(tasks.reference_clips(sound(path), seed=0))
+
+    def _source(self, item: Item, frames: int) -> Tensor | None:
+        paths = _paths(item.extra.get("src_audio"))
+        if not paths:
+            return None
+        latent = self._latent(sound(paths[0], frames / LATENT_HZ))[None]
+        return tasks.padded(latent, self._loaded.silence.cpu(), frames)[0]
+
+
+def _task(item: Item) -> Task | None:
+    """The task that the data asks for. Refused for one that is not trained here."""
+    said = item.extra.get("task_type", "cover" if "src_audio" in item.extra else None)
+    allowed: tuple[Task, ...] = ("text2music", "cover", "lego", "complete", "extract")
+    for task in allowed:
+        if said == task:
+            if task != "text2music" and "src_audio" not in item.extra:
+                raise Refused(f"{item.audio.name} asks for {task} without a src_audio", code="dataset")
+            return task
+    if said is not None:
+        raise Refused(f"task_type is {said!r}", f"one of: {', '.join(allowed)}", code="dataset")
+    return None
+
+
+def _paths(value: Any) -> list[Path]:
+    if value is None:
+        return []
+    return [Path(each) for each in (value if isinstance(value, list) else [value])]

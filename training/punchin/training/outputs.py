@@ -1,0 +1,121 @@
+"""What a training leaves: checkpoints under the names that other programs look for, sample takes, a history."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from peft import LoraConfig
+from safetensors.torch import save as serialised
+from torch import Tensor
+
+from punchin.engine.model import AceStep
+from punchin.engine.released import Folders, read_json
+from punchin.protocol.errors import Refused
+from punchin.training import adapters, state
+from punchin.training.settings import COMPONENTS, Settings, out
+
+STATE: Final = "training-state.safetensors"
+HISTORY: Final = "history.json"
+
+
+def check_empty(settings: Settings) -> None:
+    """Raise Refused where another training's checkpoints are in the way: nothing is overwritten."""
+    folder = out(settings)
+    if (folder / STATE).exists() or not folder.is_dir():
+        return
+    found = sorted(path.name for path in folder.iterdir() if path.name.startswith(("step-", "epoch-")))
+    if found:
+        raise Refused(
+            f"{folder} holds {found[0]} but no {STATE} to go on from",
+            "give another output_path, or move them away",
+            code="conflict",
+        )
+
+
+def write(
+    settings: Settings,
+    stem: str,
+    model: AceStep,
+    config: LoraConfig | None,
+    weights: Mapping[str, Tensor],
+    base: Folders,
+) -> None:
+    """One checkpoint, `output_path/stem...`. weights: what was trained, by its name in the `AceStep`."""
+    folder = out(settings)
+    if config is not None:
+        bare = {name.removeprefix("decoder."): each for name, each in weights.items()}
+        adapters.write(folder, stem, bare, config, settings, str(base.dit))
+        return
+    forms = {"diffsynth": _diffsynth, "diffusers": _diffusers, "punchin": _punchin}
+    for form in settings.formats:
+        forms[form](settings, folder, stem, model, weights, base)
+
+
+def _diffsynth(
+    settings: Settings, folder: Path, stem: str, _: AceStep, weights: Mapping[str, Tensor], __: Folders
+) -> None:
+    """Bare DiT keys; with more components than one, each with its `pipe.NAME.` but the removed prefix."""
+    tensors = {
+        pipe_name(name).removeprefix(settings.remove_prefix_in_ckpt): _half(each) for name, each in weights.items()
+    }
+    state.write_bytes(folder / f"{stem}.safetensors", serialised(tensors, {"format": "pt"}))
+
+
+def pipe_name(name: str) -> str:
+    """A key of `AceStep` as DiffSynth's pipeline calls it: `pipe.dit.` or `pipe.conditioner.` before its name."""
+    head, _, rest = name.partition(".")
+    if name == "null_condition_emb":
+        return f"pipe.conditioner.{name}"
+    theirs = next((theirs for theirs, ours in COMPONENTS.items() if ours == head), None)
+    return f"pipe.{theirs}.{rest}" if theirs in ("dit", "conditioner") else f"pipe.tokenizer_model.{name}"
+
+
+def _diffusers(
+    settings: Settings, folder: Path, stem: str, model: AceStep, weights: Mapping[str, Tensor], base: Folders
+) -> None:
+    """The DiT as diffusers' transformer folder."""
+    whole = {**dict(model.decoder.named_parameters()), **_of_decoder(weights)}
+    tensors = {adapters.diffusers_name(name): _half(each) for name, each in whole.items()}
+    place = folder / f"{stem}-diffusers" / "transformer"
+    state.write_bytes(place / "config.json", json.dumps(diffusers_config(read_json(base.dit / "config.json"))).encode())
+    state.write_bytes(place / "diffusion_pytorch_model.safetensors", serialised(tensors, {"format": "pt"}))
+
+
+def diffusers_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What diffusers' AceStepTransformer1DModel calls the numbers of a released config."""
+    same = (
+        "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+        "head_dim", "in_channels", "audio_acoustic_hidden_dim", "patch_size", "rope_theta", "rms_norm_eps",
+        "sliding_window", "is_turbo", "model_version",
+    )  # fmt: skip
+    told = {name: config[name] for name in same if config.get(name) is not None}
+    told["encoder_hidden_size"] = config.get("encoder_hidden_size") or config["hidden_size"]
+    return {"_class_name": "AceStepTransformer1DModel", **told}
+
+
+def _punchin(
+    settings: Settings, folder: Path, stem: str, model: AceStep, weights: Mapping[str, Tensor], base: Folders
+) -> None:
+    """A model folder in the released layout; VAE and text encoder are shared with its base."""
+    whole = {name: _half(each) for name, each in {**model.state_dict(), **weights}.items()}
+    place = folder / f"{stem}-punchin"
+    state.write_bytes(place / "model.safetensors", serialised(whole, {"format": "pt"}))
+    for name in ("config.json", "silence_latent.pt"):
+        state.write_bytes(place / name, (base.dit / name).read_bytes())
+
+
+def write_history(settings: Settings, history: Mapping[str, Any]) -> None:
+    """Losses by step, as JSON."""
+    state.write_bytes(out(settings) / HISTORY, json.dumps(history, indent=1).encode())
+
+
+def _of_decoder(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix("decoder."): each for name, each in weights.items() if name.startswith("decoder.")}
+
+
+def _half(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", torch.bfloat16).contiguous()

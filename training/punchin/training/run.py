@@ -1,0 +1,163 @@
+"""`full` and `lora`: settings to a training, data made ready first. The one place where the parts of it meet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import torch
+from accelerate import PartialState
+
+from punchin.engine.pipeline import AceStepPipeline
+from punchin.engine.released import Loaded
+from punchin.protocol.errors import BadUsage, Refused
+from punchin.protocol.order import Task
+from punchin.session import audiofile
+from punchin.training import dataset, outputs, sources
+from punchin.training.console import Line, length
+from punchin.training.dataset import Item
+from punchin.training.examples import Example, Listener
+from punchin.training.settings import Settings, out
+from punchin.training.supply import Processed, Recordings, Shelf, usable
+from punchin.training.trainer import Trainer
+
+HALF: Final = {"cuda": torch.bfloat16, "cpu": torch.float32}  # in which frozen weights are kept
+
+
+def train(settings: Settings, line: Line, stop: Callable[[], bool]) -> None:
+    """Do what `task` says: train, write processed examples, or train on those."""
+    processes = _processes(settings)
+    if settings.task != "sft:data_process":
+        outputs.check_empty(settings)
+    items = _items(settings)  # before the model: a wrong path shows at once
+    loaded = _loaded(settings, processes)
+    if settings.task == "sft:data_process":
+        if items is None:
+            raise BadUsage("sft:data_process needs a dataset of audio")
+        process_data(settings, items, loaded, line, processes.process_index, processes.num_processes)
+        return
+    say = line.say if processes.is_main_process else lambda text: None
+    shelf = _shelf(settings, items, loaded)
+    numbers = usable(shelf, skip_bad=settings.skip_bad, say=say)
+    trainer = Trainer(settings, loaded, shelf, numbers, line)
+    trainer.validation = _validation(settings, loaded, shelf, trainer.held)
+    say(f"{len(numbers) - len(trainer.held)} items, {trainer.total:.0f} steps, {_size(trainer)} weights trained")
+    trainer.run(stop, lambda step: sample(settings, loaded, items, step))
+
+
+def ready(settings: Settings) -> tuple[list[Item], Loaded]:
+    """Dataset and model, as they are."""
+    base = Path(settings.dataset_base_path).expanduser()
+    items = _read(settings, base, settings.dataset_metadata_path)
+    return items, _loaded(settings, _processes(settings))
+
+
+def _processes(settings: Settings) -> PartialState:
+    """Which process this is of those that train together. `device`: cpu, cuda, or cuda:N for a single one."""
+    kind, _, number = (settings.device or "cuda").partition(":")
+    if kind not in HALF:
+        raise BadUsage(f"device is {settings.device}; a training runs on cuda or cpu")
+    if number:
+        os.environ["CUDA_VISIBLE_DEVICES"] = number  # accelerate takes the first that it sees
+    if settings.device is not None and kind == "cuda" and not torch.cuda.is_available():
+        raise BadUsage(f"device is {settings.device}, and this machine has none that torch can use", "`--device cpu`")
+    return PartialState(cpu=kind == "cpu" or not torch.cuda.is_available())
+
+
+def _loaded(settings: Settings, processes: PartialState) -> Loaded:
+    """The model. `initialize_model_on_cpu`: read there first, for machines where the GPU is short while reading."""
+    place, device = sources.where(settings), torch.device(str(processes.device))
+    return sources.load(place, device, HALF[device.type], first_on_cpu=settings.initialize_model_on_cpu)
+
+
+def _items(settings: Settings) -> list[Item] | None:
+    """The dataset; None for `sft:train` without metadata, which reads processed examples."""
+    base = Path(settings.dataset_base_path).expanduser()
+    if settings.task == "sft:train" and settings.dataset_metadata_path is None:
+        return None
+    return _read(settings, base, settings.dataset_metadata_path)
+
+
+def _read(settings: Settings, base: Path, metadata: str | None) -> list[Item]:
+    keys, extra = (_listed(each) for each in (settings.data_file_keys, settings.extra_inputs))
+    files = [*keys, *(name for name in extra if name != "task_type")]
+    return dataset.read(base, None if metadata is None else Path(metadata).expanduser(), files, extra)
+
+
+def _listed(given: str | None) -> list[str]:
+    return [each.strip() for each in (given or "").split(",") if each.strip()]
+
+
+def _shelf(settings: Settings, items: Sequence[Item] | None, loaded: Loaded) -> Shelf:
+    if items is None:
+        return Processed(Path(settings.dataset_base_path).expanduser())
+    return Recordings(items, _listener(settings, loaded))
+
+
+def _listener(settings: Settings, loaded: Loaded) -> Listener:
+    used: list[Task] = ["text2music"]
+    if settings.cover_share:
+        used.append("cover")
+    if settings.repaint_share:
+        used.append("repaint")
+    return Listener(loaded, used, settings.max_audio_duration)
+
+
+def _validation(settings: Settings, loaded: Loaded, shelf: Shelf, held: Sequence[int]) -> list[Example]:
+    if settings.validation_metadata_path is not None:
+        base = Path(settings.dataset_base_path).expanduser()
+        items = _read(settings, base, settings.validation_metadata_path)
+        listener = _listener(settings, loaded)
+        return [listener.example(item) for item in items]
+    return [shelf[number] for number in held]
+
+
+def _size(trainer: Trainer) -> str:
+    count = sum(p.numel() for p in trainer.parameters.values())
+    return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count:,}"
+
+
+def process_data(
+    settings: Settings, items: Sequence[Item], loaded: Loaded, line: Line, process: int, processes: int
+) -> None:
+    """Write `output_path/PROCESS/NUMBER.safetensors` for each item; those that are there are kept."""
+    listener, folder, bad = _listener(settings, loaded), out(settings) / str(process), 0
+    for number, item in list(enumerate(items))[process::processes]:
+        path = folder / f"{number}.safetensors"
+        if path.exists():
+            continue
+        try:
+            listener.example(item).save(path)
+        except Refused as error:
+            if not settings.skip_bad:
+                raise
+            bad += 1
+            line.say(f"skipped: {error}")
+        line.show(f"processed {number + 1} of {len(items)}", now=number + 1 == len(items))
+    if bad:
+        line.say(f"{bad} of {len(items)} skipped")
+
+
+@torch.no_grad()
+def sample(settings: Settings, loaded: Loaded, items: Sequence[Item] | None, step: int) -> Path:
+    """A take of the model as it is: of `sample_prompt`, or of the first item's; `output_path/samples/step-N.wav`."""
+    item = items[0] if items else None
+    words = settings.sample_prompt or (item.prompt if item else "")
+    told = {} if item is None or settings.sample_prompt else {
+        "lyrics": item.lyrics, "bpm": item.bpm, "keyscale": item.keyscale, "timesignature": item.timesignature,
+        "vocal_language": item.vocal_language,
+    }  # fmt: skip
+    device = loaded.device.type
+    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        music = AceStepPipeline(loaded)(words, duration=settings.sample_duration, seed=settings.seed, **told)
+    folder = out(settings) / "samples"
+    folder.mkdir(parents=True, exist_ok=True)
+    audio = music.audio[0] / max(1.0, float(music.audio.abs().max()))
+    return audiofile.write(folder / f"step-{step}.wav", audio.numpy(), music.rate_hz, "PCM_16")
+
+
+def summary(settings: Settings, seconds: float) -> str:
+    """One line for the end."""
+    return f"{out(settings)}: done in {length(seconds)}"

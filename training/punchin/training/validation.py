@@ -1,0 +1,155 @@
+"""`validate`: what a training has taught, to see and to hear: prompts of the data rendered again, beside the originals.
+
+Writes a folder with `index.html`, audio and pictures, and tells the loss over the same items.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from punchin.engine.lora import read_lora
+from punchin.engine.pipeline import AceStepPipeline
+from punchin.engine.released import Loaded
+from punchin.engine.weights import open_checkpoint
+from punchin.protocol.errors import Refused
+from punchin.protocol.limits import MODEL_HZ
+from punchin.session import audiofile
+from punchin.training import state
+from punchin.training.batches import Collator
+from punchin.training.dataset import Item
+from punchin.training.examples import Example, Listener, sound
+from punchin.training.objective import Objective
+from punchin.training.settings import Settings
+from punchin.training.trainer import VALIDATION_TIMES
+
+_STYLE = (
+    "body{font:16px/1.4 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}"
+    "img{max-width:100%}td{vertical-align:top;padding:.5rem}audio{width:100%}"
+)
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One item rendered again."""
+
+    item: Item
+    loss: float
+    original: str  # files beside the page
+    made: str
+    pictures: tuple[str, str]
+
+
+def apply(loaded: Loaded, pipe: AceStepPipeline, lora: str | None, checkpoint: str | None) -> None:
+    """Use a LoRA, or the weights of a full training's checkpoint. Raises Refused where they do not fit."""
+    if lora is not None:
+        pipe.adapters.use([(read_lora(lora, loaded.model), 1.0)])
+    if checkpoint is None:
+        return
+    file = open_checkpoint(Path(checkpoint).expanduser())
+    names = {_own_name(key): key for key in file.shapes}
+    wanted = loaded.model.state_dict()
+    unknown = sorted(names.keys() - wanted.keys())
+    if unknown:
+        raise Refused(f"{checkpoint} has {unknown[0]}, which the model does not", code="weights")
+    for ours, theirs in names.items():
+        if tuple(wanted[ours].shape) != tuple(file.shapes[theirs]):
+            shapes = f"{list(file.shapes[theirs])}, the model has {list(wanted[ours].shape)}"
+            raise Refused(f"{checkpoint} has {theirs} as {shapes}", code="weights")
+    found = file.read(names.values(), lambda each: each.to(loaded.device, loaded.dtype))
+    loaded.model.load_state_dict({ours: found[theirs] for ours, theirs in names.items()}, strict=False)
+    pipe.conditioner.forget()
+
+
+def _own_name(key: str) -> str:
+    """DiffSynth's and bare keys as `AceStep` calls them."""
+    for theirs, ours in (
+        ("pipe.dit.", "decoder."),
+        ("pipe.conditioner.null", "null"),
+        ("pipe.conditioner.", "encoder."),
+    ):
+        if key.startswith(theirs):
+            return ours + key.removeprefix(theirs)
+    ours = ("decoder.", "encoder.", "tokenizer.", "detokenizer.", "null_condition_emb")
+    return key if key.startswith(ours) else f"decoder.{key}"
+
+
+def page(settings: Settings, loaded: Loaded, pipe: AceStepPipeline, items: Sequence[Item], folder: Path) -> Path:
+    """Render the prompts of `items` again and write the page into `folder`; returns its `index.html`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    listener = Listener(loaded, ["text2music"], settings.max_audio_duration)
+    rows = [_rendered(settings, loaded, pipe, listener, item, number, folder) for number, item in enumerate(items, 1)]
+    mean = sum(row.loss for row in rows) / len(rows)
+    body = "".join(_row(row) for row in rows)
+    title = f"{len(rows)} prompts rendered again, mean loss {mean:.4f}"
+    text = (
+        f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style>"
+        f"<h1>{title}</h1><p>Model {html.escape(loaded.folders.dit.name)}, seed {settings.seed}.</p>{body}"
+    )
+    return state.write_bytes(folder / "index.html", text.encode())
+
+
+def _rendered(
+    settings: Settings, loaded: Loaded, pipe: AceStepPipeline, listener: Listener, item: Item, number: int, folder: Path
+) -> Rendered:
+    original = sound(item.audio, settings.max_audio_duration)
+    seconds = original.shape[1] // MODEL_HZ
+    music = pipe(
+        item.prompt, lyrics=item.lyrics, duration=float(seconds), bpm=item.bpm, keyscale=item.keyscale,
+        timesignature=item.timesignature, vocal_language=item.vocal_language, seed=settings.seed,
+    )  # fmt: skip
+    names: list[str] = []
+    pictures: list[str] = []
+    for kind, audio in (("original", original.numpy()), ("made", music.audio[0].numpy())):
+        quiet = audio / max(1.0, float(np.abs(audio).max()))
+        audiofile.write(folder / f"{number}-{kind}.flac", quiet, MODEL_HZ, "PCM_16")
+        names.append(f"{number}-{kind}.flac")
+        pictures.append(spectrogram(audio, folder / f"{number}-{kind}.png").name)
+    loss = item_loss(settings, loaded, listener.example(item), number)
+    return Rendered(item, loss, names[0], names[1], (pictures[0], pictures[1]))
+
+
+@torch.no_grad()
+def item_loss(settings: Settings, loaded: Loaded, example: Example, number: int) -> float:
+    """The unweighted loss of an example at eight times, always with the same noise."""
+    objective, collator = Objective(loaded.model, loaded.silence), Collator(settings, loaded.silence)
+    found = [
+        float(objective(collator.at([example], t, number * len(VALIDATION_TIMES) + place).to(loaded.device)))
+        for place, t in enumerate(VALIDATION_TIMES)
+    ]
+    return sum(found) / len(found)
+
+
+def spectrogram(audio: NDArray[np.float32], path: Path) -> Path:
+    """A picture of the spectrum of audio [2, n] at 48 kHz over time."""
+    from matplotlib.figure import Figure
+
+    picture: Any = Figure(figsize=(7, 2.2), dpi=110, layout="constrained")
+    axes = picture.subplots()
+    axes.specgram(audio.mean(0) + 1e-9, NFFT=2048, Fs=MODEL_HZ, noverlap=1024, vmin=-140, vmax=-30, cmap="magma")
+    axes.set(ylim=(0, 16_000), xlabel="s", ylabel="Hz")
+    picture.savefig(path)
+    return path
+
+
+def _row(row: Rendered) -> str:
+    told = row.item
+    facts = ", ".join(str(each) for each in (told.bpm, told.keyscale, told.timesignature) if each)
+    cells = "".join(
+        f"<td><h3>{name}</h3><audio controls src='{file}'></audio><img src='{picture}' alt='spectrogram'></td>"
+        for name, file, picture in (
+            ("original", row.original, row.pictures[0]),
+            ("made", row.made, row.pictures[1]),
+        )
+    )
+    return (
+        f"<h2>{html.escape(told.prompt)}</h2><p>{html.escape(told.audio.name)} {html.escape(facts)}"
+        f" · loss {row.loss:.4f}</p><table><tr>{cells}</tr></table>"
+    )
