@@ -64,7 +64,9 @@ def test_a_crash_on_the_way_back_lands_the_dry_take(punchin, session, tmp_path):
     done = punchin.run("repaint", session, *ASK, "--model", "identity", "--return-fx", crash, "--json")
     assert done.returncode == 0, done.stderr
     assert re.search(r"effect BadGain \(1 of 1\): .*SIGSEGV.*; the take lands without chain.toml", done.stderr)
-    landed, dry = media(session, json.loads(done.stdout)), media(session)
+    made = json.loads(done.stdout)
+    assert made["takes"][0]["report"]["return_fx_failed"].startswith("chain.toml: effect BadGain (1 of 1): ")
+    landed, dry = media(session, made), media(session)
     np.testing.assert_allclose(landed[: len(dry)], dry, rtol=0, atol=1e-6)
 
 

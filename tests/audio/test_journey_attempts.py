@@ -13,7 +13,7 @@ from punchin.clients.journey import Prompt, Request, land
 from punchin.clients.journey.capture import capture, opened
 from punchin.clients.journey.plan import decode
 from punchin.clients.journey.travel import go as travel
-from punchin.protocol.errors import Refused
+from punchin.protocol.errors import Cancelled, PunchinError, Refused
 
 
 @pytest.fixture
@@ -81,6 +81,40 @@ def test_an_untrained_model_is_named_and_not_judged_in_its_name(session):
     assert (take.name, take.file.stem) == ("punchin repaint 10 demo model (tiny)", "Keys-punchin-repaint-10")
     assert not take.report.ok
     assert any("over its limit: " in line for line in measured(take))
+
+
+@pytest.mark.parametrize("at", ["finish", "landing.land", "_up_to_date"])
+def test_a_ctrl_c_after_the_end_of_the_job_says_how_its_takes_land(session, monkeypatch, at):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = sorted(session.parent.rglob("*"))
+    client = DirectClient()
+    request = Request(task="repaint", session=session, track="Keys", bars=(5, 6), prompt=Prompt(text="x"), seed=10)
+    with monkeypatch.context() as patch:
+        patch.setattr(f"punchin.clients.journey.travel.{at}", interrupt)
+        with pytest.raises(Cancelled, match="stopped before anything was written; the takes are kept") as stopped:
+            travel(client, [request], [capture(request, opened(request))], Heard())
+    assert (stopped.value.exit_code, stopped.value.hint) == (130, "punchin land direct-0000")
+    assert sorted(session.parent.rglob("*")) == before
+    assert [take.seed for take in land(client, "direct-0000", Heard()).takes] == [10]
+
+
+def test_a_take_without_its_effects_says_so_in_its_report(session, tmp_path, monkeypatch):
+    def fail(*_):
+        raise PunchinError("effect Gain (1 of 1): gone")
+
+    chain = tmp_path / "warm.toml"
+    chain.write_text('[[effect]]\nname = "Gain"\n')
+    monkeypatch.setattr("punchin.clients.fx.apply", fail)
+    _, heard, result = go(session, silent_unless(10), return_fx=chain)
+    (take,) = result.takes
+    assert take.report.return_fx_failed == "warm.toml: effect Gain (1 of 1): gone"
+    assert (take.report.ok, take.to_json()["report"]["return_fx_failed"]) == (True, take.report.return_fx_failed)
+    assert "  without its effects: warm.toml: effect Gain (1 of 1): gone" in measured(take)
+    assert heard.warned == ["effect Gain (1 of 1): gone; the take lands without warm.toml"]
+    _, _, plain = go(session, silent_unless(10))
+    assert plain.takes[0].report.return_fx_failed is None
 
 
 def test_max_attempts_bounds_it(session):

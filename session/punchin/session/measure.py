@@ -56,6 +56,7 @@ class Made:
     level_held: bool = False  # the ceiling or the gain limit kept the level match from the source's loudness
     ungain_held_frames: int = 0
     grid_error_ms: float | None = None
+    return_fx_failed: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # importing typing takes most of the time in which a ctrl-C still ends in a traceback
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from punchin.clients.cli.talk import Talk
 
 

@@ -46,5 +46,6 @@ def measured(take: LandedTake) -> list[str]:
         f"  {take.file}",
         f"  length error {report.length_error_samples} samples, outside max difference {report.outside_max_abs_diff:g}",
         f"  fade {report.fade_ms:.0f} ms, seams {seams} dB{loudness}{peak}, heard {report.window_s:.1f} s",
+        *([f"  without its effects: {report.return_fx_failed}"] if report.return_fx_failed else []),
         *(f"  over its limit: {text}" for text in report.failed),
     ]

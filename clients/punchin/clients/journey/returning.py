@@ -66,7 +66,8 @@ def finish(captured: Capture, plan: Plan, made: Audio, known: Known, listener: L
     if made.shape[1] != wanted:
         raise JobFailed(f"the engine returned {made.shape[1]} frames, {wanted} were asked for", "punchin doctor")
     stereo = np.repeat(made, 2, axis=0) if len(made) == 1 else made
-    new = _at_target_rate(captured, way.back(_through_return_fx(plan, stereo, listener)))
+    wet, fx_failed = _through_return_fx(plan, stereo, listener)
+    new = _at_target_rate(captured, way.back(wet))
     mono, matching = target.channels == 1, plan.request.level
     new, matched = level.match(new, known.aim, target.rate_hz, target.lead_frames, level=matching, mono=mono)
     placed = target.place(new)
@@ -78,6 +79,7 @@ def finish(captured: Capture, plan: Plan, made: Audio, known: Known, listener: L
         level_held=not matching or matched.held_by_ceiling or matched.held_by_limit,
         ungain_held_frames=placed.held_frames,
         grid_error_ms=way.grid_error_ms,
+        return_fx_failed=fx_failed,
     )
     report = measure.report(known.before, placed.after, placed.fades, facts)
     return Finished(placed, report, known.before.span, known.first_bar)
@@ -92,18 +94,19 @@ def _at_target_rate(captured: Capture, came: Audio) -> Audio:
     return at_rate[:, window.touched - begins : window.end - begins]
 
 
-def _through_return_fx(plan: Plan, made: Audio, listener: Listener) -> Audio:
+def _through_return_fx(plan: Plan, made: Audio, listener: Listener) -> tuple[Audio, str | None]:
+    """What comes out of the chain, if there is one; or what went in, and why."""
     chain = plan.request.return_fx
     if chain is None:
-        return made
+        return made, None
     from punchin.clients import fx
 
     listener.say(f"  through {chain.name} ...")
     try:
-        return fx.apply(chain, made, limits.MODEL_HZ)
+        return fx.apply(chain, made, limits.MODEL_HZ), None
     except PunchinError as error:  # the take took longer to make than its effects: it lands dry
         listener.warn(f"{error}; the take lands without {chain.name}")
-        return made
+        return made, f"{chain.name}: {error}"
 
 
 def _source(captured: Capture) -> Audio:
