@@ -12,7 +12,8 @@ from punchin.plugin_host.effects import EFFECTS, Choice, File, Number, Switch
 from punchin.protocol.errors import OverLimit, Refused
 
 NOT_EFFECTS = {  # what pedalboard has beside: bases, containers, plug-ins, and a filter with no way to set it
-    "Plugin", "PluginContainer", "Chain", "Mix", "Pedalboard", "ExternalPlugin", "VST3Plugin", "AudioUnitPlugin", "IIRFilter",
+    "Plugin", "PluginContainer", "Chain", "Mix", "Pedalboard",
+    "ExternalPlugin", "VST3Plugin", "AudioUnitPlugin", "IIRFilter",
 }  # fmt: skip
 
 
