@@ -31,7 +31,7 @@ from punchin.training.recipes.plan import SMOKE
 from punchin.training.spectrum import si_sdr_db
 
 CPU = torch.device("cpu")
-PLAN = replace(SMOKE, songs=4, song_frames=128, windows=(128,), batch_frames=1024, most_items=8)
+PLAN = replace(SMOKE, songs=4, song_frames=128, song_steps=1, windows=(128,), batch_frames=3072, most_items=24)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_a_lesson_shows_what_the_pipeline_shows(parts):
     """Contexts of a batch against the engine's `tasks.context`, for every task."""
     stage, loaded = parts
     seen = set()
-    for step in range(6):
+    for step in (1, 2):
         asked = lessons.batch(step, stage.library, stage.words)
         stage.library.fill(asked.newest)
         with torch.no_grad():
@@ -224,9 +224,9 @@ def test_every_stage_has_learned(made):
     assert losses(stage, [0, 1]) < before / 2
     music = Music(model, text, codes.ear)
     last = MusicStage(music, codes, library, words, tiny.silence_latent(vae, 768))
-    before = losses(last, range(4))
+    before = losses(last, [0, 1])
     music.load_state_dict(trained(work / "music.safetensors"))
-    assert losses(last, range(4)) < before - 0.1
+    assert losses(last, [0, 1]) < before - 0.1
 
 
 def trained(path):

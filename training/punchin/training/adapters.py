@@ -175,15 +175,24 @@ class Eighths(nn.Linear):
 
 
 def halve(module: nn.Module) -> int:
-    """Keep every frozen linear layer below `module` in 8 bits; returns how many there were. Adapters are left alone."""
+    """Keep the frozen linear layers of the transformer stacks below `module` in 8 bits; returns how many there were.
+
+    Adapters are left alone, and so are the few layers outside the stacks, whose precision others look at.
+    """
     count = 0
-    for parent in [*module.modules()]:
+    for path, parent in [*module.named_modules()]:
+        if "layers." not in f"{path}.":
+            continue
         for name, child in [*parent.named_children()]:
             if type(child) is nn.Linear and not any(p.requires_grad for p in child.parameters()):
-                kept = Eighths(1, 1, bias=False, device="meta")
-                kept.in_features, kept.out_features = child.in_features, child.out_features
-                kept.weight = nn.Parameter(child.weight.to(torch.float8_e4m3fn), requires_grad=False)
-                kept.bias = child.bias
-                setattr(parent, name, kept)
+                setattr(parent, name, _eighths(child))
                 count += 1
     return count
+
+
+def _eighths(layer: nn.Linear) -> Eighths:
+    kept = Eighths(1, 1, bias=False, device="meta")
+    kept.in_features, kept.out_features = layer.in_features, layer.out_features
+    kept.weight = nn.Parameter(layer.weight.to(torch.float8_e4m3fn), requires_grad=False)
+    kept.bias = layer.bias
+    return kept

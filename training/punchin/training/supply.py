@@ -87,8 +87,8 @@ def usable(shelf: Shelf, *, skip_bad: bool, say: Callable[[str], None]) -> list[
             good.append(number)
         except Refused as error:
             if not skip_bad:
-                hint = "repair or remove it, or train without such files: `--skip_bad`"
-                raise Refused(f"{error}", error.hint or hint, code="audio") from error
+                cure = f"{error.hint}; or" if error.hint else "repair or remove it, or"
+                raise Refused(str(error), f"{cure} train without such files: `--skip_bad`", code="audio") from error
             bad.append(error)
             say(f"skipped: {error}")
     if bad:

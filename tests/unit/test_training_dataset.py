@@ -1,0 +1,263 @@
+"""Datasets in every form that people have, and each wrong one named with its place."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from trainingdata import write_songs
+
+from punchin.protocol.errors import BadUsage, PunchinError, Refused
+from punchin.session import audiofile
+from punchin.training import dataset
+from punchin.training.examples import sound
+from punchin.training.settings import Settings, differing, names
+from punchin.training.supply import Order, ahead, usable
+
+ROWS = [
+    {"audio": "a.wav", "prompt": "slow, sad", "lyrics": "[Verse]\nah", "bpm": 92.4, "keyscale": "F# minor",
+     "timesignature": "3", "vocal_language": "en"},
+    {"audio": "sub/b.flac", "prompt": "fast", "bpm": "N/A", "keyscale": "", "timesignature": None},
+]  # fmt: skip
+
+
+def written(folder, kind, rows):
+    path = folder / f"metadata.{kind}"
+    if kind == "json":
+        path.write_text(json.dumps(rows))
+    elif kind == "jsonl":
+        path.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    else:
+        import csv
+
+        with path.open("w", newline="") as file:
+            out = csv.DictWriter(file, fieldnames=[*rows[0]])
+            out.writeheader()
+            out.writerows(rows)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonl", "csv"])
+def test_the_three_forms_say_the_same(tmp_path, kind):
+    one, two = dataset.read(tmp_path, written(tmp_path, kind, ROWS))
+    assert one.audio == tmp_path / "a.wav"
+    assert (one.prompt, one.bpm, one.keyscale, one.timesignature) == ("slow, sad", 92.4, "F# minor", "3")
+    assert (one.vocal_language, two.vocal_language) == ("en", "unknown")
+    assert one.lyrics.startswith("[Verse]")
+    assert (two.audio, two.bpm, two.keyscale, two.timesignature, two.lyrics) == (
+        tmp_path / "sub/b.flac",
+        None,
+        None,
+        None,
+        "",
+    )
+
+
+def test_the_original_repositorys_dataset(tmp_path):
+    path = tmp_path / "dataset.json"
+    sample = {"audio_path": "/music/x.wav", "filename": "x.wav", "caption": "warm pads", "genre": "ambient",
+              "lyrics": "la", "bpm": 80, "keyscale": "A minor", "timesignature": "4", "duration": 60, "language": "fr",
+              "is_instrumental": False, "custom_tag": "", "prompt_override": None, "labeled": True}  # fmt: skip
+    about = {"name": "mine", "custom_tag": "zyx", "tag_position": "append", "genre_ratio": 0, "all_instrumental": False}
+    samples = [sample, {**sample, "prompt_override": "genre", "is_instrumental": True, "custom_tag": "own"}]
+    path.write_text(json.dumps({"metadata": about, "samples": samples}))
+    one, two = dataset.read(tmp_path, path)
+    assert str(one.audio) == "/music/x.wav"
+    assert (one.prompt, one.lyrics, one.vocal_language, one.bpm) == ("warm pads, zyx", "la", "fr", 80)
+    assert (two.prompt, two.lyrics) == ("ambient, own", "")
+    path.write_text(
+        json.dumps({"metadata": {**about, "genre_ratio": 100, "tag_position": "prepend"}, "samples": samples})
+    )
+    assert dataset.read(tmp_path, path)[0].prompt == "zyx, ambient"
+
+
+def test_a_bare_folder_with_what_lies_beside_the_files(tmp_path):
+    write_songs(tmp_path, 2)
+    (tmp_path / "metadata.json").unlink()
+    (tmp_path / "0.txt").write_text("words\n")
+    (tmp_path / "1.json").write_text(json.dumps({"caption": "told", "bpm": 100, "language": "de"}))
+    one, two = dataset.read(tmp_path)
+    assert (one.prompt, one.lyrics) == ("0", "words")
+    assert (two.prompt, two.bpm, two.vocal_language) == ("told", 100, "de")
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([], "nothing to train on"),
+        ([{"prompt": "x"}], "entry 1 has no 'audio'"),
+        (
+            [{"audio": "a.wav", "prompt": "x"}, {"audio": "a.wav", "text": "y"}],
+            "entry 2 has no 'prompt'; it has audio, text",
+        ),
+        ([{"audio": "a.wav", "prompt": "x", "bpm": "fast"}], "entry 1, bpm is 'fast'"),
+        ([{"audio": "a.wav", "prompt": "x", "bpm": 9000}], "allowed is 30 to 300"),
+        ([{"audio": "a.wav", "prompt": "x", "keyscale": "H major"}], "key 'H major'"),
+        ([{"audio": "a.wav", "prompt": "x", "timesignature": 5}], "time signature '5'"),
+        ([{"audio": 3, "prompt": "x"}], "must be a path"),
+        ([{"audio": "a.wav", "prompt": 3}], "must be text"),
+        (["a.wav"], "no list of objects"),
+    ],
+)
+def test_wrong_rows_are_named(tmp_path, rows, said):
+    path = tmp_path / "metadata.json"
+    path.write_text(json.dumps(rows))
+    with pytest.raises(Refused) as caught:
+        dataset.read(tmp_path, path)
+    assert said in str(caught.value)
+
+
+def test_wrong_files_are_named(tmp_path):
+    for metadata, said in ((tmp_path / "no.json", "no metadata file"), (tmp_path / "m.txt", "no metadata")):
+        if metadata.suffix == ".txt":
+            metadata.write_text("x")
+        with pytest.raises(Refused, match=said):
+            dataset.read(tmp_path, metadata)
+    (tmp_path / "broken.json").write_text("[{")
+    with pytest.raises(Refused, match="cannot be read"):
+        dataset.read(tmp_path, tmp_path / "broken.json")
+    with pytest.raises(Refused, match="no dataset folder"):
+        dataset.read(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(Refused, match="nothing to train on"):
+        dataset.read(tmp_path / "empty")
+
+
+def test_extra_inputs_are_known_and_present(tmp_path):
+    path = written(
+        tmp_path, "json", [{"audio": "a.wav", "prompt": "x", "src_audio": "s.wav", "reference_audios": ["r.wav"]}]
+    )
+    files = ("audio", "src_audio", "reference_audios")
+    (item,) = dataset.read(tmp_path, path, files, ("src_audio", "reference_audios"))
+    assert item.extra == {"src_audio": tmp_path / "s.wav", "reference_audios": [tmp_path / "r.wav"]}
+    with pytest.raises(Refused, match="which extra_inputs asks for"):
+        dataset.read(tmp_path, path, files, ("task_type",))
+    with pytest.raises(Refused, match="extra_inputs names 'controlnet'"):
+        dataset.read(tmp_path, path, files, ("controlnet",))
+
+
+def test_sound_is_stereo_at_48_khz_and_bad_audio_is_named(tmp_path):
+    audiofile.write(tmp_path / "mono.wav", np.full((1, 44_100), 0.25, np.float32), 44_100)
+    heard = sound(tmp_path / "mono.wav")
+    assert heard.shape == (2, 48_000)
+    assert torch.equal(heard[0], heard[1])
+    audiofile.write(tmp_path / "six.wav", np.zeros((6, 96_000), np.float32), 48_000)
+    assert sound(tmp_path / "six.wav", longest_s=1.5).shape == (2, 72_000)
+    (tmp_path / "junk.wav").write_bytes(b"junk")
+    audiofile.write(tmp_path / "short.wav", np.zeros((2, 4_800), np.float32), 48_000)
+    audiofile.write(tmp_path / "nan.wav", np.full((2, 96_000), np.nan, np.float32), 48_000)
+    for name, said in (("junk", "junk.wav"), ("short", "0.10 s long"), ("nan", "not finite"), ("no", "no.wav")):
+        with pytest.raises(Refused) as caught:
+            sound(tmp_path / f"{name}.wav")
+        assert said in str(caught.value)
+
+
+class Fragile(list):
+    def __getitem__(self, number):
+        if number in (1, 3):
+            raise Refused(f"{number}.wav is broken")
+        return super().__getitem__(number)
+
+
+def test_bad_items_stop_or_are_counted():
+    shelf, said = Fragile("abcd"), []
+    with pytest.raises(Refused, match=r"1\.wav") as caught:
+        usable(shelf, skip_bad=False, say=said.append)
+    assert "--skip_bad" in caught.value.hint
+    assert usable(shelf, skip_bad=True, say=said.append) == [0, 2]
+    assert said == ["skipped: 1.wav is broken", "skipped: 3.wav is broken", "2 of 4 skipped"]
+    with pytest.raises(Refused, match="none of the 1"):
+        usable(Broken(), skip_bad=True, say=said.append)
+
+
+class Broken:
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, number):
+        raise Refused("broken")
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_every_item_comes_as_often_as_asked_whatever_the_processes(processes):
+    order = Order(range(10, 17), 5, repeat=3, batch=6 // processes, processes=processes, accumulate=2)
+    assert order.batches_in_epoch == 4  # 21 items in sixes
+    assert order.steps_in_epoch == 2
+    seen, keys = [], []
+    for step in range(2):
+        groups = [order.step(step, process) for process in range(processes)]
+        for batch in range(len(groups[0])):
+            for process in range(processes):
+                seen += groups[process][batch][0]
+                keys += groups[process][batch][1]
+    assert len(keys) == len(set(keys)) == 24
+    assert keys == sorted(keys)
+    assert sorted(seen[:21]) == sorted([*range(10, 17)] * 3)
+    assert seen[21:] == seen[:3], "the last batch is filled from the start"
+    alone = Order(range(10, 17), 5, repeat=3, batch=6, processes=1, accumulate=2)
+    assert seen == [item for step in range(2) for items, _ in alone.step(step, 0) for item in items]
+    later = [item for items, _ in alone.step(2, 0) for item in items]
+    assert later != seen[: len(later)], "each epoch has its own order"
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_fetching_ahead_changes_no_order(workers):
+    wanted = [[3], [1, 2], [0], [2, 2]]
+    assert [*ahead("abcd", iter(wanted), workers)] == [["d"], ["b", "c"], ["a"], ["c", "c"]]
+
+
+GIVEN = {"kind": "lora", "dataset_base_path": "x"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"lora_rank": 0}, "lora_rank is 0, allowed is 1 to 1024"),
+        ({"lora_target_modules": " , "}, "names no layer"),
+        ({"learning_rate": 0.0}, "learning_rate is 0"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan"),
+        ({"num_epochs": 0}, "num_epochs is 0"),
+        ({"save_steps": 0}, "save_steps is 0"),
+        ({"condition_dropout": 1.5}, "condition_dropout is 1.5"),
+        ({"cover_share": 0.7, "repaint_share": 0.7}, "1.4 together"),
+        ({"task": "dpo"}, "sft:data_process"),
+        ({"lora_base_model": "vae"}, "lora_base_model names 'vae'"),
+        ({"kind": "full", "trainable_models": "dit,text_encoder"}, "trainable_models names 'text_encoder'"),
+        ({"save_formats": "pickle"}, "diffsynth, peft, diffusers"),
+        ({"preset_lora_path": "x"}, "preset_lora_model"),
+        ({"min_timestep_boundary": 0.5, "max_timestep_boundary": 0.5}, "are none"),
+        ({"max_audio_duration": 0.1}, "1 s or more"),
+        ({"weight_decay": -1.0}, "below 0"),
+    ],
+)
+def test_wrong_settings_are_refused_with_their_numbers(wrong, said):
+    with pytest.raises(PunchinError) as caught:
+        Settings(**{**GIVEN, **wrong})
+    assert said in f"{caught.value} {caught.value.hint}"
+
+
+def test_defaults_are_diffsynths():
+    lora, full = Settings(**GIVEN), Settings(**{**GIVEN, "kind": "full"})
+    assert (lora.rate, full.rate, lora.weight_decay, lora.lora_rank, lora.alpha) == (1e-4, 1e-5, 0.01, 32, 32)
+    assert lora.targets == ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    assert (lora.trained, full.trained, lora.remove_prefix_in_ckpt) == (("dit",), ("dit",), "pipe.dit.")
+    assert (lora.dropout, Settings(**GIVEN, timesteps="logit_normal").dropout) == (0.0, 0.15)
+
+
+def test_what_may_change_between_calls_is_told_apart():
+    one, two = Settings(**GIVEN), Settings(**GIVEN, num_epochs=5, save_steps=7)
+    assert differing(one.fixed(), two.fixed()) == []
+    assert differing(one.fixed(), Settings(**GIVEN, seed=3).fixed()) == ["seed: 0 -> 3"]
+
+
+def test_the_command_line_has_every_setting_in_both_spellings():
+    from punchin.training.__main__ import HELP, parser
+
+    assert set(HELP) == set(names()) - {"kind"}
+    for verb in ("full", "lora", "validate"):
+        given = parser().parse_args(
+            [verb, "--dataset-base-path", "x", "--lora_rank", "8", "--skip-bad", "--task", "sft:train"]
+        )
+        assert (given.dataset_base_path, given.lora_rank, given.skip_bad, given.task) == ("x", 8, True, "sft:train")
+    with pytest.raises(BadUsage):
+        Settings(kind="full", dataset_base_path="x", lr_scheduler="step")
