@@ -261,3 +261,16 @@ def test_the_command_line_has_every_setting_in_both_spellings():
         assert (given.dataset_base_path, given.lora_rank, given.skip_bad, given.task) == ("x", 8, True, "sft:train")
     with pytest.raises(BadUsage):
         Settings(kind="full", dataset_base_path="x", lr_scheduler="step")
+
+
+def test_the_page_has_every_option_with_its_default():
+    import dataclasses
+    from pathlib import Path
+
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    for field in dataclasses.fields(Settings):
+        if field.name == "kind":
+            continue
+        default = field.default
+        known = default not in (None, False) and default is not dataclasses.MISSING
+        assert f"| `--{field.name}` | {f'`{default}`' if known else ''} |" in page
