@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -80,3 +83,30 @@ def test_a_cut_is_a_part_of_the_whole():
 def test_composing_needs_no_torch():
     code = "import sys, punchin.training.recipes.songs; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_other_processes_compose_the_same_and_die_with_their_parent():
+    composer = Composer(3, workers=1)
+    try:
+        assert [*composer.batch(0)] == [song(0), song(1), song(2)]
+        assert [*composer.batch(1)] == [song(3), song(4), song(5)]
+    finally:
+        composer.close()
+    code = """
+import os, signal
+from punchin.training.recipes.songs import Composer
+if __name__ == "__main__":
+    composer = Composer(1, workers=1)
+    composer.batch(0)
+    print(*composer._pool._processes, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "orphans.py"
+        script.write_text(code)
+        done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    left = psutil.wait_procs(
+        [psutil.Process(int(pid)) for pid in done.stdout.split() if psutil.pid_exists(int(pid))], 20
+    )
+    assert done.stdout.split()
+    assert not left[1]

@@ -6,6 +6,8 @@ No torch here, so that songs can be composed by other processes while this one t
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -56,6 +58,18 @@ def song(number: int) -> Song:
     return Song(score, replace(score, instruments=others), first_s, heard, heard[int(rng.integers(count))])
 
 
+def _die_with_parent() -> None:
+    """End this process when the one that started it is gone, also by a kill: the pool's queue would wait for ever."""
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 class Composer:
     """Batches of songs by number, composed ahead by other processes where `workers` is above 0."""
 
@@ -63,7 +77,7 @@ class Composer:
         self.size, self.first = size, first
         self._coming: dict[int, list[Future[Song]]] = {}
         spawn = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(workers, mp_context=spawn) if workers else None
+        self._pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_die_with_parent) if workers else None
 
     def batch(self, number: int) -> Sequence[Song]:
         """Songs `number * size` up to the next batch; the batch after it is begun."""
