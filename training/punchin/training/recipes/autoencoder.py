@@ -19,6 +19,7 @@ from punchin.training.recipes.synth import render
 from punchin.training.spectrum import distance, si_sdr_db
 
 SEED: Final = 101
+PEAK_LR, CROPS = 4e-4, 32  # the learning rate, and the batch that it is right for
 KL: Final = 2e-3
 SDR: Final = 0.03  # a decibel of SI-SDR is worth this much spectral distance
 FITTED: Final = 16  # songs from which the components are made, at most
@@ -39,12 +40,12 @@ class AutoencoderStage(Stage[Crops]):
     """Spectral distance, SI-SDR and a small KL. Gives latents of about unit variance."""
 
     name = "vae"
-    peak_lr = 4e-4
     weight_decay = 0.0
     betas = (0.8, 0.99)
 
     def __init__(self, vae: Vae, plan: Plan, device: torch.device, workers: int) -> None:
         self.vae, self.plan, self.device = vae, plan, device
+        self.peak_lr = PEAK_LR * (plan.crops / CROPS) ** 0.5  # small batches of Adam want small steps
         self.module: nn.Module = vae
         self._composer = Composer(plan.audio_songs, workers)
         self._prepared = self._rendered = -1
