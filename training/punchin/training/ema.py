@@ -23,8 +23,8 @@ class Ema:
     def update(self, step: int) -> None:
         """Take in the weights as they are after step `step`."""
         share = 1 - min(self.decay, (1 + step) / (10 + step))
-        for name, p in self._live.items():
-            self.average[name].lerp_(p.detach().float(), share)
+        live = [p.detach().float() for p in self._live.values()]
+        torch._foreach_lerp_([*self.average.values()], live, share)  # pyright: ignore[reportPrivateImportUsage]
 
     @torch.no_grad()
     def restore(self, average: Mapping[str, Tensor]) -> None:
