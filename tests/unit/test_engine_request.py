@@ -45,7 +45,7 @@ BAD = {
     "no steps": ({"num_inference_steps": 0}, "steps is 0"),
     "shift": ({"shift": 21}, "shift is 21, allowed is 0.1 to 20"),
     "guidance": ({"cfg_scale": 31}, "guidance is 31, allowed is 0 to 30"),
-    "seed": ({"seed": 2**32}, "seed is 4.29497e\\+09"),
+    "seed": ({"seed": 2**32}, "seed is 4294967296, allowed is 0 to 4294967295"),
     "seeds": ({"seed": range(17)}, "variations is 17, allowed is 1 to 16"),
     "key": ({"keyscale": "H minor"}, "key 'H minor'"),
     "signature": ({"timesignature": 5}, "time signature '5'"),

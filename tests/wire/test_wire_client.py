@@ -109,9 +109,15 @@ def test_a_second_daemon_says_who_runs(client):
 def test_a_daemon_that_cannot_start_tells_why(home):
     (home / "state").mkdir()
     (home / "state" / "journal.sqlite").write_bytes(b"no database" * 100)
-    with pytest.raises(Unreachable, match="is no journal") as error:
+    with pytest.raises(Unreachable, match="is no journal"):
         connect(wait_s=10)
-    assert "last line of its log" in str(error.value)
+
+
+def test_a_daemon_that_dies_without_a_word_leaves_its_log(home, tmp_path, monkeypatch):
+    (tmp_path / "msgspec.py").write_text("raise RuntimeError('this installation is broken')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(Unreachable, match=r"exit status 1\); last line of its log: .*this installation is broken"):
+        connect(wait_s=10)
 
 
 def test_the_connection_is_private(client):
