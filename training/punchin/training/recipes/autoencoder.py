@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from punchin.engine.vae import Vae
 from punchin.protocol.limits import HOP, LATENT_HZ
 from punchin.training.recipes.components import begin_as_components
-from punchin.training.recipes.loop import Stage, halves
+from punchin.training.recipes.loop import Stage
 from punchin.training.recipes.plan import Plan
 from punchin.training.recipes.score import STEMS
 from punchin.training.recipes.songs import Composer, Song
@@ -107,7 +107,7 @@ class AutoencoderStage(Stage[Crops]):
     def _through(self, audio: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """What comes out of the autoencoder [B, 2, n], and the mean KL of its latents from N(0, 1)."""
         tile = audio.shape[-1] // HOP
-        with halves(self.device):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.crops_in_halves):
             posterior = self.vae.encode(audio, tile)
             latent = posterior.sample(generator)
             heard = self.vae.decode(latent, tile=tile)

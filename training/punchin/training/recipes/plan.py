@@ -16,6 +16,7 @@ class Plan:
     audio_steps: int  # trained on them before new ones are rendered
     crops: int  # in a batch of the autoencoder
     crop_frames: int
+    crops_in_halves: bool  # the autoencoder computes in bfloat16: half the time where the processor knows it
 
     songs: int  # rendered and encoded for the codes and the music at once
     song_frames: int
@@ -40,6 +41,7 @@ GPU: Final = Plan(
     audio_steps=100,
     crops=32,
     crop_frames=48,
+    crops_in_halves=True,
     songs=256,
     song_frames=768,
     song_steps=300,
@@ -58,6 +60,7 @@ CPU: Final = Plan(
     audio_steps=60,
     crops=5,
     crop_frames=24,
+    crops_in_halves=True,
     songs=12,
     song_frames=384,
     song_steps=120,
@@ -76,6 +79,7 @@ SMOKE: Final = Plan(  # a minute of music, in a minute of one core
     audio_steps=50,
     crops=2,
     crop_frames=12,
+    crops_in_halves=False,
     songs=3,
     song_frames=256,
     song_steps=50,
