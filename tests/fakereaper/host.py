@@ -21,7 +21,11 @@ HANDLES = {"ReaProject", "MediaTrack", "MediaItem", "MediaItem_Take", "PCM_sourc
            "KbdSectionInfo"}  # fmt: skip
 TICK_S = 1 / 30
 
+# The collector stays off. lupa finds the userdata of a Python object by a number in a weak table; Lua 5.3 clears the
+# entries of dead ones before their finalizers run, and lupa gives their numbers away meanwhile: an object whose own
+# userdata waits for its finalizer is then handed out as another one, a project as a track.
 PRELUDE = """
+collectgarbage("stop")
 local bind, taken, opened = ...
 local io_open = io.open
 io.open = function(...)
