@@ -16,12 +16,13 @@ from hypothesis.stateful import (
 )
 
 from punchin.daemon import happenings as h
-from punchin.daemon import scheduler
+from punchin.daemon import scheduler, waiting
 from punchin.daemon.journal import MAY_BECOME
-from punchin.daemon.scheduler import CANCEL_GRACE_NS, DRAIN_NS, SECOND, Board, next_tick_ns, step
+from punchin.daemon.scheduler import CANCEL_GRACE_NS, DRAIN_NS, LEASE_NS, SECOND, Board, next_tick_ns, step
 from punchin.protocol.order import TERMINAL, Provenance
 
 PROVENANCE = Provenance(model="identity")
+LEASE_LONGEST_NS = LEASE_NS
 
 
 class World:
@@ -33,6 +34,7 @@ class World:
         self.worker = None  # None, "starting", "idle", or the id of the job it runs
         self.dying = False
         self.storing, self.cancelled_at, self.ended = set(), {}, False
+        self.leased_at = {}  # when each holder last asked for the device
 
     def happen(self, event):
         """One event; where it ends the daemon, the next one starts with the jobs that are left."""
@@ -62,6 +64,7 @@ class World:
                     assert sum(state in TERMINAL for state in self.history[job]) == 1
             case h.StartWorker():
                 assert self.worker is None
+                assert self.board.lease is None
                 self.worker, self.dying = "starting", False
             case h.SendRun(job):
                 assert self.worker == "idle"
@@ -167,6 +170,21 @@ class Life(RuleBasedStateMachine):
     def steer(self, what):
         self.world.happen(what)
 
+    @rule(who=st.sampled_from(["one", "other"]))
+    def ask_for_the_device(self, who):
+        world, before = self.world, self.world.board.lease
+        if before is None or before.id == who:
+            world.leased_at[who] = world.now_ns
+        world.happen(h.LeaseAsked(who, "a training", 7, 0))
+        lease = world.board.lease  # None: the daemon has ended, and nothing of it is left
+        assert lease is None or lease.id == (before.id if before is not None else who)
+
+    @rule(who=st.sampled_from(["one", "other"]))
+    def release_the_device(self, who):
+        world, before = self.world, self.world.board.lease
+        world.happen(h.LeaseReleased(who))
+        assert world.board.lease is None or (before is not None and before.id != who)
+
     @rule(when_idle=st.booleans())
     def stop(self, when_idle):
         self.world.happen(h.StopAsked(when_idle))
@@ -209,9 +227,16 @@ class Life(RuleBasedStateMachine):
                 assert self.world.dying
 
     @invariant()
+    def the_device_is_lent_no_longer_than_its_holder_says(self):
+        lease = self.world.board.lease
+        if lease is not None:
+            assert self.world.now_ns - self.world.leased_at[lease.id] < LEASE_LONGEST_NS
+            assert self.world.worker != "idle" or self.world.dying, "a worker without work makes room"
+
+    @invariant()
     def waiting_jobs_get_their_turn(self):
         world = self.world
-        blocked = world.board.paused or world.board.stopping or world.dying
+        blocked = world.board.paused or world.board.stopping or world.dying or world.board.lease is not None
         if self.jobs("queued") and not blocked:
             assert world.worker is not None
             assert self.jobs("leased", "running")
@@ -226,6 +251,8 @@ class Life(RuleBasedStateMachine):
                 world.happen(h.Stored(world.storing.pop(), (), PROVENANCE))
             elif world.board.paused:
                 world.happen(h.ResumeAsked())
+            elif world.board.lease is not None:
+                world.happen(h.LeaseReleased(world.board.lease.id))
             elif world.dying and world.worker is not None:
                 world.gone()
             elif world.worker == "starting":
@@ -248,6 +275,7 @@ FAULTS = {
     "deadlines pass unseen": ("_overdue", lambda board, now_ns, actions: board),
     "an answer of anybody counts": ("_runs", lambda board, job: job in board.cards),
     "a stop leaves the job": ("_stop", lambda board, now_ns, actions: replace(board, stopping=False)),
+    "a lease is for ever": ("LEASE_NS", 10_000 * SECOND),
     "a worker that is busy gets more": ("_rest", lambda board, *_, **__: board),
 }
 
@@ -305,3 +333,51 @@ def test_a_worker_that_does_not_end_is_killed():
     board, actions = step(world.board, h.Tick(), world.now_ns + 6 * SECOND)
     assert h.KillWorker() in actions
     assert next_tick_ns(board) is None
+
+
+def ask(world, who="one"):
+    world.leased_at[who] = world.now_ns
+    world.happen(h.LeaseAsked(who, "a training", 7, 0))
+    return waiting.lease_of(world.board)
+
+
+def test_a_lease_lets_the_running_job_end_then_the_worker_and_the_others_wait():
+    world = World()
+    for number in (1, 2):
+        world.submit(number, True, None)
+    world.ready()
+    lease = ask(world)
+    assert (lease.granted, lease.waits_for) == (False, "job job-0001")
+    assert waiting.why(world.board) == "waiting: a training (pid 7) gets the device next"
+    world.answer(h.WorkerMade("job-0001", (), PROVENANCE))
+    assert (world.dying, ask(world).waits_for) == (True, "the engine to end")
+    world.gone()
+    assert ask(world).granted
+    assert waiting.why(world.board) == "waiting: a training (pid 7) holds the device"
+    assert world.states["job-0002"] == "queued"
+    world.pass_time(LEASE_NS - 1)
+    assert ask(world).granted  # a word in time
+    world.pass_time(LEASE_NS - 1)
+    assert world.worker is None
+    world.pass_time(1)  # silence
+    assert (world.worker, world.states["job-0002"], waiting.why(world.board)) == ("starting", "leased", "")
+
+
+def test_one_lease_at_a_time_and_anothers_release_is_nothing():
+    world = World()
+    assert ask(world).granted
+    world.happen(h.LeaseAsked("other", "a training", 8, 0))
+    world.happen(h.LeaseReleased("other"))
+    assert waiting.lease_of(world.board).pid == 7
+    world.happen(h.LeaseReleased("one"))
+    assert waiting.lease_of(world.board) is None
+    assert next_tick_ns(world.board) is None
+
+
+def test_a_stop_when_idle_waits_for_a_lease_and_a_stop_does_not():
+    world = World()
+    ask(world)
+    board, actions = step(world.board, h.StopAsked(when_idle=True), 0)
+    assert actions == ()
+    assert step(board, h.LeaseReleased("one"), 0)[1] == (h.Quit(),)
+    assert step(world.board, h.StopAsked(), 0)[1] == (h.Quit(),)

@@ -2,8 +2,8 @@
 
     python tests/vectors/make.py
 
-A vector changes only together with the protocol's version. The values are plain; none is a default, so that a field
-that is misread shows.
+A vector gains fields as its message does; anything else changes only together with the protocol's version. The values
+are plain; none is a default, so that a field that is misread shows.
 """
 
 from pathlib import Path
@@ -55,9 +55,13 @@ WORKER = {
     "pid": 42, "state": "idle", "device": "cuda:0 RTX 4070", "total_bytes": 12_884_901_888, "free_bytes": 1 << 33,
     "plan": "whole", "model": "turbo", "job": JOB, "until_ns": 1_795_398_235_885_841_880,
 }  # fmt: skip
+LEASE = {
+    "id": JOB, "holder": "a training", "pid": 43, "since_ns": 1_795_398_235_885_841_880, "granted": True,
+    "waits_for": "a job",
+}  # fmt: skip
 LIMITS = {
     "max_message_bytes": 65_535, "chunk_bytes": 1_000, "credit_chunks": 4, "plan_bytes": 100, "max_queue": 9,
-    "max_seeds": 2, "max_region_s": 60.0,
+    "max_seeds": 2, "max_region_s": 60.0, "lease_s": 5.0,
 }  # fmt: skip
 
 VECTORS = {
@@ -73,6 +77,8 @@ VECTORS = {
     "pause": {"ask": 10},
     "resume": {"ask": 11},
     "unload_model": {"ask": 12},
+    "lease_device": {"ask": 17, "id": JOB, "holder": "a training", "pid": 43},
+    "release_device": {"ask": 18, "id": JOB},
     "collect": {"ask": 13, "dry_run": True},
     "examine": {"ask": 14},
     "shutdown": {"ask": 15, "when_idle": True},
@@ -80,7 +86,7 @@ VECTORS = {
     "status": {
         "ask": 3, "pid": 41, "version": "0.1.0", "protocol": 1, "instance": "cafe", "started_ns": 17,
         "transport": "ipc", "paused": True, "paused_why": "by hand", "trouble": "disk full", "jobs": {"done": 3},
-        "worker": WORKER, "keep_alive_s": 60.0, "idle_exit_s": 1_800.0, "counters": {"submitted": 4},
+        "worker": WORKER, "lease": LEASE, "keep_alive_s": 60.0, "idle_exit_s": 1_800.0, "counters": {"submitted": 4},
     },
     "job": {"ask": 4, "record": RECORD, "cancelling": True, "pinned": True},
     "job_page": {"ask": 5, "records": [RECORD], "more": True},
@@ -90,6 +96,7 @@ VECTORS = {
         "ask": 14, "journal": "ok", "journal_jobs": 1, "store_bytes": 2, "store_limit_bytes": 3, "disk_free_bytes": 4,
         "missing_blobs": 5, "log": "/var/log/x",
     },
+    "device_lease": {"ask": 17, "lease": LEASE},
     "closing": {"ask": 15, "when_idle": True},
     "failure": {"ask": 16, "code": "busy", "text": "512 jobs are waiting", "hint": "punchin jobs"},
     "event": {"event": EVENT},

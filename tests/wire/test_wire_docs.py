@@ -36,5 +36,5 @@ def test_every_code_is_named():
 
 def test_every_number_is_the_limit():
     page = PAGE.read_text()
-    for value in (limits.MAX_MESSAGE_BYTES, limits.CHUNK_BYTES, limits.CREDIT_CHUNKS):
+    for value in (limits.MAX_MESSAGE_BYTES, limits.CHUNK_BYTES, limits.CREDIT_CHUNKS, limits.LEASE_S):
         assert re.search(rf"\b{value}\b", page), value

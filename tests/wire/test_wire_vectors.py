@@ -75,6 +75,8 @@ ANSWERS = {
     "pause": "status",
     "resume": "status",
     "unload_model": "status",
+    "lease_device": "device_lease",
+    "release_device": "status",
     "collect": "collected",
     "examine": "examined",
     "shutdown": "closing",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from punchin.daemon import happenings, retention, scheduler
+from punchin.daemon import happenings, retention, scheduler, waiting
 from punchin.daemon.foreman import Foreman
 from punchin.protocol import codec, messages, version
 from punchin.protocol.codec import Unreadable
@@ -120,6 +120,8 @@ class Control:
             case messages.Pin(ask=ask, id=job, pinned=pinned):
                 self.foreman.journal.set_pinned(job, pinned)
                 return self._job(ask, job)
+            case messages.LeaseDevice():
+                return self._lease(request)
             case messages.Collect(ask=ask, dry_run=dry_run):
                 return retention.collect(self.foreman.journal, self.foreman.store, ask, dry_run)
             case messages.Examine(ask=ask):
@@ -139,12 +141,25 @@ class Control:
                     job = foreman.board.bench.job or "a job"
                     raise Refused(f"the engine works on {job}", f"punchin cancel {job}", "busy")
                 foreman.happen(happenings.UnloadAsked())
+            case messages.ReleaseDevice(id=lease):
+                foreman.happen(happenings.LeaseReleased(lease))
             case messages.Shutdown(ask=ask, when_idle=when_idle):
                 foreman.happen(happenings.StopAsked(when_idle))
                 return messages.Closing(ask=ask, when_idle=when_idle)
             case _:
                 pass
         return self.status(request.ask)
+
+    def _lease(self, asked: messages.LeaseDevice) -> Reply:
+        self.foreman.happen(happenings.LeaseAsked(asked.id, asked.holder, asked.pid, time.time_ns()))
+        lease = waiting.lease_of(self.foreman.board)
+        if lease is None:  # what happened before waits for the journal
+            raise Refused(f"the daemon cannot go on: {self.foreman.trouble}", "punchin status", "busy")
+        if lease.id != asked.id:
+            since = time.strftime("%H:%M", time.localtime(lease.since_ns / 1e9))
+            text = f"{lease.holder} (pid {lease.pid}) has the device since {since}"
+            raise Refused(text, "wait for its end, or end it; punchin ps shows it", "busy")
+        return messages.DeviceLease(ask=asked.ask, lease=lease)
 
     def _hello(self, peer: Peer, hello: messages.Hello) -> Reply:
         if not hello.lowest <= version.PROTOCOL <= hello.highest:
@@ -218,6 +233,7 @@ class Control:
             trouble=foreman.trouble,
             jobs=foreman.journal.counts(),
             worker=foreman.worker_status(),
+            lease=waiting.lease_of(foreman.board),
             keep_alive_s=foreman.board.keep_alive_ns / scheduler.SECOND,
             idle_exit_s=about.idle_exit_s,
             counters=foreman.counters | {"bad_messages": self.bad_messages},

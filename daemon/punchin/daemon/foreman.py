@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from punchin.daemon import choice, happenings, scheduler
+from punchin.daemon import choice, happenings, scheduler, waiting
 from punchin.daemon.happenings import Action, Happening
 from punchin.daemon.journal import Journal, JournalFull, Row, blobs_of
 from punchin.daemon.keeper import Keeper
@@ -188,8 +188,11 @@ class Foreman:
                     self._actions.popleft()
                 if self._happenings:
                     event = self._happenings.popleft()
-                    self.board, actions = scheduler.step(self.board, event, time.monotonic_ns())
+                    before = self.board
+                    self.board, actions = scheduler.step(before, event, time.monotonic_ns())
                     self._actions.extend(actions)
+                    if waiting.on_lease(before) != waiting.on_lease(self.board):
+                        self._tell_waiting()
             self.trouble = ""
         except JournalFull as error:
             if not self.trouble:
@@ -343,6 +346,15 @@ class Foreman:
             return
         self._publish(job, Previewed(job=job, preview=preview))
 
+    def _tell_waiting(self) -> None:
+        """Say to whoever follows a queued job why it waits now, or that it no longer does."""
+        why, now_ns = waiting.why(self.board), time.time_ns()
+        log.info("device lease", extra={"lease": waiting.on_lease(self.board) or "over"})
+        for card in self.board.cards.values():
+            if card.state == "queued":
+                event = Event(job=card.id, seq=0, at_ns=now_ns, state="queued", phase=why)
+                self._publish(card.id, Happened(event=event))
+
     # ---- for status ----
 
     def progress_of(self, job: str) -> Event | None:
@@ -352,10 +364,10 @@ class Foreman:
             return Event(job=job, seq=0, at_ns=time.time_ns(), state=state, phase=f"waiting: {self.trouble}")
         if self.progress is not None and self.progress.job == job:
             return self.progress
-        card, why = self.board.cards.get(job), self.board.paused
+        card, why = self.board.cards.get(job), waiting.why(self.board)
         if card is None or card.state != "queued" or not why:
             return None
-        return Event(job=job, seq=0, at_ns=time.time_ns(), state="queued", phase=f"paused ({why}); punchin resume")
+        return Event(job=job, seq=0, at_ns=time.time_ns(), state="queued", phase=why)
 
     def worker_status(self) -> WorkerStatus | None:
         """The worker as clients see it, or None."""

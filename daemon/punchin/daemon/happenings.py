@@ -28,6 +28,17 @@ class Card:
         return (not self.interactive, self.number)
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceLease:
+    """A process beside the engine has the device, or gets it when the worker has ended."""
+
+    id: str
+    holder: str
+    pid: int
+    since_ns: int  # Unix time
+    by_ns: int  # without a word from its holder it is over then
+
+
 # ---- events: what happened ------------------------------------------------------------------------------------------
 
 
@@ -121,6 +132,23 @@ class UnloadAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseAsked:
+    """Somebody wants the device, or still does."""
+
+    id: str
+    holder: str
+    pid: int
+    at_ns: int  # Unix time
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseReleased:
+    """The device is needed no more."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class StopAsked:
     """End the daemon: now, or when nothing is left to do."""
 
@@ -134,7 +162,7 @@ class Tick:
 
 Happening = (
     Submitted | CancelAsked | WorkerReady | WorkerMade | WorkerStopped | WorkerFailed | WorkerGone
-    | Stored | NotStored | PauseAsked | ResumeAsked | UnloadAsked | StopAsked | Tick
+    | Stored | NotStored | PauseAsked | ResumeAsked | UnloadAsked | LeaseAsked | LeaseReleased | StopAsked | Tick
 )  # fmt: skip
 
 

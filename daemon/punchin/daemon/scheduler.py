@@ -15,9 +15,12 @@ from punchin.daemon.happenings import (
     Action,
     CancelAsked,
     Card,
+    DeviceLease,
     Happening,
     Keep,
     KillWorker,
+    LeaseAsked,
+    LeaseReleased,
     Move,
     NotStored,
     PauseAsked,
@@ -37,12 +40,14 @@ from punchin.daemon.happenings import (
     WorkerReady,
     WorkerStopped,
 )
+from punchin.protocol import limits
 from punchin.protocol.order import TERMINAL, JobId
 
 SECOND: Final = 1_000_000_000
 CANCEL_GRACE_NS: Final = 3 * SECOND  # then the worker is killed
 DRAIN_NS: Final = 5 * SECOND  # what a running job gets at `stop`
 UNLOAD_NS: Final = 5 * SECOND  # from asking a worker to end until it is killed
+LEASE_NS: Final = limits.LEASE_S * SECOND
 START_NS: Final = 120 * SECOND  # a cold disk may take long to import torch
 MAX_CRASHES: Final = 2  # of the worker in one job
 MAX_INTERRUPTIONS: Final = 5  # of one job by a daemon that was killed: its own fault is unlikely
@@ -67,6 +72,7 @@ class Board:
 
     cards: Mapping[JobId, Card] = field(default_factory=dict[JobId, Card])
     bench: Bench = Bench()
+    lease: DeviceLease | None = None  # of the device: no job begins
     paused: str = ""  # why; "" is not
     stopping: bool = False  # start nothing more
     stop_by_ns: int | None = None  # what runs is put back then
@@ -106,6 +112,10 @@ def step(board: Board, event: Happening, now_ns: int) -> tuple[Board, tuple[Acti
             board = replace(board, paused="", bench=replace(board.bench, deaths=0))
         case UnloadAsked():
             board = _unload(board, now_ns, actions)
+        case LeaseAsked() if board.lease is None or board.lease.id == event.id:
+            board = _extend(board, event, now_ns)
+        case LeaseReleased(lease) if board.lease is not None and board.lease.id == lease:
+            board = replace(board, lease=None)
         case StopAsked(when_idle):
             if when_idle:
                 board = replace(board, stop_when_idle=True)
@@ -120,7 +130,8 @@ def next_tick_ns(board: Board) -> int | None:
     """When time alone will change something; None is never."""
     running = board.cards.get(board.bench.job) if board.bench.job is not None else None
     cancel_by_ns = running.cancel_by_ns if running is not None and board.bench.state == "busy" else None
-    times = [t for t in (cancel_by_ns, board.bench.by_ns, board.stop_by_ns) if t is not None]
+    lease_by_ns = board.lease.by_ns if board.lease is not None else None
+    times = [t for t in (cancel_by_ns, board.bench.by_ns, board.stop_by_ns, lease_by_ns) if t is not None]
     return min(times, default=None)
 
 
@@ -210,12 +221,20 @@ def _unload(board: Board, now_ns: int, actions: list[Action]) -> Board:
     return replace(board, bench=replace(board.bench, state="ending", by_ns=now_ns + UNLOAD_NS))
 
 
+def _extend(board: Board, asked: LeaseAsked, now_ns: int) -> Board:
+    since_ns = asked.at_ns if board.lease is None else board.lease.since_ns
+    lease = DeviceLease(asked.id, asked.holder, asked.pid, since_ns, now_ns + LEASE_NS)
+    return replace(board, lease=lease)
+
+
 def _go_on(board: Board, now_ns: int, actions: list[Action]) -> Board:
     """What follows from the board alone, after every event."""
+    if board.lease is not None and now_ns >= board.lease.by_ns:
+        board = replace(board, lease=None)
     board = _stop(board, now_ns, actions)
     board = _lease(board, now_ns, actions)  # before the unload: a keep-alive of 0 must not end a worker with work
     board = _overdue(board, now_ns, actions)
-    if board.paused and board.bench.state == "idle":
+    if (board.paused or board.lease is not None) and board.bench.state == "idle":
         board = _unload(board, now_ns, actions)
     return board
 
@@ -250,7 +269,7 @@ def _stop(board: Board, now_ns: int, actions: list[Action]) -> Board:
             if card.state == "leased" or (over and card.state == "running"):
                 board = _put_back(board, card, actions)
     at_work = any(card.state != "queued" for card in board.cards.values())
-    if (board.stopping and not at_work) or not board.cards:
+    if (board.stopping and not at_work) or (board.stop_when_idle and not board.cards and board.lease is None):
         actions.append(Quit())
     return board
 
@@ -274,7 +293,7 @@ def _lease(board: Board, now_ns: int, actions: list[Action]) -> Board:
     if board.stopping or board.bench.state in ("busy", "ending"):
         return board
     leased = next((card for card in board.cards.values() if card.state == "leased"), None)
-    if leased is None and not board.paused:
+    if leased is None and not board.paused and board.lease is None:
         waiting = [card for card in board.cards.values() if card.state == "queued"]
         if waiting:
             leased = replace(min(waiting, key=lambda card: card.rank), state="leased")

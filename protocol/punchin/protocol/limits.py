@@ -19,6 +19,7 @@ LYRICS_CHARS = 20_000
 MAX_SEEDS = 16  # variations in one job
 MAX_REFERENCES = 4
 MAX_QUEUE = 512  # jobs waiting; one more is refused as busy
+LEASE_S = 10  # after so long without a word from its holder, the device is the engine's again
 
 
 @dataclass(frozen=True, slots=True)

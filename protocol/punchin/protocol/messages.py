@@ -126,6 +126,27 @@ class UnloadModel(Struct, tag="unload_model", frozen=True, kw_only=True):
     ask: Ask
 
 
+class LeaseDevice(Struct, tag="lease_device", frozen=True, kw_only=True):
+    """Take the device from the engine, for a process beside it. Ask again well within LEASE_S: silence ends the lease.
+
+    The worker ends after the job that runs, if any; other jobs wait in the queue. Nothing of a lease survives the
+    daemon. id: the holder's own choice, so that asking again is safe. holder, pid: what people are told.
+    Answered by DeviceLease; Failure `busy` where another has it, or waits for it.
+    """
+
+    ask: Ask
+    id: JobId
+    holder: Annotated[str, Meta(min_length=1, max_length=100)]
+    pid: Annotated[int, Meta(ge=1)]
+
+
+class ReleaseDevice(Struct, tag="release_device", frozen=True, kw_only=True):
+    """Give the device back to the engine. Answered by Status, also where there is no such lease."""
+
+    ask: Ask
+    id: JobId
+
+
 class Collect(Struct, tag="collect", frozen=True, kw_only=True):
     """Forget old jobs and remove blobs that nothing refers to. Answered by Collected."""
 
@@ -148,7 +169,7 @@ class Shutdown(Struct, tag="shutdown", frozen=True, kw_only=True):
 
 Request = (
     Hello | Submit | GetStatus | GetJob | ListJobs | Attach | CancelJob | MarkLanded | Pin
-    | Pause | Resume | UnloadModel | Collect | Examine | Shutdown
+    | Pause | Resume | UnloadModel | LeaseDevice | ReleaseDevice | Collect | Examine | Shutdown
 )  # fmt: skip
 
 
@@ -165,6 +186,7 @@ class LimitValues(Struct, frozen=True, kw_only=True):
     max_queue: int = limits.MAX_QUEUE
     max_seeds: int = limits.MAX_SEEDS
     max_region_s: float = limits.REGION.high
+    lease_s: float = limits.LEASE_S
 
 
 class Welcome(Struct, tag="welcome", frozen=True, kw_only=True):
@@ -192,6 +214,24 @@ class WorkerStatus(Struct, frozen=True, kw_only=True):
     until_ns: int | None = None  # when it will be unloaded; None: not while it works, or never
 
 
+class Lease(Struct, frozen=True, kw_only=True):
+    """Who has the device instead of the engine, or waits for it. waits_for: what comes first, "" once it is granted."""
+
+    id: JobId
+    holder: str
+    pid: int
+    since_ns: int
+    granted: bool
+    waits_for: str = ""
+
+
+class DeviceLease(Struct, tag="device_lease", frozen=True, kw_only=True):
+    """How a lease stands."""
+
+    ask: Ask
+    lease: Lease
+
+
 class Status(Struct, tag="status", frozen=True, kw_only=True):
     """How the daemon is. Counters count from its start; times are Unix nanoseconds."""
 
@@ -207,6 +247,7 @@ class Status(Struct, tag="status", frozen=True, kw_only=True):
     trouble: str = ""  # what keeps the journal from being written, "" is well
     jobs: dict[str, int]  # how many in each state
     worker: WorkerStatus | None = None
+    lease: Lease | None = None  # of the device
     keep_alive_s: float = 300.0
     idle_exit_s: float | None = None
     counters: dict[str, int] = {}
@@ -289,7 +330,7 @@ class Failure(Struct, tag="failure", frozen=True, kw_only=True):
     hint: str = ""
 
 
-Reply = Welcome | Status | Job | JobPage | History | Collected | Examined | Closing | Failure
+Reply = Welcome | Status | Job | JobPage | History | DeviceLease | Collected | Examined | Closing | Failure
 
 
 # ---- events ---------------------------------------------------------------------------------------------------------
