@@ -13,6 +13,7 @@ import pytest
 from faults.fake_worker import take_bytes
 from faults.lives import check_events, is_running, order, run, wait_until
 
+from punchin.clients.cli import main
 from punchin.clients.connect import connect
 from punchin.protocol import connection, limits
 from punchin.protocol.errors import Cancelled, JobFailed, OverLimit, Refused, Unreachable
@@ -172,6 +173,19 @@ def test_jobs_newest_first_page_by_page(client):
     assert [job.id for job in client.jobs(most=7)] == ids[::-1][:7]
 
 
+def test_punchin_cancel_ends_whatever_the_job_is_doing(client, capsys):
+    done, _ = run(client)
+    client.pause()
+    waiting = client.submit(order()).id
+    assert main(["cancel", done.id]) == main(["cancel", waiting]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"{done.id} done", f"{waiting} cancelled"]
+    client.resume()
+    running = client.submit(order("steps=1000 pause=0.02")).id
+    wait_until(lambda: client.job(running).state == "running", 10, "the run")
+    assert main(["cancel", running[-8:]]) == 0
+    assert capsys.readouterr().out == f"{running} cancelled\n"
+
+
 def test_unknown_job(client):
     for call in (client.job, client.cancel, client.result, lambda job: list(client.follow(job))):
         with pytest.raises(Refused, match="unknown here") as error:
@@ -215,6 +229,7 @@ def test_late_and_second_followers_miss_nothing(client):
     assert list(seen.values()) == [[1, 2, 3, 4, 5]] * 3
     assert [event.seq for event in client.follow(job.id)] == [1, 2, 3, 4, 5]  # long after its end
     assert [event.seq for event in client.follow(job.id, since=3)] == [4, 5]
+    assert list(client.follow(job.id, since=5)) == list(client.follow(job.id, since=99)) == []
 
 
 def test_cancel_a_waiting_and_a_running_job(client):

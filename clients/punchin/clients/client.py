@@ -117,7 +117,7 @@ class Client:
         return self._ask(request, Job).record
 
     def follow(self, job_id: str, since: int = 0) -> Iterator[Event]:
-        """A job's events from seq `since` + 1 on, live, with progress (seq 0) between; ends after the terminal one.
+        """A job's events from seq `since` + 1 on, live, with progress (seq 0) between; ends with the job.
 
         Misses no journaled event, however late it starts and whoever else follows. Raises Refused (`unknown_job`).
         """
@@ -149,6 +149,7 @@ class Client:
                     yield item
                     if item.state in TERMINAL:
                         return
+                return  # it had ended by `since`
             except Lost:
                 self._renew()
         raise Unreachable(f"the daemon ended {LIVES} times while job {job_id} was followed", "punchin doctor")
@@ -271,10 +272,12 @@ class Client:
             due_s = 0.0
             while True:
                 if time.monotonic() >= due_s:
-                    due_s = time.monotonic() + CATCH_UP_S
+                    due_s, before = time.monotonic() + CATCH_UP_S, last
                     for item in self._missed(line, job_id, last):
                         last = max(last, item.seq) if isinstance(item, Event) else last
                         yield item
+                    if last == before and _is_over(line, job_id, last):
+                        return
                 notice = read_notice(feed, reader, LOOK_S)
                 match notice:
                     case None if line.is_over():
@@ -305,6 +308,12 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _is_over(line: Line, job_id: str, since: int) -> bool:
+    """Whether a job has ended, and all that it will ever tell was told by seq `since`."""
+    record = line.ask(messages.GetJob(ask=0, id=job_id), Job).record
+    return record.state in TERMINAL and record.seq <= since
 
 
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
