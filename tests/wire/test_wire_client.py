@@ -114,6 +114,27 @@ def test_a_daemon_that_cannot_start_tells_why(home):
         connect(wait_s=10)
 
 
+def test_a_damaged_journal_is_told_with_its_cure(client, home):
+    run(client)
+    client.stop()
+    path = home / "state" / "journal.sqlite"
+    path.write_bytes(path.read_bytes()[:4_096] + b"Z" * 36_864)
+    with pytest.raises(Unreachable, match=r"is no journal: .*malformed") as error:
+        connect(wait_s=10)
+    assert error.value.hint.startswith(f"move {path} elsewhere: ")
+    path.rename(home / "elsewhere")
+    with connect() as later:
+        assert later.jobs() == []
+        assert run(later)[0].state == "done"
+
+
+def test_sockets_that_cannot_be_bound_are_told(home, monkeypatch):
+    monkeypatch.setenv("PUNCHIN_FAULTS", "daemon.bound=full")
+    with pytest.raises(Unreachable, match=r"did not start: .*No space left on device") as error:
+        connect(wait_s=10)
+    assert error.value.hint == "punchin doctor"
+
+
 def test_a_daemon_that_dies_without_a_word_leaves_its_log(home, tmp_path, monkeypatch):
     (tmp_path / "msgspec.py").write_text("raise RuntimeError('this installation is broken')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

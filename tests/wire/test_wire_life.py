@@ -1,6 +1,7 @@
 """How daemons begin and end: idle exit, restart, another version, a service."""
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -14,13 +15,15 @@ from punchin.clients.cli import main
 from punchin.clients.connect import connect, restart
 from punchin.daemon import unit
 from punchin.protocol import connection, lock, version
-from punchin.protocol.errors import Refused
+from punchin.protocol.errors import Refused, Unreachable
 from punchin.protocol.order import Order
+
+SERVE = [sys.executable, "-m", "punchin.daemon"]
 
 
 def serve(*words):
     """A daemon in the foreground, ready."""
-    process = subprocess.Popen([sys.executable, "-m", "punchin.daemon", *words], stdout=subprocess.PIPE)
+    process = subprocess.Popen([*SERVE, *words], stdout=subprocess.PIPE)
     assert process.stdout.readline() == b"ready\n"
     return process
 
@@ -51,6 +54,45 @@ def test_a_service_stays_and_is_found_by_clients():
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 0
     process.stdout.close()
+
+
+@pytest.mark.parametrize(("said", "keep_alive_s"), [("0", 0), ("5m", 300), ("1.5h", 5_400), ("-1", -1), ("90", 90)])
+def test_how_long_a_model_stays_is_said_as_people_say_it(monkeypatch, said, keep_alive_s):
+    monkeypatch.setenv("PUNCHIN_KEEP_ALIVE", said)
+    with connect() as client:
+        assert client.status().keep_alive_s == keep_alive_s
+
+
+@pytest.mark.parametrize("said", ["5x", "m", "nan", "inf"])
+def test_no_length_of_time(monkeypatch, said):
+    monkeypatch.setenv("PUNCHIN_KEEP_ALIVE", said)
+    with pytest.raises(Unreachable, match=f"PUNCHIN_KEEP_ALIVE: '{said}' is no length of time; write 90, 5m") as error:
+        connect()
+    assert error.value.hint == "unset PUNCHIN_KEEP_ALIVE"
+    ended = subprocess.run([*SERVE, f"--keep-alive={said}"], capture_output=True, text=True, timeout=20)
+    assert ended.returncode == 2
+    assert "argument --keep-alive: " in ended.stderr
+
+
+def test_one_state_has_one_daemon_whatever_the_runtime_folder(monkeypatch, tmp_path):
+    for name in ("XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.delenv("PUNCHIN_HOME")
+    desktop, ssh = tmp_path / "desktop", tmp_path / "ssh"
+    desktop.mkdir(mode=0o700)
+    ssh.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(desktop))
+    first = serve()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(ssh))
+    with pytest.raises(Unreachable, match=r"another daemon uses .*; its sockets are not in .*ssh") as error:
+        connect()
+    assert error.value.hint == "punchin stop, with the XDG_RUNTIME_DIR that it was started with"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(desktop))
+    with connect(start=False) as client:
+        assert client.status().pid == first.pid
+        client.stop()
+    assert first.wait(10) == 0
+    first.stdout.close()
 
 
 def test_restart_when_idle_lets_the_job_end(client):
@@ -89,10 +131,22 @@ def test_a_daemon_of_another_version_is_told(client, monkeypatch, capsys):
     for words in (["jobs"], ["pause"], ["show", client.submit(order()).id]):
         main(words)
         assert capsys.readouterr().err.count(f"note: {client.skew}\n") == 1
-    monkeypatch.setattr(version, "PROTOCOL", 2)
-    with pytest.raises(Refused, match="speaks protocol 1, the client 2 to 2") as error:
-        connect(start=False)
-    assert error.value.code == "version"
+
+
+def test_a_daemon_of_another_protocol_can_be_stopped(client, monkeypatch, capsys):
+    job = client.submit(order("steps=1000 pause=0.02")).id
+    wait_until(lambda: client.job(job).state == "running", 10, "the run")
+    with monkeypatch.context() as other:
+        other.setattr(version, "PROTOCOL", 2)
+        with pytest.raises(Refused, match="speaks protocol 1, the client 2 to 2") as error:
+            connect(start=False)
+        assert error.value.code == "version"
+        assert error.value.hint.startswith("punchin stop (")
+        assert main(["stop", "--when-idle"]) == 4  # it cannot be asked for that
+        assert main(["stop"]) == 0
+    assert "the daemon has ended" in capsys.readouterr().err
+    assert not lock.is_held(connection.daemon_lock())
+    client.cancel(job)  # it waits for the next start
 
 
 def test_a_stuck_daemon_is_no_reason_to_wait_for_ever(client):
@@ -113,11 +167,41 @@ def test_the_unit_is_for_this_python_and_this_home(home, monkeypatch, tmp_path):
     assert f'ExecStart="{sys.executable}" -m punchin.daemon\n' in found
     assert f'Environment="PUNCHIN_HOME={home}"' in found
     assert "idle" not in found
+    monkeypatch.chdir(home.parent)
+    monkeypatch.setenv("PUNCHIN_HOME", home.name)
+    assert unit.text() == found  # a service is started in another folder
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     assert unit.path() == tmp_path / "config" / "systemd" / "user" / "punchin.service"
 
 
-def test_install_and_uninstall_call_systemd(monkeypatch, tmp_path):
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
+def test_systemd_finds_no_fault_with_the_unit(monkeypatch, tmp_path):
+    monkeypatch.setenv("PUNCHIN_HOME", str(tmp_path / 'a "b" %c\\d'))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    command = ["systemd-analyze", "--user", "verify", str(tmp_path / "punchin.service")]
+    for words, status in ((["--keep-alive=600"], 0), (["\nExecStart=/no/such/program"], 1)):
+        (tmp_path / "punchin.service").write_text(unit.text(words))
+        ended = subprocess.run(command, capture_output=True, text=True)
+        assert ended.returncode == status, ended.stderr
+
+
+def test_options_of_the_daemon_go_into_the_service(systemd):
+    assert subprocess.run([*SERVE, "--install", "--keep-alive", "1h", "--idle-exit=-1"]).returncode == 0
+    assert " -m punchin.daemon --keep-alive=3600 --idle-exit=-1\n" in unit.path().read_text()
+    assert systemd.read_text().splitlines()[0] == "--user daemon-reload"
+
+
+def test_a_service_beside_a_daemon_that_runs_is_refused(systemd, client):
+    ended = subprocess.run([*SERVE, "--install"], capture_output=True, text=True)
+    assert ended.returncode == 4
+    assert ended.stderr.startswith("error: a daemon runs already")
+    assert not systemd.exists()
+    assert not unit.path().exists()
+
+
+@pytest.fixture
+def systemd(monkeypatch, tmp_path):
+    """A systemctl that writes what it is told into this file."""
     said = tmp_path / "said"
     script = tmp_path / "bin" / "systemctl"
     script.parent.mkdir()
@@ -125,18 +209,22 @@ def test_install_and_uninstall_call_systemd(monkeypatch, tmp_path):
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", str(script.parent) + os.pathsep + os.environ["PATH"])
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return said
+
+
+def test_install_and_uninstall_call_systemd(systemd):
     target = unit.install()
     assert target.read_text() == unit.text()
     unit.uninstall()
     assert not target.exists()
     assert unit.uninstall() == target
     words = ["daemon-reload", "enable --now punchin.service", "disable --now punchin.service", "daemon-reload"]
-    assert said.read_text().splitlines() == [f"--user {word}" for word in words]
+    assert systemd.read_text().splitlines() == [f"--user {word}" for word in words]
 
 
 def test_serve_installs_the_service(tmp_path):
     """Without systemctl on the path: the refusal is told, in one line, with the exit status of a refusal."""
-    command = [sys.executable, "-m", "punchin.daemon", "--install"]
+    command = [*SERVE, "--install"]
     environment = os.environ | {"PATH": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")}
     ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=20)
     assert ended.returncode == 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -11,10 +12,10 @@ import time
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
-from punchin.clients.client import Client
+from punchin.clients.client import STOP_S, Client
 from punchin.clients.line import Line, Lost
 from punchin.protocol import connection, home, lock
-from punchin.protocol.errors import Unreachable
+from punchin.protocol.errors import Refused, Unreachable
 
 IDLE_EXIT_S: Final = 1_800  # of a daemon that nobody asked for by name
 HELLO_S: Final = 2.0
@@ -40,11 +41,37 @@ def restart(when_idle: bool = True, wait_s: float = 15.0) -> Client:
 
     wait_s is for the new one; the old one's jobs take what they take.
     """
-    with contextlib.suppress(NoDaemon), connect(start=False) as client:
-        client.stop(when_idle)
+    stop(when_idle)
     while lock.is_held(connection.daemon_lock()):
         time.sleep(POLL_S)
     return connect(start=True, wait_s=wait_s)
+
+
+def stop(when_idle: bool = False) -> bool:
+    """End the daemon, and wait until it is gone unless `when_idle`. False if none runs. Raises as `Client.stop`.
+
+    One that speaks no common protocol version cannot be asked, but it can be told by a signal, which is a stop at once.
+    """
+    try:
+        with connect(start=False, name="stop") as client:
+            client.stop(when_idle)
+    except NoDaemon:
+        return False
+    except Refused as error:
+        if error.code != "version" or when_idle:
+            raise
+        _terminate()
+    return True
+
+
+def _terminate() -> None:
+    found, until_s = connection.read(), time.monotonic() + STOP_S
+    if found is not None and lock.is_held(connection.daemon_lock()):
+        os.kill(found.pid, signal.SIGTERM)
+    while lock.is_held(connection.daemon_lock()):
+        if time.monotonic() > until_s:
+            raise Unreachable(f"the daemon did not end within {STOP_S:g} s", "punchin doctor")
+        time.sleep(POLL_S)
 
 
 def _reach(start: bool, name: str, wait_s: float) -> Line:
@@ -100,24 +127,28 @@ def _spawn(until_s: float, wait_s: float) -> None:
         process = _process()
     except OSError as error:
         raise Unreachable(f"the daemon cannot be started: {error}", "punchin doctor") from error
-    heard: list[bytes] = []
+    heard: list[str] = []
     stdout = cast("BinaryIO", process.stdout)
-    listener = threading.Thread(target=lambda: heard.append(stdout.readline()), daemon=True)
+    listener = threading.Thread(target=lambda: heard.append(_line(stdout)), daemon=True)
     listener.start()
     listener.join(max(0.0, until_s - time.monotonic()))
-    if heard and heard[0].strip() == b"ready":
+    if heard == ["ready"]:
         stdout.close()
         threading.Thread(target=process.wait, name="daemon-reaper", daemon=True).start()  # should it end before us
         return
     if not heard:
         process.kill()
         raise Unreachable(f"the daemon did not start within {wait_s:g} s{_tail()}", "punchin doctor")
-    code = process.wait()
+    code, cure = process.wait(), _line(stdout)
     stdout.close()
     if code != 3:  # 3: another one was faster
-        why = heard[0].decode("utf-8", "replace").strip()  # it needs no disk
-        told = f": {why}" if why else f" (exit status {code}){_tail()}"
-        raise Unreachable(f"the daemon did not start{told}", "punchin doctor")
+        told = f": {heard[0]}" if heard[0] else f" (exit status {code}){_tail()}"
+        raise Unreachable(f"the daemon did not start{told}", cure or "punchin doctor")
+
+
+def _line(stdout: BinaryIO) -> str:
+    """What the daemon says itself, which needs no disk."""
+    return stdout.readline().decode("utf-8", "replace").strip()
 
 
 def _process() -> subprocess.Popen[bytes]:

@@ -1,8 +1,8 @@
 """`python -m punchin.daemon`: the daemon. Clients start it themselves; `punchin serve` runs it in the foreground.
 
-It writes the line `ready` to stdout when clients can connect, or why they cannot. Exit status 0 after a stop, 1 after
-a failure, whose reason is the last line of its log too; 3 if another daemon holds the lock, 4 if a service cannot be
-installed.
+It writes the line `ready` to stdout when clients can connect; or why they cannot, and on the next line what to do.
+Exit status 0 after a stop, 1 after a failure, whose reason is the last line of its log too; 2 if the command line is
+wrong, 3 if another daemon holds the lock, 4 if a service cannot be installed.
 """
 
 from __future__ import annotations
@@ -10,41 +10,40 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import zmq
+
 from punchin.daemon import logs, unit
 from punchin.daemon.server import Server, Settings
 from punchin.protocol import connection, home, lock
-from punchin.protocol.errors import PunchinError
+from punchin.protocol.errors import PunchinError, Refused
 
 LOCK_WAIT_S = 1.0  # somebody may be looking at the lock, or the daemon before may be ending
+UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 def main() -> int:
     """Run one life."""
-    parser = argparse.ArgumentParser(prog="python -m punchin.daemon", description=__doc__)
-    parser.add_argument("--idle-exit", metavar="SECONDS", type=float, help="end after so long without jobs and clients")
-    parser.add_argument("--keep-alive", metavar="SECONDS", type=float, default=_keep_alive_s())
-    parser.add_argument("--install", action="store_true", help="make it a service of your systemd, and start it")
-    parser.add_argument("--uninstall", action="store_true", help="stop the service and remove it")
-    arguments = parser.parse_args()
-    if arguments.install or arguments.uninstall:
-        return _service(unit.install if arguments.install else unit.uninstall)
+    arguments = _parser().parse_args()
+    if arguments.install:
+        return _service(lambda: unit.install(_kept(arguments)))
+    if arguments.uninstall:
+        return _service(unit.uninstall)
     os.umask(0o077)
-    log_file = home.state() / "logs" / "daemon.log"
     try:
         held = lock.take(connection.daemon_lock(), LOCK_WAIT_S)
         if held is None:
             return _say_who_runs()
-        logs.begin(log_file)
-        server = Server(Settings(home.state(), arguments.keep_alive, arguments.idle_exit))
-    except (PunchinError, OSError) as error:
-        _tell(str(error))  # first: stderr and log may be files on a disk that is full
-        logging.getLogger("punchin.daemon").error("cannot start", extra={"why": str(error)})
-        print(f"error: {error}", file=sys.stderr)
+        logs.begin(home.state() / "logs" / "daemon.log")
+        _take_state()
+        server = Server(_settings(arguments))
+    except (PunchinError, OSError, zmq.ZMQError) as error:
+        _fail(str(error), error.hint if isinstance(error, PunchinError) else "")
         return 1
     try:
         server.run(_tell_ready)
@@ -56,6 +55,53 @@ def main() -> int:
     return 0
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="punchin serve", description=__doc__)
+    for name, what in (
+        ("--idle-exit", "end after so long without jobs, clients and a loaded model (never)"),
+        ("--keep-alive", "how long a model stays loaded after its last job: 0, 90, 5m, 1h, or -1 for ever (5m)"),
+    ):
+        parser.add_argument(name, metavar="TIME", type=_seconds, help=what)
+    parser.add_argument("--install", action="store_true", help="make it a service of your systemd, and start it")
+    parser.add_argument("--uninstall", action="store_true", help="stop the service and remove it")
+    return parser
+
+
+def _seconds(text: str) -> float:
+    number, unit_s = (text[:-1], UNITS[text[-1]]) if text[-1:] in UNITS else (text, 1)
+    try:
+        found = float(number) * unit_s
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise argparse.ArgumentTypeError(f"{text!r} is no length of time; write 90, 5m, 1h, 0, or -1 for no end")
+    return found
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    keep_alive_s, idle_exit_s = arguments.keep_alive, arguments.idle_exit
+    if keep_alive_s is None:
+        try:
+            keep_alive_s = _seconds(os.environ.get("PUNCHIN_KEEP_ALIVE") or "5m")
+        except argparse.ArgumentTypeError as error:
+            raise Refused(f"PUNCHIN_KEEP_ALIVE: {error}", "unset PUNCHIN_KEEP_ALIVE") from error
+    return Settings(home.state(), keep_alive_s, None if idle_exit_s is None or idle_exit_s < 0 else idle_exit_s)
+
+
+def _kept(arguments: argparse.Namespace) -> list[str]:
+    """What a service is started with, too."""
+    given = (("--keep-alive", arguments.keep_alive), ("--idle-exit", arguments.idle_exit))
+    return [f"{name}={value:g}" for name, value in given if value is not None]
+
+
+def _take_state() -> None:
+    """Hold it for as long as this process lives: two environments may name one state and two runtime folders."""
+    folder = home.state()
+    if lock.take(folder / "daemon.lock", LOCK_WAIT_S) is None:
+        text = f"another daemon uses {folder}; its sockets are not in {connection.folder()}"
+        raise Refused(text, "punchin stop, with the XDG_RUNTIME_DIR that it was started with")
+
+
 def _service(change: Callable[[], Path]) -> int:
     try:
         print(change())
@@ -63,10 +109,6 @@ def _service(change: Callable[[], Path]) -> int:
         print(f"error: {error}\n  {error.hint}", file=sys.stderr)
         return error.exit_code
     return 0
-
-
-def _keep_alive_s() -> float:
-    return float(os.environ.get("PUNCHIN_KEEP_ALIVE", "300"))
 
 
 def _say_who_runs() -> int:
@@ -77,14 +119,21 @@ def _say_who_runs() -> int:
 
 
 def _tell_ready() -> None:
-    _tell("ready")
+    _tell("ready\n")
     with contextlib.suppress(OSError):
         os.dup2(2, 1)  # whoever listened has heard it, and may close its end
 
 
-def _tell(text: str) -> None:
+def _fail(text: str, hint: str) -> None:
+    text = " ".join(text.split())
+    _tell(f"{text}\n{hint}\n")  # first: stderr and log may be files on a disk that is full
+    logging.getLogger("punchin.daemon").error("cannot start", extra={"why": text})
+    print(f"error: {text}", f"  {hint}", sep="\n", file=sys.stderr)
+
+
+def _tell(lines: str) -> None:
     with contextlib.suppress(OSError):  # nobody may listen
-        os.write(1, " ".join(text.split()).encode() + b"\n")
+        os.write(1, lines.encode())
 
 
 if __name__ == "__main__":

@@ -90,6 +90,14 @@ class JournalFull(Refused):
         super().__init__(f"the journal cannot be written: {why}", "free some disk space, then try again", "disk_full")
 
 
+class JournalDamaged(Refused):
+    """What stands in the file is no journal, or no longer one."""
+
+    def __init__(self, path: Path, why: object) -> None:
+        hint = f"move {path} elsewhere: its jobs are forgotten then, takes that have landed stay where they are"
+        super().__init__(f"{path} is no journal: {why}", hint, "journal")
+
+
 class Row(msgspec.Struct, frozen=True):
     """A job with what only the daemon needs to know."""
 
@@ -108,6 +116,7 @@ class Journal:
     """The journal in one file. Raises JournalFull wherever the disk refuses, and is then as before."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0)  # None: nothing begins unasked
@@ -121,7 +130,7 @@ class Journal:
                 self._db.executescript(f"BEGIN IMMEDIATE;{SCHEMA}COMMIT;")
         except sqlite3.DatabaseError as error:
             self._db.close()
-            raise Refused(f"{path} is no journal: {error}", f"keep a copy, then remove {path}", "journal") from error
+            raise JournalDamaged(path, error) from error
 
     def close(self) -> None:
         """Close the file."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
+
+import msgspec
 
 from punchin.daemon.crash import crash_point
 from punchin.daemon.happenings import Card
-from punchin.daemon.journal import Journal, Row
+from punchin.daemon.journal import Journal, JournalDamaged, Row
 from punchin.daemon.scheduler import MAX_INTERRUPTIONS, SECOND
 from punchin.protocol.order import State
 
@@ -14,12 +17,15 @@ FUTILE_LIVES = 3  # killed at work, nothing finished, in a row: the queue starts
 
 
 def recover(journal: Journal, instance: str) -> tuple[list[Card], str]:
-    """The jobs to do, and why the queue starts paused ("" if it does not). Raises JournalFull."""
-    futile = journal.begin_life(instance, time.time_ns())
-    for row in journal.under_way():
-        crash_point("journal.recover")
-        _put_back(journal, row)
-    cards = [card_of(row) for row in journal.under_way()]
+    """The jobs to do, and why the queue starts paused ("" if it does not). Raises JournalFull, JournalDamaged."""
+    try:
+        futile = journal.begin_life(instance, time.time_ns())
+        for row in journal.under_way():
+            crash_point("journal.recover")
+            _put_back(journal, row)
+        cards = [card_of(row) for row in journal.under_way()]
+    except (sqlite3.DatabaseError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise JournalDamaged(journal.path, error) from error
     if futile < FUTILE_LIVES or not cards:
         return cards, ""
     return cards, f"the daemon was killed {futile} times in a row while it worked"

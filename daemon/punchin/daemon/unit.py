@@ -6,28 +6,32 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from punchin.protocol import connection, lock
 from punchin.protocol.errors import PunchinError, Refused
 
 NAME: Final = "punchin.service"
-KEPT: Final = ("PUNCHIN_HOME", "PUNCHIN_MODELS", "PUNCHIN_KEEP_ALIVE", "CUDA_VISIBLE_DEVICES", "HF_HOME")
+FOLDERS: Final = ("PUNCHIN_HOME", "PUNCHIN_MODELS", "HF_HOME")
+KEPT: Final = ("PUNCHIN_KEEP_ALIVE", "CUDA_VISIBLE_DEVICES")
 
 
-def text() -> str:
-    """The unit file for this Python and these PUNCHIN_ folders.
+def text(words: Sequence[str] = ()) -> str:
+    """The unit file for this Python and these PUNCHIN_ folders; `words` are the daemon's options.
 
-    No --idle-exit: what was installed on purpose stays. A kill is followed by a restart, which recovers the jobs;
-    exit status 3 is another daemon that runs already.
+    A kill is followed by a restart, which recovers the jobs; exit status 3 is another daemon that runs already.
     """
-    settings = [f'Environment="{name}={os.environ[name]}"' for name in KEPT if os.environ.get(name)]
+    given = {name: str(Path(os.environ[name]).expanduser().resolve()) for name in FOLDERS if os.environ.get(name)}
+    given |= {name: os.environ[name] for name in KEPT if os.environ.get(name)}
+    settings = [f"Environment={_quoted(f'{name}={value}')}" for name, value in given.items()]
     lines = [
         "[Unit]",
         "Description=Punchin: regions of DAW sessions, performed again",
         "",
         "[Service]",
-        f'ExecStart="{sys.executable}" -m punchin.daemon',
+        " ".join([f"ExecStart={_quoted(sys.executable)} -m punchin.daemon", *words]),
         *settings,
         "Restart=on-failure",
         "RestartPreventExitStatus=3",
@@ -41,22 +45,33 @@ def text() -> str:
     return "\n".join(lines)
 
 
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")  # % begins a specifier of systemd's
+    return f'"{escaped}"'
+
+
 def path() -> Path:
     """Where the user's units are."""
     base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(base) / "systemd" / "user" / NAME
 
 
-def install() -> Path:
-    """Write the unit, enable it and start it; returns its path. Raises Refused where there is no systemd."""
+def install(words: Sequence[str] = ()) -> Path:
+    """Write the unit, enable it and start it; returns its path.
+
+    Raises Refused where there is no systemd, and where a daemon runs already: the service's could not start.
+    """
     control = _systemctl()
+    if lock.is_held(connection.daemon_lock()):
+        hint = "punchin stop, then punchin serve --install"
+        raise Refused("a daemon runs already, so a service cannot start one", hint, "busy")
     target = path()
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_suffix(".tmp")
-    temporary.write_text(text())
+    temporary.write_text(text(words))
     temporary.replace(target)
-    for words in (["daemon-reload"], ["enable", "--now", NAME]):
-        _run([control, "--user", *words])
+    for command in (["daemon-reload"], ["enable", "--now", NAME]):
+        _run([control, "--user", *command])
     return target
 
 

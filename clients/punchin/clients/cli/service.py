@@ -22,16 +22,12 @@ def stop_arguments(parser: argparse.ArgumentParser) -> None:
 
 def stop(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     """End the daemon. That none runs is no error: it is what was asked for."""
-    from punchin.clients.connect import NoDaemon, connect
+    from punchin.clients import connect
 
-    try:
-        client = connect(start=False, name="cli")
-    except NoDaemon:
+    if not connect.stop(args.when_idle):
         talk.say("no daemon runs")
-        return 0
-    with client:
-        client.stop(when_idle=args.when_idle)
-    talk.say("the daemon ends when it is idle" if args.when_idle else "the daemon has ended")
+    else:
+        talk.say("the daemon ends when it is idle" if args.when_idle else "the daemon has ended")
     return 0
 
 
