@@ -4,11 +4,14 @@ import contextlib
 import hashlib
 import io
 import os
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import checkpoints
+import msgspec
 import numpy as np
 import pytest
 
@@ -38,12 +41,15 @@ class Process:
         return link.read_reply(self.process.stdout)
 
     def until_end(self, on_progress=lambda reply: None):
-        """All replies of a job up to its last word, but for the stretches: these are put into `parts`."""
+        """All replies of a job up to its last word, without stretches (see `parts`) and the plan (see `ready`)."""
         replies, self.parts = [], []
         while not replies or isinstance(replies[-1], link.Progress):
             reply = self.read()
             if isinstance(reply, link.Part):
                 self.parts.append(reply)
+                continue
+            if isinstance(reply, link.Ready):
+                self.ready = reply
                 continue
             if isinstance(reply, link.Progress):
                 on_progress(reply)
@@ -170,6 +176,38 @@ def test_stretches_adjoin_and_are_the_take(worker, store, tmp_path, raw):
 
 
 @pytest.mark.slow
+def test_a_change_of_model_tells_the_plan_and_keeps_the_sources_latent(worker, store, tmp_path):
+    """Both have one autoencoder, so the second model is asked about audio that it need not encode."""
+    models = tmp_path / "data" / "models"
+    checkpoints.write(models / "Ace-Step1.5")
+    checkpoints.write(models, name="acestep-v15-sft", turbo=False, seed=1)
+    for part in ("vae", "Qwen3-Embedding-0.6B"):
+        shutil.rmtree(models / part)
+    audio = noise(6)
+    first = worker.ready
+    assert first.plan == ""
+
+    def phases(model):
+        order = Order(
+            task="repaint", model=model, frames=audio.shape[1], source=store.put(audio), mask=((50, 100),), steps=2
+        )
+        worker.send(run(order, store, tmp_path, job=f"job-0001-{model}"))
+        *progress, made = worker.until_end()
+        assert isinstance(made, link.Made), made
+        assert made.provenance.model == model
+        return [each.phase for each in progress]
+
+    assert "encoding" in phases("turbo")
+    assert worker.ready == msgspec.structs.replace(first, plan="turbo on cpu: all stays (float32)")
+    assert "encoding" not in phases("sft")
+    assert worker.ready.plan.startswith("sft on cpu")
+    (models / "Ace-Step1.5/vae").rename(tmp_path / "old")
+    checkpoints.write(tmp_path / "other", seed=5)
+    (tmp_path / "other/vae").rename(models / "Ace-Step1.5/vae")
+    assert "encoding" in phases("turbo"), "another autoencoder makes other latents"
+
+
+@pytest.mark.slow
 def test_a_cancel_stops_at_the_next_step_and_hits_nobody_else(worker, store, tmp_path):
     audio = noise(8)
     long = Order(task="repaint", model="punchin-tiny", frames=audio.shape[1], source=store.put(audio),
@@ -196,7 +234,7 @@ def test_a_worker_whose_daemon_dies_ends_within_a_second_in_the_middle_of_a_step
     order = Order(task="cover", model="punchin-tiny", frames=audio.shape[1], source=store.put(audio), steps=200)
     worker.send(run(order, store, tmp_path))
     while not (isinstance(reply := worker.read(), link.Progress) and reply.phase == "diffusing"):
-        assert isinstance(reply, link.Progress), reply
+        assert isinstance(reply, link.Progress | link.Ready), reply
     worker.process.stdin.close()
     begin = time.monotonic()
     assert worker.process.wait(5) == 0
@@ -279,7 +317,7 @@ def answers(error, store, tmp_path):
     """What the worker says to the daemon for a job that ends with `error`, and whether it then ends."""
     replies = io.BytesIO()
     line = Line(io.BytesIO(), replies)
-    worker = Worker(line)
+    worker = Worker(line, link.Ready(pid=0, device="cpu"))
     worker._performer = Full(error)
     audio = noise(6)
     order = Order(task="repaint", model="turbo", frames=audio.shape[1], source=store.put(audio), mask=((0, 5),))

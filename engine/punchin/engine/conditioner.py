@@ -10,7 +10,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Hashable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -49,6 +49,9 @@ class Stage(NamedTuple):
     stretch: Stretch | None = None
 
 
+LATENT_BYTES: Final = 256 * 2**20  # of latents that are kept; 600 s are 3.8 MB
+
+
 class Recent:
     """Tensors by key, the longest unused dropped once there are more than `limit` bytes."""
 
@@ -82,9 +85,10 @@ class Recent:
 class Conditioner:
     """Text, references and sources of requests, for one loaded model. `forget` after its weights have changed."""
 
-    def __init__(self, loaded: Loaded) -> None:
+    def __init__(self, loaded: Loaded, latents: Recent | None = None) -> None:
+        """latents: those that the same autoencoder made before, in the same type."""
         self._loaded = loaded
-        self._latents = Recent(256 * 2**20)  # 600 s are 3.8 MB
+        self._latents = Recent(LATENT_BYTES) if latents is None else latents
         self._words = Recent(64 * 2**20)
 
     def forget(self) -> None:

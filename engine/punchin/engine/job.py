@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import gc
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from punchin.engine import prompts, tiny
+from punchin.engine import prompts, tiny, weights
+from punchin.engine.conditioner import LATENT_BYTES, Recent
 from punchin.engine.lora import Lora, read_lora
 from punchin.engine.pipeline import AceStepPipeline, Music, check_model
+from punchin.engine.placement import Wish
+from punchin.engine.released import VAE_STEM, Loaded, load
 from punchin.engine.request import Request, reference, stereo
 from punchin.engine.takes import Offer, Report, read_blob, write_part, write_take
 from punchin.protocol import home, installed
@@ -39,9 +43,12 @@ log = logging.getLogger(__name__)
 class Performer:
     """Performs orders one after the other and keeps the last model, so that the next order finds it warm."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell_plan: Callable[[str], None] = lambda words: None) -> None:
+        """`tell_plan` hears in words where a model's parts are, once it is loaded."""
+        self._tell_plan = tell_plan
         self._kept: tuple[str, int] | None = None
         self._pipeline: AceStepPipeline | None = None
+        self._heard: tuple[tuple[str, torch.dtype], Recent] | None = None  # latents, and whose they are
         self._loras: tuple[tuple[str, float], ...] = ()
 
     def perform(self, run: Run, report: Report, offer: Offer) -> Made:
@@ -90,11 +97,18 @@ class Performer:
         if self._pipeline is None or self._kept != (model.name, rung):
             self._pipeline, self._kept, self._loras = None, None, ()
             gc.collect()  # the old model's memory is needed for the new one
-            folder = find(model)
-            self._pipeline = AceStepPipeline.from_pretrained(folder, rung=rung, report=report)
-            log.info("%s on %s", model.name, self._pipeline.loaded.placement.words)
-            self._kept = (model.name, rung)
+            loaded = load(find(model), wish=Wish(rung=rung), report=report)
+            self._pipeline, self._kept = AceStepPipeline(loaded, self._latents(loaded)), (model.name, rung)
+            log.info("%s on %s", model.name, loaded.placement.words)
+            self._tell_plan(f"{model.name} on {loaded.placement.words}")
         return self._pipeline
+
+    def _latents(self, loaded: Loaded) -> Recent:
+        """What was encoded so far, where this model's autoencoder is the last one's: a change of model keeps it."""
+        vae = weights.fingerprint(weights.open_checkpoint(loaded.folders.vae, VAE_STEM)), loaded.dtype
+        if self._heard is None or self._heard[0] != vae:
+            self._heard = vae, Recent(LATENT_BYTES)
+        return self._heard[1]
 
 
 def request_of(order: Order, run: Run) -> Request:

@@ -18,7 +18,7 @@ from torch import Tensor
 from punchin.engine import prompts, steering, tasks
 from punchin.engine import request as asked
 from punchin.engine.codec import DECODE_TILE
-from punchin.engine.conditioner import Conditioner, Stage, Stretch
+from punchin.engine.conditioner import Conditioner, Recent, Stage, Stretch
 from punchin.engine.device import is_out_of_memory
 from punchin.engine.lora import Adapters, Lora, read_lora
 from punchin.engine.placement import Wish
@@ -61,9 +61,10 @@ class Music:
 class AceStepPipeline:
     """ACE-Step 1.5, loaded. Call it for music; `stages` is the same with a pause after each step and tile."""
 
-    def __init__(self, loaded: Loaded) -> None:
+    def __init__(self, loaded: Loaded, latents: Recent | None = None) -> None:
+        """latents: see `Conditioner`; another model's, where both share an autoencoder."""
         self.loaded = loaded
-        self.conditioner = Conditioner(loaded)
+        self.conditioner = Conditioner(loaded, latents)
         self.adapters = Adapters(loaded.model, loaded.shelf.all_home if loaded.shelf else lambda: None)
 
     @classmethod

@@ -32,6 +32,7 @@ from punchin.protocol.models import BY_NAME, MODELS, Model
 MAIN: Final = "Ace-Step1.5"  # the repository that holds the shared parts
 VAE: Final = "vae"
 TEXT: Final = "Qwen3-Embedding-0.6B"
+VAE_STEM: Final = "diffusion_pytorch_model"  # of the VAE's weight files
 UNTRAINED: Final = "punchin_trained"  # config.json: false where the weights are random
 
 
@@ -129,7 +130,7 @@ def load(
         model, vae = AceStep(spec), Vae(vae_spec)
     parts = (
         (weights.open_checkpoint(where.dit), {"": model}),
-        (weights.open_checkpoint(where.vae, "diffusion_pytorch_model"), {"": vae}),
+        (weights.open_checkpoint(where.vae, VAE_STEM), {"": vae}),
         (weights.open_checkpoint(where.text), {"": text.model}),
     )
     for checkpoint, modules in parts:

@@ -16,6 +16,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+import msgspec
+
 from punchin.engine.device import is_out_of_memory, survey
 from punchin.protocol import link
 from punchin.protocol.errors import Cancelled, JobFailed, PunchinError, Refused
@@ -90,8 +92,8 @@ class Line:
 class Worker:
     """Jobs one after the other, with the model of the last one kept."""
 
-    def __init__(self, line: Line) -> None:
-        self._line = line
+    def __init__(self, line: Line, ready: link.Ready) -> None:
+        self._line, self._ready = line, ready
         self._performer: Performer | None = None
 
     def serve(self) -> None:
@@ -140,8 +142,11 @@ class Worker:
         if self._performer is None:
             from punchin.engine.job import Performer
 
-            self._performer = Performer()
+            self._performer = Performer(self._tell_plan)
         return self._performer.perform(run, report, self._line.reply)
+
+    def _tell_plan(self, words: str) -> None:
+        self._line.reply(msgspec.structs.replace(self._ready, plan=words))
 
     def _discard(self, run: link.Run) -> None:
         for path in Path(run.out_dir).glob("take-*.f32"):
@@ -168,10 +173,10 @@ def main() -> int:
     logging.basicConfig(stream=sys.stderr, level=os.environ.get("PUNCHIN_LOG", "INFO"))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the client's; the daemon's pipe decides here
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # two threads that spin on busy cores are slower than one
-    line = Line(commands, replies)
-    line.reply(survey())
+    line, ready = Line(commands, replies), survey()
+    line.reply(ready)
     threading.Thread(target=line.listen, name="commands", daemon=True).start()
-    Worker(line).serve()
+    Worker(line, ready).serve()
     return 0
 
 

@@ -38,13 +38,16 @@ class Unload(Struct, tag="unload", frozen=True, kw_only=True):
 
 
 class Ready(Struct, tag="ready", frozen=True, kw_only=True):
-    """Said once, when commands are read. Memory in bytes; `device` like `cpu` or `cuda:0 RTX 4070`."""
+    """Said when commands are read, and again with the plan once a model is loaded.
+
+    Memory in bytes, free as it was at the start; `device` like `cpu` or `cuda:0 RTX 4070`.
+    """
 
     pid: int
     device: str
     total_bytes: int = 0
     free_bytes: int = 0
-    plan: str = ""  # the memory plan in words
+    plan: str = ""  # where the model's parts are, in words; "" before one is loaded
 
 
 class Progress(Struct, tag="progress", frozen=True, kw_only=True):
