@@ -163,7 +163,7 @@ def ours(made: Weights) -> dict[str, Case]:
     window = whole[:, first : first + WINDOW_S * MODEL_HZ]
     seeds = iter(range(1, 10**9))
 
-    def repaint(source: Tensor, at_s: int) -> Tensor:
+    def repaint(source: Tensor, at_s: int, pipe: AceStepPipeline = pipe) -> Tensor:
         """The region alone comes back: the rest of the song is the session's own."""
         start, stop = at_s * LATENT_HZ, (at_s + REGION_S) * LATENT_HZ
         request = Request(
@@ -179,8 +179,7 @@ def ours(made: Weights) -> dict[str, Case]:
         return _finished(pipe.stages(request))
 
     def cold() -> Tensor:
-        pipe.conditioner = type(pipe.conditioner)(loaded)
-        return repaint(window, (WINDOW_S - REGION_S) // 2)
+        return repaint(window, (WINDOW_S - REGION_S) // 2, AceStepPipeline(loaded))
 
     cases: dict[str, Case] = {f"DiT step {seconds} s": _our_step(made, seconds) for seconds in (10, 30)}
     latent = _latents(made, SHORT_S)
