@@ -50,6 +50,29 @@ def test_redo_makes_the_same_take(punchin, session):
     assert np.array_equal(read(again["takes"][0]["file"]), read(made["takes"][0]["file"]))
     asked = [punchin.json("show", each["job"])["order"] for each in (made, again)]
     assert asked[0] == asked[1]
+    Path(f"{made['takes'][0]['file']}.punchin.json").unlink()
+    once_more = punchin.json("redo", made["takes"][0]["file"])  # the project itself still knows
+    assert np.array_equal(read(once_more["takes"][0]["file"]), read(made["takes"][0]["file"]))
+
+
+def test_redo_of_a_take_with_several_regions_makes_them_all(punchin, session):
+    made = repaint(punchin, session, "--bars", "9-10")
+    again = punchin.json("redo", made["takes"][0]["file"])
+    assert [take["bars"] for take in again["takes"]] == [[5, 6], [9, 10]]
+    assert np.array_equal(read(again["takes"][0]["file"]), read(made["takes"][0]["file"]))
+
+
+def test_redo_of_music_from_a_prompt_makes_the_same_file(punchin, tmp_path):
+    line = ["--bpm", "97.35", "--bars", "4", "--signature", "3/4", "--seed", "1", "--variations", "2"]
+    made = punchin.json("generate", "--prompt", "dusty", "--lyrics", "la", *line, "-o", tmp_path / "new.wav")
+    for file in (Path(take["file"]) for take in made["takes"]):
+        again = punchin.json("redo", file)
+        assert again["output"] not in {take["file"] for take in made["takes"]}
+        assert np.array_equal(read(again["output"]), read(file))
+    order = punchin.json("show", again["job"])["order"]
+    assert (order["prompt"], order["lyrics"], order["seeds"], order["signature"]) == ("dusty", "la", [2], 3)
+    sister = punchin.json("redo", made["job"], "--seed", "9", "-o", tmp_path / "sister.wav")
+    assert (Path(sister["output"]).name, sister["takes"][0]["seed"]) == ("sister.wav", 9)
 
 
 def test_redo_of_a_job_with_another_seed_is_a_sister(punchin, session):

@@ -23,14 +23,15 @@ def landed(tmp_path, name="song.rpp"):
     return land(target, [LandingTake(target.place(new), "punchin 7", MADE)])
 
 
-def test_what_made_a_take_is_read_beside_it_and_from_the_project(tmp_path):
-    result = landed(tmp_path)
-    assert takefiles.provenance(result.take_files[0]) == MADE
-    tree = open_session(result.output).project
-    guid = tree.tracks[0].items[0].take.guid
-    assert takefiles.provenance_in_project(result.output, guid.lower()) == MADE
-    with pytest.raises(Refused, match="keeps nothing"):
-        takefiles.provenance_in_project(result.output, "{0}")
+def test_what_made_a_take_is_read_beside_it_and_else_from_a_project_that_plays_it(tmp_path):
+    take = landed(tmp_path).take_files[0]
+    assert takefiles.provenance(take) == MADE
+    takefiles.note_file(take).unlink()
+    (tmp_path / "broken.rpp").write_text("no project")
+    assert takefiles.provenance(take) == MADE
+    (tmp_path / "song-punchin.rpp").unlink()
+    with pytest.raises(Refused, match="is missing, and no project near it knows"):
+        takefiles.provenance(take)
 
 
 def test_a_take_without_a_note_or_with_a_broken_one_is_refused(tmp_path):
@@ -41,6 +42,7 @@ def test_a_take_without_a_note_or_with_a_broken_one_is_refused(tmp_path):
         with pytest.raises(Refused, match="not readable"):
             takefiles.provenance(result.take_files[0])
     note.unlink()
+    result.output.unlink()
     with pytest.raises(Refused, match="is missing"):
         takefiles.provenance(result.take_files[0])
 

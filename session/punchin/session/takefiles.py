@@ -13,6 +13,7 @@ from punchin.session import audiofile, rpp, rpp_project
 from punchin.session.rpp import Chunk, Document
 
 NOTE: Final = ".punchin.json"  # beside each take file: what made it
+_FOLDERS_UP = 3  # of a take: its own, the project's, and one between
 WHOLE: Final = "whole_file"  # in a note: the file is a document of its own, which no project needs to name
 
 
@@ -42,27 +43,37 @@ def write_note(take_file: Path, made: Mapping[str, Any]) -> None:
 
 
 def provenance(take: Path) -> dict[str, Any]:
-    """What made a take file. Raises Refused where nothing is kept, or no longer readable."""
+    """What made a take file, from the note beside it, or where that is gone from a project that plays it.
+
+    Raises Refused where nothing is kept, or no longer readable.
+    """
     note = note_file(take)
     try:
         return _checked(json.loads(note.read_text("utf-8")), take.name)
     except FileNotFoundError as error:
-        raise Refused(f"nothing is kept of what made {take}: {note.name} is missing", "make a new take") from error
+        kept = next(_kept_in_projects(take.resolve()), "")
+        if not kept:
+            text = f"nothing is kept of what made {take}: {note.name} is missing, and no project near it knows"
+            raise Refused(text, "make a new take") from error
     except (OSError, ValueError) as error:
         raise Refused(f"what made {take} is not readable: {note.name}: {error}", "make a new take") from error
+    try:
+        return _checked(json.loads(kept), take.name)
+    except ValueError as error:
+        raise Refused(f"what the project keeps of {take.name} is not readable: {error}", "make a new take") from error
 
 
-def provenance_in_project(path: Path, guid: str) -> dict[str, Any]:
-    """What made the take with a GUID, from the take itself: for takes whose note file is gone."""
-    project = rpp_project.from_document(path, rpp.read(path), approximate=True)
-    takes = (take for track in project.tracks for item in track.items for take in item.takes)
-    for take in takes:
-        if take.made_by and take.guid.strip("{}").lower() == guid.strip("{}").lower():
-            try:
-                return _checked(json.loads(take.made_by), take.name)
-            except ValueError as error:
-                raise Refused(f"what made take {take.name!r} is not readable in {path.name}: {error}") from error
-    raise Refused(f"{path.name} keeps nothing of what made take {guid}", "make a new take")
+def _kept_in_projects(take: Path) -> Iterator[str]:
+    """What projects in the take's folder and the two above keep with the takes that play this file."""
+    for project in (path for folder in take.parents[:_FOLDERS_UP] for path in sorted(folder.glob("*.[rR][pP][pP]"))):
+        try:
+            document = rpp.read(project)
+            tracks = rpp_project.from_document(project, document, approximate=True).tracks
+        except Refused:  # one that cannot be read may not hide what another knows
+            continue
+        for each in (each for track in tracks for item in track.items for each in item.takes):
+            if each.made_by and each.source is not None and take in _places(project, document, each.source.file):
+                yield each.made_by
 
 
 def unused(folder: Path) -> tuple[UnusedTake, ...]:
@@ -111,11 +122,15 @@ def _projects(folder: Path) -> Iterator[Path]:
 def _media(project: Path) -> Iterator[Path]:
     """Every file that a project's sources name, active or not, wherever it may lie."""
     document = rpp.read(project)
-    record = document.find(document.root, "RECORD_PATH") or []
-    folders = [project.parent, *(project.parent / word.replace("\\", "/") for word in record[1:2])]
     for name in _names(document, document.root):
-        for folder in folders:
-            yield (folder / name.replace("\\", "/")).resolve()
+        yield from _places(project, document, name)
+
+
+def _places(project: Path, document: Document, name: str) -> Iterator[Path]:
+    """Where a source's file may lie: from the project's folder on, or from where it records."""
+    record = document.find(document.root, "RECORD_PATH") or []
+    for folder in (project.parent, *(project.parent / word.replace("\\", "/") for word in record[1:2])):
+        yield (folder / name.replace("\\", "/")).resolve()
 
 
 def _names(document: Document, chunk: Chunk) -> Iterator[str]:

@@ -27,7 +27,8 @@ def generate(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     """Make bars from a prompt."""
     prompt = prompt_of(args)
     from punchin.clients.cli import result
-    from punchin.clients.journey.making import Making, make
+    from punchin.clients.journey.making import make
+    from punchin.clients.journey.request import Making
 
     making = Making(
         prompt=prompt,

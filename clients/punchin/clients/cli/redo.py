@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
@@ -17,6 +16,7 @@ def redo_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("take", metavar="TAKE", help="a take file, or the id of its job")
     parser.add_argument("--seed", type=arguments.whole(limits.SEED), help="another seed (default: the same take again)")
     parser.add_argument("--variations", type=arguments.whole(limits.VARIATIONS), default=1, metavar="N", help="takes")
+    parser.add_argument("--model", metavar="NAME", default="", help="default: the model that made it")
     parser.add_argument("--session", metavar="FILE", type=Path, help="default: the session it was made for")
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, help="default: NAME-punchin beside the session")
     arguments.json_argument(parser)
@@ -26,6 +26,7 @@ def redo(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     """Make a take again, or its sister."""
     from punchin.clients.cli import result
     from punchin.clients.journey import redoing
+    from punchin.clients.journey.request import Making
 
     take = Path(args.take)
     if take.exists():
@@ -36,14 +37,11 @@ def redo(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
 
         with connect(start=True, name="cli") as client:
             made = redoing.of_job(client, find(client.jobs(), args.take))
-    request = redoing.request_of(made, take)
-    request = replace(
-        request,
-        session=args.session or request.session,
-        seed=request.seed if args.seed is None else args.seed,
-        variations=args.variations,
-        out=args.output,
+    change = redoing.Change(
+        seed=args.seed, variations=args.variations, session=args.session, model=args.model, out=args.output
     )
-    talk.say(f"redo {request.task} {request.session.name}, seed {request.seed}")
-    result.write(redoing.redo(made, request, talk), args.json, out, talk)
+    what = redoing.request_of(made, change, take)
+    name = what.out.name if isinstance(what, Making) else f"{what[0].task} {what[0].session.name}"
+    talk.say(f"redo {name}, seed {what.seed if isinstance(what, Making) else what[0].seed}")
+    result.write(redoing.redo(made, what, talk), args.json, out, talk)
     return 0

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
+from punchin.clients.journey import kept
 from punchin.clients.journey.capture import Capture
-from punchin.clients.journey.plan import Plan, decode
-from punchin.clients.journey.request import Request, plain
+from punchin.clients.journey.plan import Plan
 from punchin.clients.journey.returning import Finished
-from punchin.protocol.order import JobRecord, Order, Provenance, Take
-from punchin.protocol.version import PACKAGE, PROTOCOL
+from punchin.protocol.order import JobRecord, Provenance, Take
 from punchin.session import document
 from punchin.session.report import Report
 
@@ -128,25 +125,5 @@ def _who(rolled: Rolled) -> str:
 
 
 def provenance(rolled: Rolled) -> dict[str, Any]:
-    """What made a take, as JSON values; `punchin redo` needs nothing else."""
-    record, order = rolled.record, rolled.record.order
-    made_by = record.provenance or Provenance(model=order.model)
-    plan = decode(record.plan, record.id)
-    return {
-        "punchin": PACKAGE,
-        "protocol": PROTOCOL,
-        "job": record.id,
-        "task": order.task,
-        "seed": rolled.take.seed,
-        "attempts": rolled.attempts,
-        "heard_sha256": plan.heard_sha256 if isinstance(plan, Plan) else "",
-        "source_sha256": order.source.sha256 if order.source else "",
-        "made_by": msgspec.to_builtins(made_by),
-        "request": asked(plan.request, order) if isinstance(plan, Plan) else {},
-    }
-
-
-def asked(request: Request, order: Order) -> dict[str, Any]:
-    """A request as JSON values, with the prompt and lyrics that its plan leaves to the order."""
-    whole = replace(request, prompt=replace(request.prompt, text=order.prompt, lyrics=order.lyrics), job_id=None)
-    return msgspec.to_builtins(whole, enc_hook=plain)
+    """What made a take, as JSON values; see `kept.of`."""
+    return kept.of(rolled.record, rolled.take.seed, rolled.attempts)

@@ -3,44 +3,26 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from punchin.clients.journey import kept
 from punchin.clients.journey.grid import SPARE, on_grid
 from punchin.clients.journey.ordering import loras, references, seeds_from, told_bpm, told_signature
 from punchin.clients.journey.plan import FilePlan
-from punchin.clients.journey.request import Prompt, check_folder
+from punchin.clients.journey.request import Making, check_folder
 from punchin.clients.journey.waiting import Listener, tell_version, wait
 from punchin.protocol import limits
 from punchin.protocol.errors import BadUsage
 from punchin.protocol.order import JobRecord, Order
-from punchin.session import audiofile
-from punchin.session.tempo import TempoMap
+from punchin.session import audiofile, takefiles
+from punchin.session.target import hold_name
 
 if TYPE_CHECKING:
     from punchin.clients.client import Client
 
 SUBTYPES = {".wav": "FLOAT", ".flac": "PCM_24", ".aif": "PCM_24", ".aiff": "PCM_24"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Making:
-    """Bars from a prompt alone. bpm: of the result. bars: how many, of `signature`. out: the first take's file."""
-
-    prompt: Prompt
-    bpm: float
-    bars: int
-    signature: tuple[int, int]
-    out: Path
-    seed: int
-    variations: int = 1
-
-    @property
-    def frames(self) -> int:
-        """The result's length in 48 kHz frames."""
-        start_s, end_s = TempoMap.at_bpm(self.bpm, *self.signature).bars_to_seconds(1, self.bars)
-        return round((end_s - start_s) * limits.MODEL_HZ)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,20 +85,30 @@ def make(making: Making, listener: Listener) -> MadeResult:
             loras=loras(making.prompt, client),
             raw=making.prompt.raw,
         )
-        plan = FilePlan(out=str(making.out.absolute()), bpm=making.bpm, frames=making.frames)
+        plan = _plan(making)
         record = client.submit(order, plan.encode())
         listener.say(f"job {record.id}")
         return collect(client, wait(client, record.id, listener), plan)
 
 
+def _plan(making: Making) -> FilePlan:
+    asked = making.absolute()
+    told = replace(asked, prompt=replace(asked.prompt, text="", lyrics=""))
+    return FilePlan(out=str(told.out), bpm=told.bpm, frames=told.frames, making=told)
+
+
 def collect(client: Client, record: JobRecord, plan: FilePlan) -> MadeResult:
-    """Write the takes of a done job: the first to the plan's file, the others beside it with their seeds."""
+    """Write the takes of a done job: the first to the plan's file, the others beside it with their seeds.
+
+    What made each lies beside it. Raises PunchinError where the disk is full.
+    """
     out, made_by = Path(plan.out), record.provenance
     files: list[MadeFile] = []
     for index, take in enumerate(record.takes):
         made = on_grid(client.get_audio(take.audio), plan.bpm, plan.frames)
-        path = out if index == 0 else out.with_name(f"{out.stem}-{take.seed}{out.suffix}")
+        path = out if index == 0 else hold_name(out.with_name(f"{out.stem}-{take.seed}{out.suffix}"))
         audiofile.write(path, made.audio, limits.MODEL_HZ, SUBTYPES[out.suffix.lower()])
+        takefiles.write_note(path, {**kept.of(record, take.seed), takefiles.WHOLE: True})
         files.append(MadeFile(path, take.seed, made.report(record.order, plan)))
     client.landed(record.id, str(out))
     model = made_by.model if made_by else record.order.model

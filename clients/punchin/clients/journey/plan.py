@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
-from punchin.clients.journey.request import Request, plain, read
+from punchin.clients.journey.request import Making, Request, plain, read
 from punchin.clients.journey.window import Window
 from punchin.protocol.errors import Refused
 
@@ -56,16 +56,18 @@ class FilePlan(Struct, tag="file", frozen=True, kw_only=True):
     """Where music from a prompt alone belongs: absolute path of the first take's file, its tempo and its length.
 
     frames: at 48 kHz; the order asks for more, so that a take which is too fast can be stretched and none too short.
+    making: what was asked for, without prompt and lyrics: those are in the order.
     """
 
     version: int = VERSION
     out: str
     bpm: float
     frames: int
+    making: Making | None = None
 
     def encode(self) -> bytes:
         """The bytes that travel."""
-        return msgspec.msgpack.encode(self)
+        return msgspec.msgpack.encode(self, enc_hook=plain)
 
 
 def decode(data: bytes, job: str) -> Plan | FilePlan:

@@ -2,28 +2,54 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from punchin.clients.journey.landing import Result, asked
+from punchin.clients.journey import kept
+from punchin.clients.journey.landing import Result
+from punchin.clients.journey.making import MadeResult, make
 from punchin.clients.journey.plan import Plan, decode
-from punchin.clients.journey.request import Request, read
-from punchin.clients.journey.travel import perform
+from punchin.clients.journey.request import Making, Prompt, Request, read
+from punchin.clients.journey.travel import perform_all
 from punchin.clients.journey.waiting import Listener
 from punchin.protocol.errors import Refused
+from punchin.protocol.models import BY_NAME
 from punchin.session import takefiles
+from punchin.session.target import free_name
 
 if TYPE_CHECKING:
     from punchin.clients.client import Client
+
+HEARD = {  # what must be as it was for the same take
+    "heard_sha256": "the session no longer sounds as it did",
+    "references_sha256": "a reference is no longer the file that it was",
+    "loras_sha256": "a LoRA is no longer the file that it was",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What is to be otherwise. seed: None makes the same take, which is then not rolled again, whatever its report.
+
+    session: None is the one that the take was made for, also where it was moved together with the take. model: ""
+    is the one that made the take. out: None is a default name, as for a new take.
+    """
+
+    seed: int | None = None
+    variations: int = 1
+    session: Path | None = None
+    model: str = ""
+    out: Path | None = None
 
 
 def of_file(take: Path) -> dict[str, Any]:
     """What made a take file. Raises Refused where nothing is kept, or not enough to make it again."""
     made = takefiles.provenance(take)
-    if not made.get("request"):
+    if not (made.get("request") or made.get("making")):
         raise Refused(f"{take.name} was not made by a journey, or by an older punchin", "make a new take")
     return made
 
@@ -32,42 +58,79 @@ def of_job(client: Client, job: str) -> dict[str, Any]:
     """What made a job's first take, in the same form. Raises Refused for a job without a journey."""
     record = client.job(job)
     plan = decode(record.plan, job)
-    if not isinstance(plan, Plan):
-        raise Refused(f"job {job} made music from a prompt alone", "punchin generate ...")
-    made_by = msgspec.to_builtins(record.provenance) if record.provenance else {}
-    return {
-        "seed": record.order.seeds[0],
-        "heard_sha256": plan.heard_sha256,
-        "made_by": made_by,
-        "request": asked(plan.request, record.order),
-    }
+    if not isinstance(plan, Plan) and plan.making is None:
+        raise Refused(f"job {job} was asked for by an older punchin", "punchin generate ...")
+    return kept.of(record, record.order.seeds[0])
 
 
-def request_of(made: dict[str, Any], take: Path | None = None) -> Request:
-    """The request that made a take, for this take alone: its seed, one variation, and a default output.
+def request_of(made: dict[str, Any], change: Change, take: Path | None = None) -> Making | tuple[Request, ...]:
+    """What to ask for: the regions that the take holds, each as it was asked for, or bars from a prompt alone.
 
-    A session that was moved together with its take is looked for beside the take. Raises Refused.
+    Raises Refused for what cannot be read, and for a session that is gone.
     """
     try:
-        request = msgspec.convert(made["request"], Request, dec_hook=read)
-        seed = int(made["seed"])
+        if made.get("making"):
+            making = msgspec.convert(made["making"], Making, dec_hook=read)
+            return _making(making, _seed(made, change), _prompt(making.prompt, made, change), change)
+        asked = [(each, msgspec.convert(each["request"], Request, dec_hook=read)) for each in _regions(made)]
+        return tuple(
+            replace(
+                request,
+                session=change.session or _session(request, take),
+                prompt=_prompt(request.prompt, each, change),
+                seed=_seed(each, change),
+                variations=change.variations,
+                max_attempts=1 if change.seed is None else request.max_attempts,
+                out=change.out,
+                job_id=None,
+            )
+            for each, request in asked
+        )
     except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
         raise Refused(f"what is kept of the take cannot be read: {error}", "make a new take") from None
-    request = replace(request, seed=seed, variations=1, out=None, job_id=None)
-    if not request.session.exists() and take is not None:
-        beside = (folder / request.session.name for folder in take.resolve().parents[:3])
-        moved = next((path for path in beside if path.exists()), None)
-        return request if moved is None else replace(request, session=moved)
-    return request
 
 
-def redo(made: dict[str, Any], request: Request, listener: Listener) -> Result:
+def redo(made: dict[str, Any], what: Making | tuple[Request, ...], listener: Listener) -> Result | MadeResult:
     """Make it, and say where it cannot be the same: another session, another model. Raises as `perform` does."""
-    result = perform(request, listener)
+    result = make(what, listener) if isinstance(what, Making) else perform_all(what, listener)
     now = takefiles.provenance(result.takes[0].file)
-    if now.get("heard_sha256") != made.get("heard_sha256"):
-        listener.warn("the session no longer sounds as it did when the first take was made; this one differs")
+    for name, text in HEARD.items():
+        pairs = zip(_regions(made), _regions(now), strict=False)
+        if any(was.get(name, new.get(name)) != new.get(name) for was, new in pairs):
+            listener.warn(f"{text} when the first take was made; this one differs")
     was, new = (each.get("made_by", {}) for each in (made, now))
     if (was.get("model"), was.get("model_sha256")) != (new.get("model"), new.get("model_sha256")):
         listener.warn(f"made by {new.get('model')}, the first one by {was.get('model')}: this one differs")
     return result
+
+
+def _regions(made: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What made each region of a take: regions of one item lie in one file."""
+    yield made
+    yield from made.get("also", ())
+
+
+def _making(making: Making, seed: int, prompt: Prompt, change: Change) -> Making:
+    out = change.out or free_name(making.out)
+    return replace(making, prompt=prompt, seed=seed, variations=change.variations, out=out)
+
+
+def _prompt(prompt: Prompt, made: dict[str, Any], change: Change) -> Prompt:
+    """The prompt with the model that made the take, where nobody says another: a default may be another by now."""
+    was = made.get("made_by", {}).get("model", "")
+    return replace(prompt, model=change.model or prompt.model or (was if was in BY_NAME else ""))
+
+
+def _seed(made: dict[str, Any], change: Change) -> int:
+    return int(made["seed"]) if change.seed is None else change.seed
+
+
+def _session(request: Request, take: Path | None) -> Path:
+    """The request's session, or the one of its name near the take where both were moved together."""
+    if request.session.exists():
+        return request.session
+    beside = () if take is None else (folder / request.session.name for folder in take.resolve().parents[:3])
+    moved = next((path for path in beside if path.exists()), None)
+    if moved is None:
+        raise Refused(f"the session that the take was made for is gone: {request.session}", "name one: --session FILE")
+    return moved

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from punchin.protocol import limits
 from punchin.protocol.errors import Refused
 from punchin.protocol.order import Task
+from punchin.session.tempo import TempoMap
 
 Raw = bool | int | float | str
 LAYERS = frozenset({"lego", "extract", "complete"})
@@ -33,6 +35,14 @@ class Prompt:
     references: tuple[Path, ...] = ()
     loras: tuple[tuple[Path, float], ...] = ()
     raw: dict[str, Raw] = field(default_factory=dict)
+
+    def absolute(self) -> Prompt:
+        """The same prompt with absolute paths."""
+        return replace(
+            self,
+            references=tuple(path.resolve() for path in self.references),
+            loras=tuple((path.resolve(), strength) for path, strength in self.loras),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,17 +96,36 @@ class Request:
             out=None if self.out is None else self.out.absolute(),
             pre_fx=_absolute(self.pre_fx),
             return_fx=_absolute(self.return_fx),
-            prompt=replace(
-                self.prompt,
-                references=tuple(path.resolve() for path in self.prompt.references),
-                loras=tuple((path.resolve(), strength) for path, strength in self.prompt.loras),
-            ),
+            prompt=self.prompt.absolute(),
         )
 
     @property
     def is_audio(self) -> bool:
         """Whether the session is a bare audio file."""
         return self.session.suffix.lower() in AUDIO_SUFFIXES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Making:
+    """Bars from a prompt alone. bpm: of the result. bars: how many, of `signature`. out: the first take's file."""
+
+    prompt: Prompt
+    bpm: float
+    bars: int
+    signature: tuple[int, int]
+    out: Path
+    seed: int
+    variations: int = 1
+
+    @property
+    def frames(self) -> int:
+        """The result's length in 48 kHz frames."""
+        start_s, end_s = TempoMap.at_bpm(self.bpm, *self.signature).bars_to_seconds(1, self.bars)
+        return round((end_s - start_s) * limits.MODEL_HZ)
+
+    def absolute(self) -> Making:
+        """The same with absolute paths."""
+        return replace(self, out=self.out.absolute(), prompt=self.prompt.absolute())
 
 
 def check_folder(output: Path) -> None:

@@ -1,0 +1,41 @@
+"""What is kept of a take, as JSON values: in the project, beside its file. `punchin redo` needs nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from punchin.clients.journey.plan import Plan, decode
+from punchin.clients.journey.request import Making, Request, plain
+from punchin.protocol.order import JobRecord, Order, Provenance
+from punchin.protocol.version import PACKAGE, PROTOCOL
+
+
+def of(record: JobRecord, seed: int, attempts: int = 1) -> dict[str, Any]:
+    """What made a take of a job: the request, the seed, the model, hashes of all that was heard, versions."""
+    order, plan = record.order, decode(record.plan, record.id)
+    kept = {
+        "punchin": PACKAGE,
+        "protocol": PROTOCOL,
+        "job": record.id,
+        "task": order.task,
+        "seed": seed,
+        "attempts": attempts,
+        "source_sha256": order.source.sha256 if order.source else "",
+        "references_sha256": [blob.sha256 for blob in order.references],
+        "loras_sha256": [lora.sha256 for lora in order.loras],
+        "made_by": msgspec.to_builtins(record.provenance or Provenance(model=order.model)),
+    }
+    if isinstance(plan, Plan):
+        return kept | {"heard_sha256": plan.heard_sha256, "request": asked(plan.request, order)}
+    return kept | {"making": {} if plan.making is None else asked(plan.making, order)}
+
+
+def asked(what: Request | Making, order: Order) -> dict[str, Any]:
+    """What was asked for, with the prompt and lyrics that a plan leaves to its order."""
+    prompt = replace(what.prompt, text=order.prompt, lyrics=order.lyrics)
+    if isinstance(what, Making):
+        return msgspec.to_builtins(replace(what, prompt=prompt), enc_hook=plain)
+    return msgspec.to_builtins(replace(what, prompt=prompt, job_id=None), enc_hook=plain)
