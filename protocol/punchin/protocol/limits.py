@@ -18,6 +18,7 @@ PROMPT_CHARS = 4_000
 LYRICS_CHARS = 20_000
 MAX_SEEDS = 16  # variations in one job
 MAX_REFERENCES = 4
+MAX_LORAS = 8
 MAX_QUEUE = 512  # jobs waiting; one more is refused as busy
 LEASE_S = 10  # after so long without a word from its holder, the device is the engine's again
 
@@ -52,8 +53,11 @@ ATTEMPTS = Limit("attempts", 1, 10, "")  # rolls of a take that misses a limit o
 SEED = Limit("seed", 0, 2**32 - 1, "")
 AUDIO = Limit("audio length", 1 / MODEL_HZ, 600, "s")  # of a blob; shorter than a window is padded by the engine
 REFERENCE = Limit("reference length", 1, 600, "s")
+REFERENCES = Limit("number of references", 0, MAX_REFERENCES, "")
 CHANNELS = Limit("channels", 1, 2, "")
 SESSION_RATE = Limit("sample rate", 8_000, 192_000, "Hz")
+LORAS = Limit("number of LoRAs", 0, MAX_LORAS, "")
+LORA_SIZE = Limit("size of a LoRA", 1, 2**31, "bytes")
 LORA_STRENGTH = Limit("LoRA strength", -4, 4, "")
 
 # What a landed take may measure; one over any of these is rolled again.

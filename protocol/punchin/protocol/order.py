@@ -15,7 +15,8 @@ from punchin.protocol.errors import Refused
 
 Task = Literal["text2music", "repaint", "cover", "lego", "extract", "complete"]
 State = Literal["queued", "leased", "running", "storing", "done", "failed", "cancelled"]
-JobId = Annotated[str, Meta(pattern="^[0-9A-Za-z-]{8,64}$")]
+JOB_ID = "^[0-9A-Za-z-]{8,64}$"
+JobId = Annotated[str, Meta(pattern=JOB_ID)]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 TERMINAL: frozenset[State] = frozenset({"done", "failed", "cancelled"})
@@ -39,7 +40,7 @@ class Lora(Struct, frozen=True, kw_only=True):
     """A LoRA file in the store (safetensors, any known naming) and how strongly it is applied."""
 
     sha256: Sha256
-    size_bytes: Annotated[int, Meta(ge=1, le=2**31)]
+    size_bytes: Annotated[int, Meta(ge=1, le=int(limits.LORA_SIZE.high))]
     name: Annotated[str, Meta(max_length=200)]
     strength: float = 1.0
 
@@ -76,7 +77,7 @@ class Order(Struct, frozen=True, kw_only=True):
     steps: int | None = None
     shift: float | None = None
     guidance: float | None = None
-    loras: Annotated[tuple[Lora, ...], Meta(max_length=8)] = ()
+    loras: Annotated[tuple[Lora, ...], Meta(max_length=limits.MAX_LORAS)] = ()
     raw: dict[str, bool | int | float | str] = {}
     interactive: bool = True  # someone waits: goes before a batch
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from punchin.clients.journey import lorafile
 from punchin.clients.journey.capture import Capture
 from punchin.clients.journey.request import Prompt, Request
 from punchin.protocol import limits
-from punchin.protocol.errors import Refused
 from punchin.protocol.order import Blob, Lora, Order
 from punchin.session import audiofile
 from punchin.session.resample import resample
@@ -102,21 +102,21 @@ def seeds_from(first: int, count: int) -> list[int]:
 
 
 def references(prompt: Prompt, client: Client) -> tuple[Blob, ...]:
-    """The reference files in the daemon's store, at 48 kHz. Raises Refused, and OverLimit for their length."""
+    """The reference files in the daemon's store, at 48 kHz. Raises Refused, and OverLimit for number and length."""
+    limits.REFERENCES.check(len(prompt.references))
     return tuple(client.put_audio(_reference(path), limits.MODEL_HZ) for path in prompt.references)
 
 
 def loras(prompt: Prompt, client: Client) -> tuple[Lora, ...]:
-    """The LoRA files in the daemon's store. Raises Refused for one that cannot be read."""
+    """The LoRAs in the daemon's store. Raises Refused for one that cannot be read, OverLimit for number and size."""
+    limits.LORAS.check(len(prompt.loras))
     return tuple(_lora(path, strength, client) for path, strength in prompt.loras)
 
 
 def _lora(path: Path, strength: float, client: Client) -> Lora:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise Refused(f"cannot read the LoRA {path}: {error.strerror}") from None
-    return Lora(sha256=client.put(data), size_bytes=len(data), name=path.name, strength=strength)
+    data = lorafile.read(path)
+    limits.LORA_SIZE.check(len(data), f"give another file than {path}")
+    return Lora(sha256=client.put(data), size_bytes=len(data), name=path.name[:200], strength=strength)
 
 
 def _reference(path: Path) -> Audio:
