@@ -171,6 +171,13 @@ def test_a_job_that_nobody_knows(punchin, session):
     assert "01AAAAAAAAAAAAAAAAAAAAAAAA" in said
 
 
+@pytest.mark.parametrize("verb", ["show", "cancel", "land", "play"])
+def test_what_is_no_job_at_all(punchin, tmp_path, verb):
+    said = refused(punchin, tmp_path, verb, "take.wav")
+    assert f'there is no {"file or " if verb == "play" else ""}job "take.wav"' in said
+    assert "punchin jobs" in said
+
+
 def test_a_chain_that_is_wrong_is_found_before_the_work(punchin, session):
     chain = session.parent / "chain.toml"
     chain.write_text('[[effects]]\ntype = "Flux Capacitor"\n')
@@ -196,7 +203,7 @@ def test_a_disk_that_is_full(punchin, session):
 
     said = refused(punchin, session.parent, "repaint", session, *KEYS, code=1, preexec_fn=limit)
     assert "Keys-punchin" in said
-    assert "punchin land" in said
+    assert said.count("punchin land") == 1
     job = next(line.split()[1] for line in said.splitlines() if line.startswith("job "))
     landed = punchin.json("land", job)
     assert Path(landed["output"]).is_file()

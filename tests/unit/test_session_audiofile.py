@@ -78,6 +78,7 @@ def test_what_cannot_be_written_is_refused(tmp_path):
     with pytest.raises(PunchinError, match="No such file") as failed:
         audiofile.write(tmp_path / "no" / "a.wav", audio, 48_000)
     assert failed.value.exit_code == 1
+    assert failed.value.hint == f"choose a folder that can be written, with -o; {tmp_path / 'no'} cannot"
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path, monkeypatch):

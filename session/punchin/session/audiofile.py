@@ -122,11 +122,11 @@ def disk_error(path: Path, error: OSError) -> PunchinError:
 
 
 def _room_hint(path: Path, number: int | None = errno.ENOSPC) -> str:
-    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"choose a folder that can be written, with -o; {path.parent} cannot"
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"make room on the disk of {path.parent}"
     if number in (errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG):
         return "that name is taken or too long: name another with -o, or set another recording path in the project"
-    return f"make room on the disk of {path.parent}, then: punchin land ID"
+    return f"choose a folder that can be written, with -o; {path.parent} cannot"
 
 
 def _open(path: Path) -> soundfile.SoundFile:

@@ -18,7 +18,8 @@ def read_tempo(path: Path) -> tuple[tuple[Stretch, ...], tuple[Signature, ...]]:
     try:
         file = mido.MidiFile(path, clip=True)  # note data out of range does not concern the tempo
     except (OSError, EOFError, ValueError, IndexError, KeyError, KeySignatureError) as error:
-        raise Refused(f"tempo map is not a MIDI file: {path}: {error}", "export a Standard MIDI File") from error
+        why = f": {error}" if str(error) else ""
+        raise Refused(f"tempo map is not a MIDI file: {path}{why}", "export a Standard MIDI File") from error
     if file.ticks_per_beat <= 0 or file.ticks_per_beat & 0x8000:
         raise Refused(f"tempo map counts in SMPTE frames, not in beats: {path}", "export it with ticks per beat")
     tempos: dict[int, int] = {0: 500_000}

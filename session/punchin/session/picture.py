@@ -167,7 +167,7 @@ def _label_seams(axes: Axes, span: Span, report: Report | None) -> None:
     ):
         if db is not None:
             axes.annotate(
-                f"{db:+.1f} dB",
+                f"{db:+z.1f} dB",
                 (edge / span.rate_hz, 1.0),
                 (nudge, -4),
                 axes.get_xaxis_transform(),
@@ -187,8 +187,8 @@ def _facts(report: Report) -> str:
     told = [f"length error {report.length_error_samples}", f"outside {report.outside_max_abs_diff:g}"]
     for value, text in (
         (report.tempo_ratio, "tempo × {:.4f}"),
-        (report.phase_ms, "phase {:+.1f} ms"),
-        (report.lufs_delta, "level {:+.1f} dB"),
+        (report.phase_ms, "phase {:+z.1f} ms"),
+        (report.lufs_delta, "loudness {:+z.1f} LU"),
         (report.true_peak_dbfs, "peak {:.1f} dBTP"),
     ):
         if value is not None:

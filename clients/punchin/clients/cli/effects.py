@@ -84,7 +84,7 @@ def _take(job: str, number: int, talk: Talk) -> Iterator[Path]:
     from punchin.session import audiofile
 
     with reach(talk) as client:
-        takes = client.result(find(client.jobs(), job)).takes
+        takes = client.result(find(client.jobs(), job, "file or job")).takes
         if not 1 <= number <= len(takes):
             raise Refused(f"take {number} of job {job}: it has {len(takes)}", f"punchin show {job}")
         blob = takes[number - 1].audio

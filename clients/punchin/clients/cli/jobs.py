@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -14,8 +15,8 @@ from punchin.clients.cli.reach import reach
 from punchin.clients.cli.table import age, table
 from punchin.clients.cli.talk import Talk
 from punchin.protocol import home
-from punchin.protocol.errors import BadUsage, PunchinError
-from punchin.protocol.order import Event, JobRecord, Take
+from punchin.protocol.errors import BadUsage, PunchinError, Refused
+from punchin.protocol.order import JOB_ID, Event, JobRecord, Take
 
 if TYPE_CHECKING:
     from punchin.clients.client import Client
@@ -141,11 +142,16 @@ def land(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     return 0
 
 
-def find(records: list[JobRecord], text: str) -> str:
-    """The id that begins or ends with `text`. Unknown ones are passed on: the daemon may know older jobs."""
+def find(records: list[JobRecord], text: str, what: str = "job") -> str:
+    """The id that begins or ends with `text`. Unknown whole ones are passed on: the daemon may know older jobs.
+
+    what: what `text` may be, for the error. Raises BadUsage: several begin or end so; Refused (`unknown_job`).
+    """
     hits = [record.id for record in records if record.id.startswith(text) or record.id.endswith(text)]
     if len(hits) > 1 and text not in hits:
         raise BadUsage(f'"{text}" fits {len(hits)} jobs: {", ".join(hits[:4])}', "punchin jobs")
+    if not hits and not re.fullmatch(JOB_ID, text):
+        raise Refused(f'there is no {what} "{text}"', "punchin jobs", "unknown_job")
     return hits[0] if len(hits) == 1 else text
 
 

@@ -183,8 +183,10 @@ def _check(request: Request) -> None:
     if request.is_audio:
         if request.track is not None:
             raise BadUsage(f"{request.session.name} is an audio file and has no tracks", "leave --track out")
-        if (request.bpm is None) == (request.tempo_map is None):
+        if request.bpm is None and request.tempo_map is None:
             raise BadUsage(f"{request.session.name} needs a tempo: one of --bpm and --tempo-map", "add --bpm 120")
+        if request.bpm is not None and request.tempo_map is not None:
+            raise BadUsage("--bpm and --tempo-map are two tempos", "keep one of them")
     elif request.session.suffix.lower() == ".rpp":
         if request.is_layer and request.track is not None:
             raise BadUsage(f"{TOLD[request.task]} lands on a new track", "say --hear NAME for what the model hears")
@@ -197,7 +199,8 @@ def _check(request: Request) -> None:
     else:
         raise BadUsage(f'"{request.session}" is no session: {SESSION_HELP}')
     if request.time_s is not None and request.time_s[1] <= request.time_s[0]:
-        raise BadUsage(f"the region {request.time_s[0]:g} to {request.time_s[1]:g} s has no length")
+        span = f"the region {request.time_s[0]:g} to {request.time_s[1]:g} s has no length"
+        raise BadUsage(f"{span}, allowed is {limits.REGION.low:g} to {limits.REGION.high:g} s", "--time S-E: E after S")
     if request.out is not None and request.out.suffix.lower() != request.session.suffix.lower():
         raise BadUsage(f'"{request.out}" must end in {request.session.suffix}, as the session does')
     if request.out is not None and request.out.resolve() == request.session.resolve():

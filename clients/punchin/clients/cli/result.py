@@ -37,15 +37,17 @@ def demo_model(model: str, trained: bool, talk: Talk) -> None:
 def measured(take: LandedTake) -> list[str]:
     """A take's report in a few lines."""
     report = take.report
-    seams = ", ".join("-" if db is None else f"{db:+.1f}" for db in report.seam_db)
-    loudness = "" if report.lufs_delta is None else f", loudness {report.lufs_delta:+.1f} LU"
+    seams = ", ".join("-" if db is None else f"{db:+z.1f}" for db in report.seam_db)
+    loudness = "" if report.lufs_delta is None else f", loudness {report.lufs_delta:+z.1f} LU"
     peak = "" if report.true_peak_dbfs is None else f", peak {report.true_peak_dbfs:.1f} dBTP"
+    around = sum(seconds or 0.0 for seconds in report.context_s)
     rolled = f", rolled {take.attempts} times" if take.attempts > 1 else ""
     return [
         f"{take.name}{rolled}",
         f"  {take.file}",
         f"  length error {report.length_error_samples} samples, outside max difference {report.outside_max_abs_diff:g}",
-        f"  fade {report.fade_ms:.0f} ms, seams {seams} dB{loudness}{peak}, heard {report.window_s:.1f} s",
+        f"  fade {report.fade_ms:.0f} ms, seams {seams} dB{loudness}{peak}",
+        f"  heard {report.window_s:.1f} s, {around:.1f} s of it around the region",
         *([f"  without its effects: {report.return_fx_failed}"] if report.return_fx_failed else []),
         *(f"  over its limit: {text}" for text in report.failed),
     ]
