@@ -134,6 +134,7 @@ def test_a_wide_take_in_a_mono_file_is_as_loud_as_it_was(tmp_path):
     (take,) = travel(client, [request], [capture(request, opened(request))], heard).takes
     assert take.report.lufs_delta == pytest.approx(0, abs=0.1)
     assert (take.attempts, take.report.ok, heard.warned) == (1, True, [])
+    assert take.report.context_s == pytest.approx((4.0, 6.0), abs=0.05), "all that sixteen seconds have"
 
 
 @pytest.mark.parametrize("model", ["identity"])

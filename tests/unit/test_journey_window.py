@@ -64,6 +64,24 @@ def test_auto_context_is_long_and_shared(before_s, length_s, after_s):
         assert got_before_s == pytest.approx(got_after_s)
 
 
+@pytest.mark.parametrize(
+    ("region_s", "session_s", "context_s"),
+    [
+        ((100, 110), 700, (10, 10)),  # 30 s in all
+        ((100, 140), 700, (20, 20)),  # half of it context
+        ((100, 500), 700, (100, 100)),  # what 600 s leave
+        ((2, 12), 700, (2, 18)),  # what the session has before, the rest after
+    ],
+)
+def test_a_report_says_how_much_context_there_was(region_s, session_s, context_s):
+    start, end = region_s
+    wanted_s = auto_context(start, end - start, session_s - end)
+    region, bounds = (start * 48_000, end * 48_000), (0, session_s * 48_000)
+    window = around(region, bounds, min(2640, start * 48_000), 48_000, wanted_s)
+    assert window.context_s(region[0]) == pytest.approx(context_s, abs=0.2)
+    assert window.seconds <= 600
+
+
 def test_a_window_that_is_too_long_names_the_limit():
     with pytest.raises(OverLimit, match="allowed is 128 to 15000"):
         around((48_000, 96_000), (0, 48_000 * 700), 0, 48_000, (1.0, 650.0))

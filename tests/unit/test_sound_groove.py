@@ -121,6 +121,16 @@ def test_a_swing_passes(before):
         assert not timing_faults(result)
 
 
+@pytest.mark.parametrize("off_ms", [0.0, 15.0, -15.0])
+def test_how_near_onsets_lie_to_a_place_is_reported(off_ms):
+    """One in ten is off: 95 % lie nearer than that to a sixteenth or a triplet, and no verdict comes of it."""
+    seconds = TEMPO.beats_to_seconds(np.arange(8, 48, 0.5))
+    seconds[::10] += off_ms / 1000
+    found = timing(Onsets(np.round(seconds * RATE).astype(np.int64), np.ones(80)), RATE, TEMPO.grid(0, 60), 0.0)
+    assert found.p95_ms == pytest.approx(abs(off_ms), abs=0.1)
+    assert found.ratio == pytest.approx(1, abs=1e-4)
+
+
 def test_a_ritardando_is_straight():
     tempo = TempoMap((Stretch(0, 120, 60), Stretch(30, 60, 60)))
     beats = np.arange(2, 40, 0.5)

@@ -109,6 +109,17 @@ def test_a_click_at_an_edge_fails(before, after, edge, index):
     assert [text for text in result.failed if text.startswith("seam")]
 
 
+def test_the_takes_own_attacks_are_measured(before, after):
+    """A take that strikes hard all along has a hard first stroke too; clicks at its edge alone stand out."""
+    strokes = after.copy()
+    for frame in range(START - 300, END, RATE // 2):
+        strokes[:, frame : frame + 20] += 0.3
+    result = report(Before.of(before, SPAN), strokes, FADES, MADE)
+    assert result.seam_db[0] > 3
+    assert result.attacks_db == pytest.approx(result.seam_db[0], abs=1.5)
+    assert report(Before.of(before, SPAN), after, FADES, MADE).attacks_db is None, "too few to tell"
+
+
 def test_a_jump_that_was_there_before_is_no_fault(before):
     clicked = before.copy()
     clicked[:, START - 300] += 0.3
@@ -128,6 +139,15 @@ def test_3_db_fails(before, db):
     assert report(
         Before.of(before, SPAN), after, FADES, replace(MADE, level_held=True)
     ).ok  # where the ceiling had the last word
+
+
+def test_where_there_was_silence_the_context_says_how_loud(before):
+    hole = before.copy()
+    hole[:, START - 2400 : END] = 0
+    result = report(Before.of(hole, SPAN), before, FADES, MADE)
+    assert result.lufs_delta == pytest.approx(0, abs=1.5)  # other chords than those around it
+    louder = report(Before.of(hole, SPAN), np.where(hole == 0, 2 * before, hole), FADES, MADE)
+    assert louder.lufs_delta == pytest.approx(result.lufs_delta + 6.02, abs=0.05)
 
 
 def test_over_the_ceiling_and_clipped_fails(before, after):

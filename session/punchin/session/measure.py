@@ -52,6 +52,7 @@ class Made:
     resampled: bool
     warped: bool
     window_s: float
+    context_s: Pair = (None, None)
     gain_db: float = 0.0
     level_held: bool = False  # the ceiling or the gain limit kept the level match from the source's loudness
     ungain_held_frames: int = 0
@@ -74,7 +75,7 @@ class Before:
     audio: [channels, n] float32 at `span.rate_hz`, as long as what is landed on (a file, an item, a track's stretch)
     and as far around the region as there is sound: the context's bar lines are the measure for the seams.
     true_peak_db, loudness_db, clipped_samples, key, timing: of the region; the loudness of its context where there was
-    silence. edges: by width of a fade, those that a splice likes best; `edges_at` knows the others.
+    silence. edges: by width of a fade, of the one that a splice likes best; `edges_at` finds the others.
     """
 
     audio: Audio
@@ -90,7 +91,7 @@ class Before:
     def of(cls, audio: Audio, span: Span) -> Before:
         """Measure `audio`; see the class."""
         region, rate_hz = audio[:, span.start_frame : span.end_frame], span.rate_hz
-        widths = {round(seconds * rate_hz) for seconds in FADES_S}
+        longest = round(FADES_S[0] * rate_hz)
         return cls(
             audio,
             span,
@@ -99,7 +100,7 @@ class Before:
             _clipped(region),
             key_of(region, rate_hz),
             None if span.grid is None else groove.timing(onsets_in(audio, span), rate_hz, span.grid, span.first_s),
-            {width: _edges(audio, span, width) for width in widths},
+            {longest: _edges(audio, span, longest)},
         )
 
     def edges_at(self, width_frames: int) -> Edges:

@@ -27,6 +27,7 @@ class Report:
     warped: bool
     window_s: float  # what the model heard, region and context
     ok: bool  # every measured value is within its limit
+    context_s: Pair = (None, None)  # of that, before and after the region
     fade_out_ms: float = 0.0  # from the second fade's start to the region's end
     seam_before_db: Pair = (None, None)  # the same edges before the splice
     attacks_db: float | None = None  # the take's own attacks, on the seams' scale

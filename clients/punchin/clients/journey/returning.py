@@ -75,6 +75,7 @@ def finish(captured: Capture, plan: Plan, made: Audio, known: Known, listener: L
         resampled=target.rate_hz != limits.MODEL_HZ or target.resamples(window.start, window.stop),
         warped=way.bpm is not None,
         window_s=window.seconds,
+        context_s=window.context_s(target.start_frame),
         gain_db=matched.gain_db,
         level_held=not matching or matched.held_by_ceiling or matched.held_by_limit,
         ungain_held_frames=placed.held_frames,

@@ -41,6 +41,10 @@ class Window:
         """Length in seconds."""
         return self.frames / self.rate_hz
 
+    def context_s(self, start_frame: int) -> tuple[float, float]:
+        """Seconds that are heard before the region, which begins at this frame, and after it."""
+        return (start_frame - self.start) / self.rate_hz, (self.stop - self.end) / self.rate_hz
+
     @property
     def model_frames(self) -> int:
         """Length at 48 kHz, rounded up to hold every frame of the window."""
