@@ -18,11 +18,13 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, TypeVar
 
+import msgspec
+
 from punchin.clients import transfer
 from punchin.clients.line import LOOK_S, Line, Lost, read_notice
 from punchin.protocol import codec, limits, messages, version
 from punchin.protocol.errors import Cancelled, JobFailed, Refused, Unreachable
-from punchin.protocol.messages import Collected, Examined, Job, Preview, Reply, Request, Status, Welcome
+from punchin.protocol.messages import Collected, Examined, Job, Lease, Preview, Reply, Request, Status, Welcome
 from punchin.protocol.order import TERMINAL, Blob, Event, JobRecord, Order
 
 if TYPE_CHECKING:
@@ -219,9 +221,31 @@ class Client:
         """End the idle worker and give its memory back. Raises Refused (`busy`) while a job runs."""
         return self._ask(messages.UnloadModel(ask=0), Status)
 
+    def lease(self, lease_id: str, holder: str, pid: int) -> Lease:
+        """Take the device for process `pid`, which people know as `holder`; ask again well within `limits.LEASE_S`.
+
+        It is granted once the job that runs and the worker have ended; other jobs wait. lease_id: the caller's own, a
+        `new_job_id()`. A daemon that was started anew knows nothing of it. Raises Refused (`busy`): another has it.
+        """
+        asked = messages.LeaseDevice(ask=0, id=lease_id, holder=holder, pid=pid)
+        return self._ask(asked, messages.DeviceLease).lease
+
+    def release(self, lease_id: str) -> Status:
+        """Give the device back to the engine."""
+        return self._ask(messages.ReleaseDevice(ask=0, id=lease_id), Status)
+
     def gc(self, dry_run: bool = False) -> Collected:
         """Forget old jobs, remove blobs that nothing refers to; or only say what would go."""
-        return self._ask(messages.Collect(ask=0, dry_run=dry_run), Collected)
+        total = part = self._ask(messages.Collect(ask=0, dry_run=dry_run), Collected)
+        while part.blobs and not dry_run:  # so many at once, that others are answered too
+            part = self._ask(messages.Collect(ask=0), Collected)
+            total = msgspec.structs.replace(
+                part,
+                jobs=total.jobs + part.jobs,
+                blobs=total.blobs + part.blobs,
+                freed_bytes=total.freed_bytes + part.freed_bytes,
+            )
+        return total
 
     def examine(self) -> Examined:
         """Journal, store and disk, for `doctor`."""

@@ -10,11 +10,14 @@ import os
 import sys
 import time
 import types
+from collections.abc import Mapping
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
-from punchin.protocol.errors import BadUsage, PunchinError
+from punchin.protocol.errors import BadUsage, Cancelled, OverLimit, PunchinError
 from punchin.training.console import Line
+from punchin.training.holder import Holder
 from punchin.training.settings import Settings, names, out
+from punchin.training.stopping import stoppable
 
 HELP: Final = {
     "dataset_base_path": "folder of the audio; without metadata, the dataset itself",
@@ -121,35 +124,45 @@ def main(arguments: list[str] | None = None) -> int:
     verb, line, began = given.pop("verb"), Line(), time.monotonic()
     own = {name: given.pop(name) for name in ("lora", "checkpoint", "count") if name in given}
     try:
-        settings = Settings(kind="lora" if verb == "lora" else "full", **given)
-        if verb == "validate":
-            print(_validated(settings, line, **own))
-            return 0
-        from punchin.training.run import summary, train
-        from punchin.training.stopping import stoppable
+        settings = _settings(verb, given)
+        with stoppable() as told:
+            holder = Holder(told)
+            if verb == "validate":
+                print(_validated(settings, line, holder, **own))
+                return 0
+            from punchin.training.run import summary, train
 
-        with stoppable() as stop:
-            train(settings, line, stop)
+            train(settings, line, holder.stop, holder.device)
         line.say(summary(settings, time.monotonic() - began))
+    except Cancelled as error:
+        line.say(str(error))
+        return error.exit_code
     except PunchinError as error:
         line.say(f"error: {error}" + (f"\n  {error.hint}" if error.hint else ""))
         return error.exit_code
     return 0
 
 
+def _settings(verb: str, given: Mapping[str, Any]) -> Settings:
+    try:
+        return Settings(kind="lora" if verb == "lora" else "full", **given)
+    except OverLimit as error:  # on a command line a number out of bounds is a wrong command line
+        raise BadUsage(str(error), error.hint) from error
+
+
 def _validated(
-    settings: Settings, line: Line, count: int, lora: str | None = None, checkpoint: str | None = None
+    settings: Settings, line: Line, holder: Holder, count: int, lora: str | None = None, checkpoint: str | None = None
 ) -> str:
     """Write the page; returns its path."""
     from punchin.training import run, validation
 
     if count < 1:
         raise BadUsage(f"count is {count}; it must be 1 or more")
-    items, loaded = run.ready(settings)
+    items, loaded = run.ready(settings, holder.device)
     pipe = validation.AceStepPipeline(loaded)
     validation.apply(loaded, pipe, lora, checkpoint)
     line.say(f"rendering {min(count, len(items))} prompts with {loaded.folders.dit.name}")
-    return str(validation.page(settings, loaded, pipe, items[:count], out(settings)))
+    return str(validation.page(settings, loaded, pipe, items[:count], out(settings), holder.stop))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from accelerate import PartialState
 
 from punchin.engine.pipeline import AceStepPipeline
 from punchin.engine.released import Loaded
-from punchin.protocol.errors import BadUsage, Refused
+from punchin.protocol.errors import BadUsage, Cancelled, Refused
 from punchin.protocol.order import Task
 from punchin.session import audiofile
 from punchin.training import dataset, outputs, sources
@@ -26,32 +26,38 @@ from punchin.training.trainer import Trainer
 HALF: Final = {"cuda": torch.bfloat16, "cpu": torch.float32}  # in which frozen weights are kept
 
 
-def train(settings: Settings, line: Line, stop: Callable[[], bool]) -> None:
-    """Do what `task` says: train, write processed examples, or train on those."""
+def train(settings: Settings, line: Line, stop: Callable[[], bool], device: Callable[[], None] = lambda: None) -> None:
+    """Do what `task` says: train, write processed examples, or train on those.
+
+    device: called once all that needs no device is checked. Raises Cancelled where `stop` says so.
+    """
     processes = _processes(settings)
     if settings.task != "sft:data_process":
         outputs.check_empty(settings)
     items = _items(settings)  # before the model: a wrong path shows at once
-    loaded = _loaded(settings, processes)
+    place = sources.where(settings)
+    device()
+    loaded = _loaded(settings, place, processes)
     if settings.task == "sft:data_process":
-        if items is None:
-            raise BadUsage("sft:data_process needs a dataset of audio")
-        process_data(settings, items, loaded, line, processes.process_index, processes.num_processes)
+        assert items is not None
+        process_data(settings, items, loaded, line, stop, processes.process_index, processes.num_processes)
         return
     say = line.say if processes.is_main_process else lambda text: None
     shelf = _shelf(settings, items, loaded)
-    numbers = usable(shelf, skip_bad=settings.skip_bad, say=say)
+    numbers = usable(shelf, skip_bad=settings.skip_bad, say=say, stop=stop)
     trainer = Trainer(settings, loaded, shelf, numbers, line)
     trainer.validation = _validation(settings, loaded, shelf, trainer.held)
     say(f"{len(numbers) - len(trainer.held)} items, {trainer.total:.0f} steps, {_size(trainer)} weights trained")
     trainer.run(stop, lambda step: sample(settings, loaded, items, step))
 
 
-def ready(settings: Settings) -> tuple[list[Item], Loaded]:
-    """Dataset and model, as they are."""
+def ready(settings: Settings, device: Callable[[], None] = lambda: None) -> tuple[list[Item], Loaded]:
+    """Dataset and model, as they are. device: called before the model is read."""
     base = Path(settings.dataset_base_path).expanduser()
-    items = _read(settings, base, settings.dataset_metadata_path)
-    return items, _loaded(settings, _processes(settings))
+    processes, items = _processes(settings), _read(settings, base, settings.dataset_metadata_path)
+    place = sources.where(settings)
+    device()
+    return items, _loaded(settings, place, processes)
 
 
 def _processes(settings: Settings) -> PartialState:
@@ -66,9 +72,9 @@ def _processes(settings: Settings) -> PartialState:
     return PartialState(cpu=kind == "cpu" or not torch.cuda.is_available())
 
 
-def _loaded(settings: Settings, processes: PartialState) -> Loaded:
+def _loaded(settings: Settings, place: sources.Where, processes: PartialState) -> Loaded:
     """The model. `initialize_model_on_cpu`: read there first, for machines where the GPU is short while reading."""
-    place, device = sources.where(settings), torch.device(str(processes.device))
+    device = torch.device(str(processes.device))
     return sources.load(place, device, HALF[device.type], first_on_cpu=settings.initialize_model_on_cpu)
 
 
@@ -120,14 +126,20 @@ def _size(trainer: Trainer) -> str:
 
 
 def process_data(
-    settings: Settings, items: Sequence[Item], loaded: Loaded, line: Line, process: int, processes: int
-) -> None:
-    """Write `output_path/PROCESS/NUMBER.safetensors` for each item; those that are there are kept."""
+    settings: Settings, items: Sequence[Item], loaded: Loaded, line: Line, stop: Callable[[], bool], process: int,
+    processes: int,
+) -> None:  # fmt: skip
+    """Write `output_path/PROCESS/NUMBER.safetensors` for each item; those that are there are kept.
+
+    Raises Cancelled between two items where `stop` says so.
+    """
     listener, folder, bad = _listener(settings, loaded), out(settings) / str(process), 0
     for number, item in list(enumerate(items))[process::processes]:
         path = folder / f"{number}.safetensors"
         if path.exists():
             continue
+        if stop():
+            raise Cancelled(f"stopped after item {number} of {len(items)}; the same command goes on")
         try:
             listener.example(item).save(path)
         except Refused as error:

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 import torch
 
-from punchin.protocol.errors import PunchinError, Refused
+from punchin.protocol.errors import Cancelled, PunchinError, Refused
 from punchin.training.dataset import Item
 from punchin.training.examples import Example, Listener
 
@@ -74,14 +74,18 @@ def _bytes(example: Example) -> int:
     return sum(each.nbytes for each in every) + (0 if example.source is None else example.source.nbytes)
 
 
-def usable(shelf: Shelf, *, skip_bad: bool, say: Callable[[str], None]) -> list[int]:
+def usable(
+    shelf: Shelf, *, skip_bad: bool, say: Callable[[str], None], stop: Callable[[], bool] = lambda: False
+) -> list[int]:
     """The numbers of the examples that can be used, each tried once. Without `skip_bad`, the first bad one is raised.
 
-    Raises Refused, with how many are bad, where none is left.
+    Raises Refused, with how many are bad, where none is left; Cancelled where `stop` says so.
     """
     good: list[int] = []
     bad: list[PunchinError] = []
     for number in range(len(shelf)):
+        if stop():
+            raise Cancelled(f"stopped while item {number + 1} of {len(shelf)} was read; nothing was written")
         try:
             shelf[number]
             good.append(number)

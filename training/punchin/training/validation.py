@@ -6,7 +6,7 @@ Writes a folder with `index.html`, audio and pictures, and tells the loss over t
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from punchin.engine.lora import read_lora
 from punchin.engine.pipeline import AceStepPipeline
 from punchin.engine.released import Loaded
 from punchin.engine.weights import open_checkpoint
-from punchin.protocol.errors import Refused
+from punchin.protocol.errors import Cancelled, Refused
 from punchin.protocol.limits import MODEL_HZ
 from punchin.session import audiofile
 from punchin.training import state
@@ -81,11 +81,21 @@ def _own_name(key: str) -> str:
     return key if key.startswith(ours) else f"decoder.{key}"
 
 
-def page(settings: Settings, loaded: Loaded, pipe: AceStepPipeline, items: Sequence[Item], folder: Path) -> Path:
-    """Render the prompts of `items` again and write the page into `folder`; returns its `index.html`."""
+def page(
+    settings: Settings, loaded: Loaded, pipe: AceStepPipeline, items: Sequence[Item], folder: Path,
+    stop: Callable[[], bool] = lambda: False,
+) -> Path:  # fmt: skip
+    """Render the prompts of `items` again and write the page into `folder`; returns its `index.html`.
+
+    Raises Cancelled between two prompts where `stop` says so.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     listener = Listener(loaded, ["text2music"], settings.max_audio_duration)
-    rows = [_rendered(settings, loaded, pipe, listener, item, number, folder) for number, item in enumerate(items, 1)]
+    rows: list[Rendered] = []
+    for number, item in enumerate(items, 1):
+        if stop():
+            raise Cancelled(f"stopped after prompt {number - 1} of {len(items)}; there is no page")
+        rows.append(_rendered(settings, loaded, pipe, listener, item, number, folder))
     mean = sum(row.loss for row in rows) / len(rows)
     body = "".join(_row(row) for row in rows)
     title = f"{len(rows)} prompts rendered again, mean loss {mean:.4f}"

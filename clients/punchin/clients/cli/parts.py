@@ -11,13 +11,18 @@ from typing import NoReturn
 from punchin.protocol.errors import Refused
 
 
+def check(module: str, extra: str) -> None:
+    """Raise Refused where a part is missing. extra: the name under which pip installs what it needs."""
+    if not _is_there(module):
+        raise Refused(f"{module} is not installed", f'pip install "punchin[{extra}]"')
+
+
 def become(module: str, words: Sequence[str], extra: str) -> NoReturn:
     """Replace this process by `python -m MODULE WORDS`: its signals, its output and its exit code are the part's.
 
-    extra: the name under which pip installs what the part needs, for the error where it is missing.
+    Raises as `check`.
     """
-    if not _is_there(module):
-        raise Refused(f"{module} is not installed", f'pip install "punchin[{extra}]"')
+    check(module, extra)
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, "-m", module, *words])

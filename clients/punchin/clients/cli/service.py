@@ -13,6 +13,7 @@ from punchin.clients.cli import arguments
 from punchin.clients.cli.table import age, size, table
 from punchin.clients.cli.talk import Talk
 from punchin.protocol import version as versions
+from punchin.protocol.messages import Lease
 
 
 def stop_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +49,8 @@ def status(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     counts = ", ".join(f"{count} {state}" for state, count in found.jobs.items() if count) or "none"
     print(f"daemon {found.version}, protocol {found.protocol}, pid {found.pid}, up {age(found.started_ns)}", file=out)
     print(f"jobs: {counts}{f' (paused: {found.paused_why})' if found.paused else ''}", file=out)
+    if found.lease is not None:
+        print(f"device: {_lent(found.lease)}", file=out)
     if found.trouble:
         talk.warn(found.trouble)
     return 0
@@ -59,16 +62,20 @@ def ps_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def ps(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
-    """Say which model is loaded, where, and until when."""
+    """Say which model is loaded, where, and until when; or which process has the device instead."""
     from punchin.clients.connect import connect
 
     with connect(start=False, name="cli") as client:
-        worker = client.status().worker
+        found = client.status()
+    worker, lease = found.worker, found.lease
     if args.json:
-        print(json.dumps([] if worker is None else [msgspec.to_builtins(worker)]), file=out)
+        print(json.dumps([msgspec.to_builtins(each) for each in (worker, lease) if each is not None]), file=out)
         return 0
-    if worker is None:
+    if lease is not None:
+        talk.say(f"the device: {_lent(lease)}")
+    if worker is None and lease is None:
         talk.say("no model is loaded")
+    if worker is None:
         return 0
     until = "-" if worker.until_ns is None else f"{max(worker.until_ns / 1e9 - time.time(), 0) / 60:.0f} m"
     free = f"{size(worker.free_bytes)} of {size(worker.total_bytes)}" if worker.total_bytes else "-"
@@ -77,6 +84,12 @@ def ps(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     if worker.plan:
         talk.say(worker.plan)
     return 0
+
+
+def _lent(lease: Lease) -> str:
+    """Who has the device, or gets it after what."""
+    who = f"{lease.holder} (pid {lease.pid})"
+    return f"{who} has it, for {age(lease.since_ns)}" if lease.granted else f"{who} gets it after {lease.waits_for}"
 
 
 def version_arguments(parser: argparse.ArgumentParser) -> None:

@@ -24,6 +24,7 @@ class Verb:
     """One command: its name, its line in the help, and the module of this package that has it.
 
     Or `part` and `extra`: the process that it is, which reads its own command line, and what pip calls its needs.
+    `holder`: it gets the device from the daemon, which calls it that.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Verb:
     module: str = ""
     part: str = ""
     extra: str = ""
+    holder: str = ""
 
 
 GROUPS: dict[str, tuple[Verb, ...]] = {
@@ -72,7 +74,13 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
         Verb("uninstall", "take them out again", "install"),
         Verb("models", "which models there are and which are here; get one, remove one", "models"),
         Verb("bench", "measure this machine against diffusers", part="punchin.engine.bench", extra="engine"),
-        Verb("train", "train a LoRA, or a model of your own", part="punchin.training", extra="train"),
+        Verb(
+            "train",
+            "train a LoRA, or a model of your own",
+            part="punchin.training",
+            extra="train",
+            holder="a training",
+        ),
         Verb("version", "versions of package and protocol", "service"),
     ),
 }
@@ -90,6 +98,10 @@ def run(words: Sequence[str], out: TextIO, talk: Talk) -> int:
     verb = BY_NAME.get(name)
     if verb is None:
         raise BadUsage(f'there is no command "{name}"', _nearest(name))
+    if verb.holder:
+        parts.check(verb.part, verb.extra)
+        held = importlib.import_module("punchin.clients.cli.held")
+        return held.run(verb.part, rest, verb.holder, out, talk)
     if verb.part:
         parts.become(verb.part, rest, verb.extra)
     module = importlib.import_module(f"punchin.clients.cli.{verb.module}")
