@@ -58,6 +58,7 @@ class Made:
     ungain_held_frames: int = 0
     grid_error_ms: float | None = None
     return_fx_failed: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

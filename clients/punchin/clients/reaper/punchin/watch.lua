@@ -129,11 +129,12 @@ local function news_in(stream)
   return lines
 end
 
-local function look()
+-- Idle, a look opens one file; while an event is near it opens both, so that none waits for a later tick.
+local function look(lively)
   watcher.looks = watcher.looks + 1
   if watcher.looks % ASKED_EVERY == 0 then
     for _, line in ipairs(news_in("asked")) do asked(line) end
-    return
+    if not lively then return end
   end
   for _, line in ipairs(news_in("events")) do handle(line) end
 end
@@ -203,8 +204,9 @@ local function step()
   watcher.tick = watcher.tick + 1
   if #watcher.captures > 0 then step_capture() end
   if peaks.waiting() then peaks.step() end
-  if watcher.tick % LOOK_TICKS == 0 or watcher.tick < watcher.lively_until_tick then
-    look()
+  local lively = watcher.tick < watcher.lively_until_tick
+  if lively or watcher.tick % LOOK_TICKS == 0 then
+    look(lively)
     if #watcher.waiting > 0 then land_waiting() end
     if next(watcher.unanswered) then chase_unanswered() end
   end
