@@ -1,14 +1,18 @@
 """A region at a moving tempo goes to the model at a steady one and comes back in time, to the judge's own clicks."""
 
+from dataclasses import replace
+
 import mido
 import numpy as np
 import pytest
+import rppmaker
 import soundfile
 from directclient import DirectClient, Heard
 
 from punchin.clients.journey import Prompt, Request
 from punchin.clients.journey.capture import capture, opened
 from punchin.clients.journey.travel import go as travel
+from punchin.protocol.errors import Refused
 
 pytestmark = pytest.mark.slow
 
@@ -144,3 +148,43 @@ def test_a_steady_tempo_is_left_alone(tmp_path):
     result = travel(DirectClient(), [request], [capture(request, opened(request))], Heard())
     assert result.takes[0].report.warped is False
     assert np.array_equal(soundfile.read(result.output, dtype="float32")[0], before)
+
+
+@pytest.mark.parametrize(("shape", "note"), [(0, False), (5, True)])
+def test_a_projects_tempo_envelope_is_followed(shape, note, tmp_path):
+    """120 to 60 bpm linear in time in a REAPER project at 44.1 kHz, its item trimmed; as a Bezier only on demand."""
+    rate_hz, offset_s = 44_100, 1.5
+    eighths = np.arange(0.5, 44, 0.5)
+    # b(t) = 8 + 2 u - u**2 / 48 with u = t - 4 over 24 s: the integral of 120 bpm falling to 60
+    times = np.where(eighths <= 8, eighths / 2, 4 + 48 - np.sqrt(np.maximum(48**2 - 48 * (eighths - 8), 0)))
+    audio = np.zeros(round((32 + offset_s) * rate_hz))
+    at = np.arange(round(0.03 * rate_hz)) / rate_hz
+    burst = 0.5 * np.sin(2 * np.pi * 1_500 * at) * np.exp(-at / 0.006)
+    for time in times:
+        first = round((time + offset_s) * rate_hz)
+        audio[first : first + len(burst)] += burst[: len(audio) - first]
+    rppmaker.media(tmp_path, "Media/a.wav", audio[None], rate_hz, subtype="FLOAT")
+    envelope = f"  <TEMPOENVEX\n    PT 0 120 1\n    PT 4 120 {shape}\n    PT 28 60 1\n  >\n"
+    item = rppmaker.item(0, 31, "Media/a.wav", SOFFS=offset_s)
+    path = rppmaker.project(tmp_path, rppmaker.track("Keys", item), extra=envelope)
+    request = Request(
+        task="repaint", session=path, track="Keys", bars=(4, 8), prompt=Prompt(text="x"), seed=1, max_attempts=1,
+        level=False, approximate=note,
+    )  # fmt: skip
+    if note:
+        with pytest.raises(Refused, match="Bezier"):
+            opened(replace(request, approximate=False))
+    (take,) = travel(DirectClient(), [request], [capture(request, opened(request))], Heard()).takes
+    assert (take.report.warped, take.report.resampled) == (True, True)
+    assert (take.report.length_error_samples, take.report.outside_max_abs_diff) == (0, 0.0)
+    assert any("Bezier" in text for text in take.report.notes) is note
+    after = soundfile.read(take.file, dtype="float32")[0]
+    media, file = round(offset_s * rate_hz), 0 if len(after) < len(audio) else round(offset_s * rate_hz)
+    start_s, end_s = (4 + 48 - np.sqrt(48**2 - 48 * (beat - 8)) for beat in (12, 32))
+    inside = times[(times > start_s + 0.01) & (times < end_s - 0.05)]
+    assert len(inside) == 39
+    for time in inside:
+        near = round(time * rate_hz)
+        (was, loud), (now, loud_now) = onset(audio, near + media), onset(after, near + file)
+        assert abs((now - file) - (was - media)) / rate_hz < 0.002
+        assert 20 * np.log10(loud_now / loud) >= -4

@@ -189,6 +189,15 @@ def test_keys_are_told_and_so_is_how_far_they_lie_apart():
     assert Key(0, False).distance(Key(0, True)) == 3
 
 
+def test_a_takes_key_is_told_beside_its_sources():
+    in_c = song([(60, 64, 67), (65, 69, 72), (67, 71, 74), (60, 64, 67)])
+    in_a = song([(57, 61, 64), (62, 66, 69), (64, 68, 71), (57, 61, 64)])
+    span, fades = Span(RATE, 0, in_c.shape[1]), choose(in_c, in_a, 0, in_c.shape[1], RATE)
+    found = report(Before.of(in_c, span), in_a, fades, MADE)
+    assert (found.key_before, found.key_after, found.key_distance) == ("C major", "A major", 3)
+    assert not any("key" in text for text in found.failed), "reported only"
+
+
 def test_sounds_without_a_beat_have_no_tempo():
     rng = np.random.default_rng(0)
     grid = TEMPO.grid(0, 60)

@@ -46,6 +46,7 @@ class Report:
     ungain_held_frames: int = 0  # too quiet to un-gain; the source's samples stayed
     grid_error_ms: float | None = None  # the tempo map's own approximation
     return_fx_failed: str | None = None  # why the take landed without the effects that were asked for
+    notes: tuple[str, ...] = ()  # what was approximated on the way, or is unusual, in words
     failed: tuple[str, ...] = ()  # the limits it broke, in words with numbers
 
     def to_json(self) -> dict[str, Any]:

@@ -81,6 +81,7 @@ def finish(captured: Capture, plan: Plan, made: Audio, known: Known, listener: L
         ungain_held_frames=placed.held_frames,
         grid_error_ms=way.grid_error_ms,
         return_fx_failed=fx_failed,
+        notes=target.notes,
     )
     report = measure.report(known.before, placed.after, placed.fades, facts)
     return Finished(placed, report, known.before.span, known.first_bar)
