@@ -1,9 +1,16 @@
 """Music from a prompt alone comes at the tempo that was asked for, whatever the model played."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from punchin.clients.cli.result import in_time
 from punchin.clients.journey.grid import on_grid
+from punchin.clients.journey.making import MadeFile
+from punchin.clients.journey.plan import FilePlan
+from punchin.protocol.order import Order
 
 RATE, BPM, BARS = 48_000, 97.35, 8
 FRAMES = round(BARS * 4 * 60 / BPM * RATE)
@@ -36,6 +43,10 @@ def test_a_take_off_tempo_is_brought_onto_the_grid(off, late_s):
     worst_s = np.abs(beats - np.round(beats)).max() * 60 / BPM
     assert worst_s < 0.006
     assert abs(made.timing.ratio - 1) < 0.001
+    assert made.played == pytest.approx(off, abs=0.0005), "what the model played is in the report"
+    report = made.report(Order(task="text2music", frames=FRAMES), FilePlan(out="x.wav", bpm=BPM, frames=FRAMES))
+    assert (report["ok"], report["failed"], report["tempo_ratio_played"]) == (True, [], made.played)
+    assert in_time(MadeFile(Path("x.wav"), 1, report))[1].startswith(f"  tempo x {made.timing.ratio:.4f}")
     assert len(beats) >= 4 * BARS - 1, "no beat is lost at the end"
 
 
@@ -53,3 +64,13 @@ def test_without_a_beat_nothing_is_done(sound):
     made = on_grid(source, BPM, FRAMES)
     assert made.warped is False
     assert np.array_equal(made.audio[:, :-999], source[:, : FRAMES - 999])
+    report = made.report(Order(task="text2music", frames=FRAMES), FilePlan(out="x.wav", bpm=BPM, frames=FRAMES))
+    assert (report["tempo_ratio"], report["ok"]) == (None, True)
+    assert "no beat" in in_time(MadeFile(Path("x.wav"), 1, report))[1]
+
+
+def test_a_tempo_that_stays_off_is_told():
+    made = on_grid(clicks(BPM * 1.02, 0.0, round(FRAMES * 1.065)), BPM, FRAMES)
+    off = replace(made, timing=replace(made.timing, ratio=1.02, ratio_error=0.001))
+    report = off.report(Order(task="text2music", frames=FRAMES), FilePlan(out="x.wav", bpm=BPM, frames=FRAMES))
+    assert (report["ok"], report["failed"]) == (False, ["tempo error is 1.8 %, allowed is at most 0.1"])

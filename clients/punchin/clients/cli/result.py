@@ -7,7 +7,7 @@ from typing import Any, TextIO
 
 from punchin.clients.cli.talk import Talk
 from punchin.clients.journey.landing import LandedTake, Result
-from punchin.clients.journey.making import MadeResult
+from punchin.clients.journey.making import MadeFile, MadeResult
 from punchin.protocol import models
 
 
@@ -16,12 +16,23 @@ def write(result: Result | MadeResult, as_json: bool, out: TextIO, talk: Talk, *
     talk.rest()
     demo_model(result.model, result.trained, talk)
     for take in result.takes:
-        for line in measured(take) if isinstance(take, LandedTake) else [str(take.file)]:
+        for line in measured(take) if isinstance(take, LandedTake) else in_time(take):
             talk.say(line)
     if as_json:
         print(json.dumps(result.to_json() | more), file=out)
     else:
         print(result.output, file=out)
+
+
+def in_time(take: MadeFile) -> list[str]:
+    """What was measured on music from a prompt alone, in a few lines."""
+    report = take.report
+    played, now, phase = report["tempo_ratio_played"], report["tempo_ratio"], report["phase_ms"]
+    told = "no beat to measure a tempo by" if now is None else f"tempo x {now:.4f} of what was asked"
+    if report["warped"]:
+        told += f", stretched from x {played:.4f}"
+    late = "" if phase is None else f", phase {phase:+z.1f} ms"
+    return [f"{take.file}", f"  {told}{late}", *(f"  over its limit: {text}" for text in report["failed"])]
 
 
 def demo_model(model: str, trained: bool, talk: Talk) -> None:

@@ -29,17 +29,23 @@ END_S = 0.005  # the fade at the cut, so that it does not click
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OnGrid:
-    """A take in time: [channels, frames] at 48 kHz, what was measured on it then, and whether it was stretched."""
+    """A take in time: [channels, frames] at 48 kHz, what was measured on it then, and whether it was stretched.
+
+    played: its tempo over the asked one as the model played it, None where that cannot be told.
+    """
 
     audio: Audio
     timing: Timing
     warped: bool
+    played: float | None
 
     def report(self, order: Order, plan: FilePlan) -> dict[str, Any]:
         """The report's keys; what does not apply without a session is None."""
         error = self.audio.shape[1] - plan.frames
         ratio = self.timing.ratio
-        slope = 0.0 if ratio is None else max(abs(ratio - 1) - SURE * self.timing.ratio_error, 0.0)
+        slope = 0.0 if ratio is None else 100 * max(abs(ratio - 1) - SURE * self.timing.ratio_error, 0.0)
+        limit = limits.TAKE_TEMPO
+        failed = [] if slope <= limit.high else [f"{limit.name} is {slope:.3g} %, allowed is at most {limit.high:g}"]
         return {
             "length_error_samples": error,
             "outside_max_abs_diff": None,
@@ -47,13 +53,15 @@ class OnGrid:
             "seam_db": [None, None],
             "onset_p95_ms": self.timing.p95_ms,
             "tempo_ratio": ratio,
+            "tempo_ratio_played": self.played,
             "phase_ms": self.timing.phase_ms,
             "lufs_delta": None,
             "true_peak_dbfs": true_peak_db(self.audio, MODEL_HZ),
             "resampled": False,
             "warped": self.warped,
             "window_s": order.frames / MODEL_HZ,
-            "ok": error == 0 and 100 * slope <= limits.TAKE_TEMPO.high,
+            "ok": error == 0 and not failed,
+            "failed": failed,
         }
 
 
@@ -64,6 +72,7 @@ def on_grid(made: Audio, bpm: float, frames: int) -> OnGrid:
     late or early it is moved; where there are too few onsets to tell, neither. Past its end there is silence.
     """
     audio, timing = made, _timing(made, bpm)
+    played = timing.ratio
     if timing.ratio is not None and abs(timing.ratio - 1) > max(WORTH_IT, SURE * timing.ratio_error):
         audio, timing = _if_nearer(_stretched(made, timing.ratio), bpm, audio, timing)
     warped = audio is not made
@@ -72,7 +81,7 @@ def on_grid(made: Audio, bpm: float, frames: int) -> OnGrid:
         moved = audio[:, late:] if late >= 0 else np.pad(audio, ((0, 0), (-late, 0)))
         audio, timing = _if_nearer(moved, bpm, audio, timing)
     cut = _cut(audio, frames)
-    return OnGrid(cut, _timing(cut, bpm), warped)
+    return OnGrid(cut, _timing(cut, bpm), warped, played)
 
 
 def _timing(audio: Audio, bpm: float) -> Timing:
