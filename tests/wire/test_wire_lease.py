@@ -72,13 +72,19 @@ def test_a_daemon_that_was_killed_knows_no_lease_and_the_holder_is_told(client, 
     assert daemon_pid() is None, "keeping starts no daemon"
     with connect() as later:
         assert later.status().lease is None
-        assert hold.keep()
+        job = later.submit(order("steps=500 pause=0.05")).id
+        wait_until(lambda: later.job(job).state == "running", 10, "the job")
+        assert not hold.keep()
+        later.cancel(job)
+        wait_until(hold.keep, 10, "the device")
         assert later.status().lease.pid == os.getpid()
         hold.release()
         assert later.status().lease is None
+    said = [line for line in said if "until the engine has ended" not in line]  # heard by chance
     assert said == [
         "the training has the device; jobs wait in the daemon's queue",
         "no daemon is running; the training goes on, and nothing keeps jobs off the device",
+        f"the daemon works beside the training until job {job} has ended",
         "the training has the device; jobs wait in the daemon's queue",
     ]
 
