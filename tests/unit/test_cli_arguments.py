@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from punchin.clients.cli import arguments, main, verbs
+from punchin.clients.cli import arguments, main, parts, verbs
 from punchin.clients.cli.talk import Talk
 from punchin.protocol import limits
 from punchin.protocol.errors import BadUsage
@@ -174,6 +174,14 @@ def test_a_part_that_is_not_there_says_how_to_get_it(capsys, monkeypatch):
     monkeypatch.setitem(verbs.BY_NAME, "bench", part)
     assert main(["bench"]) == 4
     assert 'pip install "punchin[engine]"' in capsys.readouterr().err
+
+
+def test_a_part_whose_packages_are_missing_says_so_too(capsys, monkeypatch):
+    monkeypatch.setitem(parts.NEEDS, "engine", "torch_of_nowhere")
+    assert main(["bench"]) == 4
+    said = capsys.readouterr().err
+    assert "torch_of_nowhere is not installed" in said
+    assert 'pip install "punchin[engine]"' in said
 
 
 def test_models_are_listed_with_what_is_here(capsys, home):

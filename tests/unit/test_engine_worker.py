@@ -365,5 +365,8 @@ def test_an_error_that_nobody_foresaw_ends_the_job_and_not_the_worker(store, tmp
     failed = answers(KeyError("surprise"), store, tmp_path)
     assert failed.code == "bug"
     assert "KeyError: 'surprise'" in failed.text
+    assert failed.hint == "punchin doctor --report"
+    failed = answers(ModuleNotFoundError("No module named 'torch'", name="torch"), store, tmp_path)
+    assert (failed.text, failed.hint) == ("the engine lacks torch", 'pip install "punchin[engine]"')
     failed = answers(JobFailed("not finite in step 3", code="not_finite"), store, tmp_path)
     assert failed.code == "not_finite"

@@ -122,13 +122,16 @@ class Worker:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             hint = f"free some space below {run.out_dir}" if full else ""
             return _failed(run, "disk", PunchinError(f"a take could not be written: {error}", hint))
+        except ModuleNotFoundError as error:  # the base package alone: a client's machine
+            lacks = PunchinError(f"the engine lacks {error.name}", 'pip install "punchin[engine]"')
+            return _failed(run, "refused", lacks)
         except Exception as error:  # whatever it is, the job must end and the reason must be told
             log.exception("job %s", run.job)
             if is_out_of_memory(error):
                 first = str(error).split("\n", 1)[0]
                 return _failed(run, "oom", PunchinError(f"memory ran out while loading: {first}"), run.rung + 1)
             self._performer = None
-            return _failed(run, "bug", PunchinError(f"{type(error).__name__}: {error}", "the worker's log has more"))
+            return _failed(run, "bug", PunchinError(f"{type(error).__name__}: {error}", "punchin doctor --report"))
 
     def _perform(self, run: link.Run) -> link.Made:
         def report(phase: str, done: int, total: int) -> None:

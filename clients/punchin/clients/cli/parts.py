@@ -10,11 +10,15 @@ from typing import NoReturn
 
 from punchin.protocol.errors import Refused
 
+NEEDS = {"engine": "torch", "train": "torch"}  # of an extra: what its parts load first
+
 
 def check(module: str, extra: str) -> None:
     """Raise Refused where a part is missing. extra: the name under which pip installs what it needs."""
-    if not _is_there(module):
-        raise Refused(f"{module} is not installed", f'pip install "punchin[{extra}]"')
+    needs = NEEDS.get(extra, module)
+    missing = next((name for name in (module, needs) if not _is_there(name)), None)
+    if missing:
+        raise Refused(f"{missing} is not installed", f'pip install "punchin[{extra}]"')
 
 
 def become(module: str, words: Sequence[str], extra: str) -> NoReturn:
@@ -31,7 +35,7 @@ def become(module: str, words: Sequence[str], extra: str) -> NoReturn:
 def _is_there(module: str) -> bool:
     try:
         spec = importlib.util.find_spec(module)
-        package = spec is not None and spec.submodule_search_locations is not None
-        return spec is not None and (not package or importlib.util.find_spec(f"{module}.__main__") is not None)
+        part = module.startswith("punchin.") and spec is not None and spec.submodule_search_locations is not None
+        return spec is not None and (not part or importlib.util.find_spec(f"{module}.__main__") is not None)
     except ModuleNotFoundError:
         return False
