@@ -5,7 +5,7 @@ The script stands in the order's prompt, words separated by blanks, done in this
 `die-once=PATH` the same at step 1 but only if PATH does not exist yet (it is made), `oom`, `oom-once`, `fail=TEXT`,
 `deaf` (never looks for a cancel), `hang` (does nothing for ever after the steps), `garbage` (writes no message),
 `short` (says more frames than it wrote), `child` (starts a process that sleeps), `parts=N` (each take in N stretches),
-`whole=S` (each step takes S seconds in which it hears nothing).
+`whole=S` (each step takes S seconds in which it hears nothing), `litter` (leaves a file that is no take).
 Without a script it is quick. The environment PUNCHIN_FAKE: `slow-start=S`, `no-start`.
 """
 
@@ -74,6 +74,8 @@ def make(fake, run):
     script = script_of(run.order)
     if "child" in script:
         subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    if "litter" in script:
+        (Path(run.out_dir) / "half.f32").write_bytes(bytes(1_000))
     deaf = "deaf" in script
     once = script.get("die-once")
     steps = int(script.get("steps", 3))

@@ -4,11 +4,13 @@ import os
 import signal
 import threading
 
+import pytest
 from faults.fake_worker import take_bytes
 from faults.lives import check_events, daemon_pid, kill_daemon, order, run, wait_until
 
 from punchin.clients.connect import connect
 from punchin.protocol import connection, lock
+from punchin.protocol.errors import Refused
 
 
 def test_a_waiting_client_restarts_the_daemon_and_gets_its_takes(client):
@@ -73,9 +75,10 @@ def test_a_stop_puts_the_running_job_back(client):
         later.cancel(job.id)
 
 
-def test_sigterm_is_a_stop(client):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_is_a_stop(client, number):
     run(client)
-    os.kill(daemon_pid(), signal.SIGTERM)
+    os.kill(daemon_pid(), number)
     wait_until(lambda: not lock.is_held(connection.daemon_lock()), 8, "the daemon's end")
     assert not connection.file().exists()
 
@@ -95,6 +98,46 @@ def test_after_a_crash_loop_the_queue_waits(client):
         if event.phase == "diffusing":
             break
     client.cancel(job.id)
+
+
+def test_a_bug_in_the_data_thread_ends_the_daemon_and_the_call_goes_on_with_the_next(monkeypatch):
+    monkeypatch.setenv("PUNCHIN_FAULTS", "store.write=bug:1")
+    with connect(name="test") as client:
+        monkeypatch.delenv("PUNCHIN_FAULTS")
+        first = client.welcome.instance
+        assert client.get(client.put(b"abc" * 1_000_000)) == b"abc" * 1_000_000
+        assert client.welcome.instance != first
+    log = (connection.folder().parent / "state" / "logs" / "daemon.log").read_text()
+    assert "RuntimeError: planned at store.write" in log
+
+
+def test_a_bug_while_takes_are_stored_fails_the_job_alone(monkeypatch):
+    monkeypatch.setenv("PUNCHIN_FAULTS", "store.adopt=bug:1")
+    with connect(name="test") as client:
+        record, events = run(client)
+        check_events(events)
+        assert (record.state, record.error_code) == ("failed", "bug")
+        assert record.error_text == "RuntimeError: planned at store.adopt"
+        assert run(client)[0].state == "done"
+
+
+def test_a_blob_that_the_disk_does_not_give_is_told(client, home):
+    sha256 = client.put(b"abc")
+    path = home / "state" / "blobs" / sha256[:2] / sha256[2:]
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(Refused, match="Is a directory") as error:
+        client.get(sha256)
+    assert error.value.code == "disk"
+    assert client.get(client.put(b"abcd")) == b"abcd"
+
+
+def test_what_is_too_old_goes_by_itself_while_nothing_is_at_work(client, home):
+    old, young = client.put(b"old"), client.put(b"young")
+    blobs = home / "state" / "blobs"
+    os.utime(blobs / old[:2] / old[2:], (1, 1))
+    wait_until(lambda: not (blobs / old[:2] / old[2:]).exists(), 15, "the end of an old blob")
+    assert client.get(young) == b"young"
 
 
 def test_a_stale_connection_file_and_a_taken_lock(client):

@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import signal
+import sqlite3
 import threading
 import time
 
@@ -16,30 +17,101 @@ from punchin.clients.client import new_job_id
 from punchin.clients.connect import connect
 from punchin.daemon.crash import POINTS
 from punchin.protocol import connection, lock
-from punchin.protocol.errors import PunchinError, Unreachable
+from punchin.protocol.errors import PunchinError, Refused, Unreachable
 
-IN_A_JOB = [point for point in POINTS if point not in ("store.sweep", "journal.recover")]
+PASSES = {  # how often one life of `a_life` passes each point
+    "journal.write": 15,
+    "journal.written": 15,
+    "journal.submit": 2,
+    "journal.move": 5,
+    "store.begin": 2,
+    "store.write": 2,
+    "store.sync": 5,
+    "store.rename": 5,
+    "store.folder": 5,
+    "store.adopt": 3,
+    "store.attempt": 1,
+    "store.drop": 1,
+    "store.sweep": 1,
+    "daemon.bound": 1,
+    "daemon.ready": 1,
+    "worker.start": 1,
+}
 
 
-@pytest.mark.parametrize(("point", "nth"), [(point, nth) for point in IN_A_JOB for nth in (1, 2)])
+def test_every_point_is_passed_by_some_test():
+    assert {*PASSES, "journal.recover"} == set(POINTS)
+
+
+def a_life(client, asked, job, other):
+    """All that is written: blobs, a job with previews, its landing and pin, one cancelled and forgotten, an end."""
+    sha256 = client.put(b"x" * 100_000)
+    unused = client.put(b"nobody uses this")
+    client.submit(asked, job_id=job)
+    seen = list(client.follow(job))
+    client.landed(job, "/music/song.rpp")
+    client.pin(job)
+    client.pause()
+    client.submit(order(), job_id=other)
+    client.cancel(other)
+    list(client.follow(other))
+    make_old(other, unused)
+    client.gc()
+    assert client.get(sha256) == b"x" * 100_000
+    client.stop()
+    return seen
+
+
+def daemons_killed():
+    """How many lives before this one were not ended on purpose."""
+    path = connection.folder().parent / "state" / "journal.sqlite"
+    with contextlib.closing(sqlite3.connect(path, timeout=10)) as db:
+        return db.execute("SELECT count(*) FROM lives WHERE ended_ns IS NULL").fetchone()[0] - 1
+
+
+def make_old(job, sha256):
+    """As if a job had ended, and a blob been put, long ago."""
+    state = connection.folder().parent / "state"
+    with contextlib.closing(sqlite3.connect(state / "journal.sqlite", timeout=10)) as db, db:
+        db.execute("UPDATE jobs SET ended_ns = 1 WHERE id = ?", (job,))
+    with contextlib.suppress(FileNotFoundError):
+        os.utime(state / "blobs" / sha256[:2] / sha256[2:], (1, 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("point", "nth"), [(point, nth + 1) for point, most in PASSES.items() for nth in range(most)])
 def test_killed_at_a_crash_point(point, nth, monkeypatch):
     """The client only waits. The process ends at the nth pass of the point; the next one has no fault planned."""
     monkeypatch.setenv("PUNCHIN_FAULTS", f"{point}=kill:{nth}")
-    history, data = History(), os.urandom(100_000)
-    with contextlib.suppress(Unreachable):
-        connect(name="first", wait_s=2).close()  # starts the daemon that will die
+    asked, job, other = order("steps=2 parts=2", frames=480), new_job_id(), new_job_id()
+    killed = (point, nth) == ("journal.written", PASSES["journal.written"])  # after it said that it ends
+    try:
+        connect(name="first", wait_s=5).close()  # starts the daemon that will die
+    except Unreachable:
+        killed = True
     monkeypatch.delenv("PUNCHIN_FAULTS")
     with connect(name="waits") as client:
-        sha256 = client.put(data)
-        for number in range(2):
-            asked, job = order(f"steps=2 n={number}", seeds=(1, 2)), new_job_id()
-            client.submit(asked, job_id=job)
-            history.submitted[job] = asked
-        for job in history.submitted:
-            history.seen[job] = [list(client.follow(job))]
-        assert client.get(sha256) == data
-        check(history, client)
-        assert {client.job(job).state for job in history.submitted} == {"done"}
+        seen = a_life(client, asked, job, other)
+        check(History({job: asked}, set(), {job: [seen]}), client)
+        found = client.look(job)
+        assert (found.record.state, found.record.landed, found.pinned) == ("done", "/music/song.rpp", True)
+        assert [preview.index for preview in client.previews(job)] == [0, 1]
+        with pytest.raises(Refused, match="unknown here"):
+            client.job(other)
+        examined = client.examine()
+        assert (examined.journal, examined.missing_blobs) == ("ok", 0)
+        assert killed or daemons_killed() == 1
+
+
+def test_no_pass_is_left_out(monkeypatch):
+    """The table above is whole: nothing passes a point once more than it says."""
+    monkeypatch.setenv("PUNCHIN_FAULTS", ",".join(f"{point}=kill:{most + 1}" for point, most in PASSES.items()))
+    client = connect(name="first")
+    monkeypatch.delenv("PUNCHIN_FAULTS")
+    with client:
+        a_life(client, order("steps=2 parts=2", frames=480), new_job_id(), new_job_id())
+        assert client.status().pid
+        assert daemons_killed() == 0
 
 
 @pytest.mark.parametrize("point", ["journal.recover", "store.sweep"])

@@ -101,6 +101,17 @@ def test_a_worker_that_never_starts(client, monkeypatch, home):
     assert client.job(third.id).state == "queued"
 
 
+@pytest.mark.parametrize("end", ["fail=no", "die=1", "oom", "short", "steps=2", "steps=1000 pause=0.02", "deaf hang"])
+def test_an_attempt_leaves_no_files_however_it_ends(client, home, end):
+    takes = home / "state" / "takes"
+    job = client.submit(order(f"litter {end}")).id
+    if "pause" in end or "hang" in end:
+        wait_until(lambda: list(takes.glob("*/half.f32")), 10, "its file")
+        client.cancel(job)
+    list(client.follow(job))
+    wait_until(lambda: not list(takes.iterdir()), 5, "an empty folder")
+
+
 def test_no_worker_outlives_a_killed_daemon(client):
     client.submit(order("hang child"))
     wait_until(lambda: len(workers_of(daemon_pid())) >= 2, 10, "worker and child")

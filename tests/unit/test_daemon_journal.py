@@ -92,13 +92,13 @@ def test_too_many_waiting(journal):
     assert submit(journal, "job-00002", most=3)[1] is None  # one that is there already is no further one
 
 
-@pytest.mark.parametrize("point", ["journal.submit", "journal.submitted"])
+@pytest.mark.parametrize("point", ["journal.submit", "journal.write", "journal.written"])
 def test_a_disk_that_is_full_at_submit(journal, monkeypatch, point):
     monkeypatch.setattr(crash, "_plan", {point: ("full", 0)})
     with pytest.raises((JournalFull, OSError)):
         submit(journal)
     monkeypatch.undo()
-    if point == "journal.submit":
+    if point != "journal.written":
         with pytest.raises(UnknownJob):
             journal.row("job-00001")
     assert submit(journal)[0].record.state == "queued"

@@ -94,14 +94,14 @@ def test_what_is_pinned_or_under_way_is_never_too_old(disk):
 def test_over_size_the_oldest_go_first_and_no_more_than_needed(disk, monkeypatch):
     monkeypatch.setattr(retention, "MAX_STORE_BYTES", 2_500)
     for number in range(5):
-        disk.job(f"job-number-{number}", 5 - number, disk.blob(bytes([number]) * 1_000))
+        disk.job(f"job-number-{number}", 5 - number, disk.blob(bytes([number]) * 1_000, 4_000))
     done = disk.collect()
     assert [disk.has(f"job-number-{number}") for number in range(5)] == [False, False, False, True, True]
     assert (done.jobs, done.freed_bytes, done.kept_bytes) == (3, 3_000, 2_000)
 
 
 def test_a_dry_run_says_the_same_and_does_nothing(disk):
-    disk.job("old-job-0001", 8, disk.blob(b"old"))
+    disk.job("old-job-0001", 8, disk.blob(b"old", 4_000))
     disk.blob(b"nobody's", 4_000)
     said = disk.collect(dry_run=True)
     assert disk.has("old-job-0001")
@@ -115,6 +115,43 @@ def test_a_blob_that_nobody_uses_is_spared_for_an_hour(disk):
     disk.collect()
     assert disk.store.size(young) == 8
     assert disk.store.size(old) is None
+
+
+def test_what_was_made_within_the_hour_stays_even_if_the_store_is_over_size(disk, monkeypatch):
+    monkeypatch.setattr(retention, "MAX_STORE_BYTES", 0)
+    take, source = disk.blob(b"take", 4_000), disk.blob(b"x" * 1_920, 8 * 86_400)
+    disk.job("an-hour-old1", 1.1 / 24, take)
+    disk.job("just-made-01", 0.5 / 24, disk.blob(b"young"))
+    disk.job("a-week-old-1", 8, disk.blob(b"old", 8 * 86_400), source)
+    os.utime(disk.store.path(source))  # put again for a job that is not submitted yet
+    assert (disk.collect().jobs, disk.store.size(take)) == (2, None)
+    assert disk.has("just-made-01")
+    assert disk.store.size(source) == 1_920
+
+
+def test_so_many_at_once(disk):
+    for number in range(5):
+        disk.job(f"job-number-{number}", 8, disk.blob(bytes([number]), 8 * 86_400))
+    goes = [retention.collect(disk.journal, disk.store, 0, False, most_blobs=2) for _ in range(4)]
+    assert [(done.jobs, done.blobs, done.kept_bytes) for done in goes] == [(5, 2, 3), (0, 2, 1), (0, 1, 0), (0, 0, 0)]
+
+
+def test_ten_thousand_jobs_are_marked_in_one_go_each(disk, monkeypatch):
+    """Over size, the worst case: counted in looks at a blob's size, not in time."""
+    looks = 0
+
+    class Sizes(dict):
+        def __getitem__(self, key):
+            nonlocal looks
+            looks += 1
+            return super().__getitem__(key)
+
+    monkeypatch.setattr(retention, "MAX_STORE_BYTES", 0)
+    monkeypatch.setattr(disk.journal, "ended", lambda: [(number, 1) for number in range(10_000)])
+    monkeypatch.setattr(disk.journal, "users", lambda: {f"blob {number}": {number} for number in range(10_000)})
+    doomed, freed = retention._mark(disk.journal, Sizes({f"blob {number}": (9, 1e9) for number in range(10_000)}))
+    assert (len(doomed), len(freed)) == (10_000, 10_000)
+    assert looks < 20_000
 
 
 def test_a_crash_between_journal_and_sweep_leaves_only_what_the_next_takes(disk, monkeypatch):

@@ -45,6 +45,18 @@ def test_one_with_something_to_do_does_not():
         assert client.job(job.id).state == "done"
 
 
+def test_one_whose_model_is_to_stay_does_not_either():
+    process = serve("--idle-exit", "0.5", "--keep-alive", "-1")
+    with connect(start=False) as client:
+        assert run(client)[0].state == "done"
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(2.5)
+    with connect(start=False) as client:
+        client.unload()
+    assert process.wait(10) == 0
+    process.stdout.close()
+
+
 def test_a_service_stays_and_is_found_by_clients():
     process = serve()
     with connect(start=False) as client:

@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def main() -> int:
     if arguments.uninstall:
         return _service(unit.uninstall)
     os.umask(0o077)
+    threading.excepthook = _end_with_thread
     try:
         held = lock.take(connection.daemon_lock(), LOCK_WAIT_S)
         if held is None:
@@ -122,6 +124,13 @@ def _tell_ready() -> None:
     _tell("ready\n")
     with contextlib.suppress(OSError):
         os.dup2(2, 1)  # whoever listened has heard it, and may close its end
+
+
+def _end_with_thread(failed: threading.ExceptHookArgs) -> None:
+    """A daemon without one of its threads would be deaf on one ear: end at once, and let the next start recover."""
+    what = (failed.exc_type, failed.exc_value or failed.exc_type(), failed.exc_traceback)
+    logging.getLogger("punchin.daemon").error("bug in punchin", exc_info=what)
+    os._exit(1)
 
 
 def _fail(text: str, hint: str) -> None:

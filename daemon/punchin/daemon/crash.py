@@ -1,7 +1,7 @@
 """Named places at which a test ends the process or fills the disk. In production each is one look into an empty dict.
 
 PUNCHIN_FAULTS="journal.move=kill:2,store.write=full" kills the process when it passes `journal.move` the second time,
-and raises ENOSPC each time it passes `store.write`.
+and raises ENOSPC each time it passes `store.write`. `bug` raises what nobody expects.
 """
 
 from __future__ import annotations
@@ -11,16 +11,19 @@ import os
 import signal
 
 POINTS = (
+    "journal.write",
+    "journal.written",
     "journal.submit",
-    "journal.submitted",
     "journal.move",
-    "journal.moved",
     "journal.recover",
+    "store.begin",
     "store.write",
     "store.sync",
     "store.rename",
     "store.folder",
     "store.adopt",
+    "store.attempt",
+    "store.drop",
     "store.sweep",
     "daemon.bound",
     "daemon.ready",
@@ -53,4 +56,6 @@ def crash_point(name: str) -> None:
         return
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if action == "bug":
+        raise RuntimeError(f"planned at {name}")
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

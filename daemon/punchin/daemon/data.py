@@ -95,6 +95,9 @@ class Data(threading.Thread):
             reply, body = self._obey(peer, request, frames)
         except Refused as error:
             reply = Failure(ask=request.ask, code=error.code, text=str(error), hint=error.hint)
+        except OSError as error:
+            log.error("disk", extra={"why": str(error)})
+            reply = Failure(ask=request.ask, code="disk", text=f"the blob store: {error}", hint="punchin doctor")
         rest: list[Frame] = [body] if isinstance(reply, Piece) else []
         self._router.send(peer, [MAGIC, codec.encode(reply), *rest])
 

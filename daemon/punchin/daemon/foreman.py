@@ -75,7 +75,7 @@ class Foreman:
 
     def submit(self, request: Submit) -> Row:
         """The job, in the journal. Raises Refused."""
-        choice.check(request.order.model)
+        choice.check(request.order.model, request.order.task)
         known = self.journal.has(request.id)
         if not known:
             self._check_blobs(request.order)
@@ -243,11 +243,13 @@ class Foreman:
         self._publish_event(event)
         if move.to in ("done", "failed", "cancelled"):
             self.counters[move.to] += 1
+        if move.to in ("queued", "failed", "cancelled"):
+            self._keeper.drop(self._out_dir(move.job))
 
     def _with_model(self, order: Order, hand: Hand) -> Order:
         if not order.model:
             device, total = (hand.ready.device, hand.ready.total_bytes) if hand.ready else ("", 0)
-            order = msgspec.structs.replace(order, model=choice.choose(device, total))
+            order = msgspec.structs.replace(order, model=choice.choose(device, total, order.task))
         hand.model = order.model
         return order
 

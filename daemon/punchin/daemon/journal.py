@@ -143,6 +143,7 @@ class Journal:
             self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._db.execute("BEGIN IMMEDIATE")
             yield self._db
+            crash_point("journal.write")
             self._db.execute("COMMIT")
         except BaseException as error:
             if self._db.in_transaction:
@@ -150,6 +151,7 @@ class Journal:
             if isinstance(error, (sqlite3.OperationalError, OSError)):
                 raise JournalFull(error) from error
             raise
+        crash_point("journal.written")
 
     # ---- jobs ----
 
@@ -177,7 +179,6 @@ class Journal:
                 crash_point("journal.submit")
                 self._record_event(added.lastrowid or 0, Event(job=job, seq=1, at_ns=at_ns, state="queued"))
                 self._record_uses(added.lastrowid or 0, blobs_of(order))
-        crash_point("journal.submitted")
         new = Event(job=job, seq=1, at_ns=at_ns, state="queued") if found is None else None
         return self.row(job), new
 
@@ -212,7 +213,6 @@ class Journal:
                 db.execute("DELETE FROM previews WHERE job = ?", (number,))
             if ended_ns is not None:
                 db.execute("UPDATE lives SET finished = finished + 1 WHERE number = (SELECT max(number) FROM lives)")
-        crash_point("journal.moved")
         return event
 
     def _record_event(self, number: int, event: Event) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,10 @@ class Keeper:
         """Make a stretch of a take a blob."""
         self._thread.submit(self._keep_part, part, folder)
 
+    def drop(self, folder: Path) -> None:
+        """Remove what an attempt left that came to nothing."""
+        self._thread.submit(self._drop, folder)
+
     def close(self) -> None:
         """Finish what was begun."""
         self._thread.shutdown(wait=True)
@@ -39,11 +44,14 @@ class Keeper:
     def _keep(self, keep: Keep, folder: Path) -> None:
         try:
             takes = tuple(Take(seed=made.seed, audio=self._adopt(made, folder)) for made in keep.takes)
-            self._store.drop_out_dir(folder)
+            self._drop(folder)
         except (PunchinError, OSError) as error:
             code = error.code if isinstance(error, Refused) else "store"
             hint = error.hint if isinstance(error, PunchinError) else ""
             self._post(NotStored(keep.job, code, f"the takes could not be stored: {error}", hint))
+        except Exception as error:  # whatever it is, the job must end and the reason must be told
+            log.exception("bug in punchin")
+            self._post(NotStored(keep.job, "bug", f"{type(error).__name__}: {error}", "punchin doctor --report"))
         else:
             self._post(Stored(keep.job, takes, keep.provenance))
 
@@ -63,6 +71,10 @@ class Keeper:
             frames=part.frames,
         )
         self._post(Previewed(job=part.job, preview=preview))
+
+    def _drop(self, folder: Path) -> None:
+        with contextlib.suppress(OSError):  # a worker that is being killed may write on; the next start sweeps
+            self._store.drop_out_dir(folder)
 
     def _adopt(self, made: MadeTake, folder: Path) -> Blob:
         path = Path(made.path)

@@ -1,7 +1,8 @@
 """What may be forgotten: old jobs, then blobs that no job refers to. Mark and sweep, never by guess.
 
-An ended job goes after 7 days, or, oldest first, while the store is over 20 GiB; pinned jobs and jobs under way stay.
-A blob goes when no job uses it and it is older than an hour: a client may have put it for a job not yet submitted.
+An ended job goes after 7 days, or, oldest first, while the store is over 20 GiB; pinned jobs and jobs under way stay,
+and nothing goes that is younger than an hour: a client may have put a blob for a job not yet submitted, or is about to
+fetch a take. The daemon does so by itself when it is idle, and at once when it is asked.
 """
 
 from __future__ import annotations
@@ -16,42 +17,51 @@ from punchin.protocol.messages import Collected
 MAX_AGE_S: Final = 7 * 86_400
 MAX_STORE_BYTES: Final = 20 * 2**30
 SPARE_S: Final = 3_600
+MOST_BLOBS: Final = 100  # removed at once, so that the loop goes on: about a second on a slow disk
 
 
-def collect(journal: Journal, store: Store, ask: int, dry_run: bool) -> Collected:
-    """Forget what is over age or size, or only count it. Raises JournalFull."""
+def collect(journal: Journal, store: Store, ask: int, dry_run: bool, most_blobs: int = MOST_BLOBS) -> Collected:
+    """Forget what is over age or size, or only count it. Raises JournalFull, OSError.
+
+    It removes `most_blobs` files at most; where it removed some there may be more: collect again.
+    """
     blobs = {sha256: (size, age_s) for sha256, size, age_s in store.everything()}
-    ended = journal.ended()  # oldest first
-    users = journal.users()
     total = sum(size for size, _ in blobs.values())
-    oldest_ns = time.time_ns() - MAX_AGE_S * 1_000_000_000
-    doomed: set[int] = set()
-    freed: set[str] = set()
-
-    def forget(number: int) -> None:
-        doomed.add(number)
-        for sha256, jobs in users.items():
-            if number in jobs and jobs <= doomed and sha256 in blobs:
-                freed.add(sha256)
-
-    for number, ended_ns in ended:
-        if ended_ns < oldest_ns:
-            forget(number)
-    for number, _ in ended:
-        if total - sum(blobs[sha256][0] for sha256 in freed) <= MAX_STORE_BYTES:
-            break
-        if number not in doomed:
-            forget(number)
-    freed |= {sha256 for sha256, (_, age_s) in blobs.items() if sha256 not in users and age_s > SPARE_S}
+    doomed, freed = _mark(journal, blobs)
     if not dry_run:
-        journal.forget(doomed)  # first: a crash in between leaves blobs without a job, never a job without blobs
-        for sha256 in sorted(freed):
+        if doomed:  # first: a crash in between leaves blobs without a job, never a job without blobs
+            journal.forget(doomed)
+        freed = freed[:most_blobs]
+        for sha256 in freed:
             store.remove(sha256)
         store.drop_old_parts(SPARE_S)
     freed_bytes = sum(blobs[sha256][0] for sha256 in freed)
     return Collected(
         ask=ask, jobs=len(doomed), blobs=len(freed), freed_bytes=freed_bytes, kept_bytes=total - freed_bytes
     )
+
+
+def _mark(journal: Journal, blobs: dict[str, tuple[int, float]]) -> tuple[set[int], list[str]]:
+    """The jobs to forget and the blobs to remove, of those with their sizes and ages."""
+    users = journal.users()
+    uses: dict[int, list[str]] = {}
+    for sha256, jobs in users.items():
+        for number in jobs:
+            uses.setdefault(number, []).append(sha256)
+    freed = [sha256 for sha256, (_, age_s) in blobs.items() if sha256 not in users and age_s > SPARE_S]
+    left = sum(size for size, _ in blobs.values()) - sum(blobs[sha256][0] for sha256 in freed)
+    now_ns, doomed = time.time_ns(), set[int]()
+    for number, ended_ns in journal.ended():  # oldest first
+        age_s = (now_ns - ended_ns) / 1e9
+        if age_s <= SPARE_S or (age_s <= MAX_AGE_S and left <= MAX_STORE_BYTES):
+            break
+        doomed.add(number)
+        for sha256 in uses.get(number, ()):
+            users[sha256].discard(number)
+            if not users[sha256] and blobs.get(sha256, (0, 0.0))[1] > SPARE_S:
+                freed.append(sha256)
+                left -= blobs[sha256][0]
+    return doomed, freed
 
 
 def missing(journal: Journal, store: Store) -> int:

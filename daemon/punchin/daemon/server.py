@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import zmq
 
-from punchin.daemon import happenings, sockets
+from punchin.daemon import happenings, retention, sockets
 from punchin.daemon.control import About, Control
 from punchin.daemon.crash import crash_point
 from punchin.daemon.data import Data
@@ -33,6 +33,9 @@ from punchin.protocol.messages import DAEMON_TOPIC, MAGIC, Notice
 BEAT_S: Final = 1.0
 FUSE_BYTES: Final = 1024 * 1024  # ZeroMQ hangs up on more; up to here an answer says what is wrong
 BURST: Final = 100  # requests answered in a row before the rest is looked at
+TIDY_EVERY_S: Final = 3_600.0
+TIDY_FIRST_S: Final = 5.0
+TIDY_BLOBS: Final = 10  # at once
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +57,7 @@ class Server:
         self._settings = settings
         self._instance = secrets.token_hex(8)
         self._inbox = Inbox()
+        self._tidy_s = time.monotonic() + TIDY_FIRST_S
         self._context: zmq.Context[Any] = zmq.Context()
         store = Store(settings.state)
         store.drop_attempts()
@@ -91,8 +95,9 @@ class Server:
 
     def run(self, tell_ready: Callable[[], None]) -> None:
         """Answer, until told to stop. `tell_ready` is called when clients can find and reach it."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
+        for name in ("SIGTERM", "SIGINT", "SIGHUP"):  # the last where there are terminals that can be closed
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), self._stop)
         sys.setswitchinterval(0.0005)  # a cancel does not wait for the data thread's Python
         self._data.start()
         connection.write(self.connection)
@@ -127,6 +132,7 @@ class Server:
             if time.monotonic() >= next_beat_s:
                 next_beat_s = time.monotonic() + BEAT_S
                 self._beat()
+                self._tidy()
 
     def _answer(self) -> None:
         for _ in range(BURST):
@@ -154,11 +160,26 @@ class Server:
     def _beat(self) -> None:
         self._publish(DAEMON_TOPIC, messages.Beat(instance=self._instance, at_ns=time.time_ns()))
         idle_exit_s, board = self._settings.idle_exit_s, self._foreman.board
-        if idle_exit_s is None or board.cards:
-            return
+        if idle_exit_s is None or board.cards or self._foreman.hand is not None:
+            return  # a model that is to stay loaded keeps the daemon
         if time.monotonic() - self._control.asked_s >= idle_exit_s:
             log.info("idle", extra={"idle_exit_s": idle_exit_s})
             self._foreman.happen(happenings.StopAsked(when_idle=True))
+
+    def _tidy(self) -> None:
+        """Forget what is too old, while nothing is asked for; a bit at a time, so that who comes does not wait."""
+        if self._foreman.board.cards or time.monotonic() < self._tidy_s:
+            return
+        again_s = TIDY_EVERY_S
+        try:
+            done = retention.collect(self._foreman.journal, self._foreman.store, 0, False, TIDY_BLOBS)
+        except (JournalFull, OSError) as error:
+            log.warning("not tidied", extra={"why": str(error)})
+        else:
+            if done.jobs or done.blobs:
+                log.info("tidied", extra={"jobs": done.jobs, "blobs": done.blobs, "freed_bytes": done.freed_bytes})
+                again_s = BEAT_S
+        self._tidy_s = time.monotonic() + again_s
 
     def _close(self) -> None:
         self._foreman.close()

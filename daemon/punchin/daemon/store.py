@@ -120,6 +120,7 @@ class Store:
     def begin(self, sha256: str, size_bytes: int) -> Upload:
         """Begin an upload, or go on with one. Raises StoreFull."""
         try:
+            crash_point("store.begin")
             return Upload(self.parts / sha256, sha256, size_bytes)
         except OSError as error:
             raise StoreFull(error) from error
@@ -178,15 +179,17 @@ class Store:
         self.drop_out_dir(folder)
         try:
             folder.mkdir(mode=0o700)
+            crash_point("store.attempt")
         except OSError as error:
             raise StoreFull(error) from error
         return folder
 
     def drop_out_dir(self, folder: Path) -> None:
-        """Remove what an attempt left behind."""
+        """Remove what an attempt left behind. Raises OSError."""
         with contextlib.suppress(FileNotFoundError):
             for left in folder.iterdir():
                 left.unlink(missing_ok=True)
+            crash_point("store.drop")
             folder.rmdir()
 
     def drop_attempts(self) -> None:

@@ -292,7 +292,7 @@ class History(Struct, tag="history", frozen=True, kw_only=True):
 
 
 class Collected(Struct, tag="collected", frozen=True, kw_only=True):
-    """What gc removed, or would remove."""
+    """What gc removed, or would remove. It removes so many blobs at once; where it removed any, collect again."""
 
     ask: Ask
     jobs: int
