@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 
 from punchin.daemon import crash
-from punchin.daemon.journal import MAY_BECOME, IllegalMove, Journal, JournalFull, UnknownJob
+from punchin.daemon.journal import MAY_BECOME, IllegalMove, Journal, JournalDamaged, JournalFull, UnknownJob
 from punchin.daemon.recovery import recover
 from punchin.protocol.errors import Refused
 from punchin.protocol.order import TERMINAL, Order
@@ -196,6 +196,23 @@ def test_a_newer_format_and_no_format(tmp_path):
     path.write_bytes(b"garbage" * 1_000)
     with pytest.raises(Refused, match="is no journal"):
         Journal(path)
+
+
+@pytest.mark.parametrize("keep", [4_096 * 2, 4_096 * 9])
+def test_damage_is_found_and_named(tmp_path, keep):
+    path = tmp_path / "journal.sqlite"
+    journal = Journal(path)
+    for number in range(50):
+        submit(journal, f"job-{number:05}", most=99)
+    assert journal.check() == "ok"
+    journal.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:keep] + b"Z" * (len(whole) - keep))
+    journal = Journal(path)
+    assert journal.check() != "ok"
+    with pytest.raises(JournalDamaged, match="is no journal"):
+        recover(journal, "next")
+    journal.close()
 
 
 def test_pages_newest_first(journal):

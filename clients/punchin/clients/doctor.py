@@ -20,10 +20,12 @@ from punchin.protocol.errors import PunchinError
 from punchin.protocol.version import PACKAGE, PROTOCOL
 
 if TYPE_CHECKING:
-    from punchin.clients.client import Client
+    from punchin.protocol.messages import Examined, Status
 
 Verdict = Literal["ok", "warn", "fail"]
 
+SEND = "punchin doctor --report; its file says more, and can be sent to somebody"
+LOG_LINES = 200
 TIGHT_BYTES = 2 * 2**30  # under this much free disk a session's takes and a model's cache soon do not fit
 
 
@@ -62,7 +64,8 @@ def _base() -> Iterator[Finding]:
 
     ways = [name for name in ("ipc", "curve") if zmq.has(name)]
     verdict: Verdict = "ok" if ways else "fail"
-    yield Finding(verdict, f"zeromq {zmq.zmq_version()}: {', '.join(ways) or 'neither ipc nor curve'}")
+    cure = "" if ways else "pip install --force-reinstall pyzmq"
+    yield Finding(verdict, f"zeromq {zmq.zmq_version()}: {', '.join(ways) or 'neither ipc nor curve'}", cure)
     try:
         import soundfile
     except OSError as error:  # the wheel for this system has no libsndfile in it
@@ -112,16 +115,17 @@ def _daemon() -> Iterator[Finding]:
     from punchin.clients.connect import connect
 
     try:
-        client = connect(start=True, name="doctor")
+        with connect(start=True, name="doctor") as client:
+            status, disk = client.status(), client.examine()
     except PunchinError as error:
-        yield Finding("fail", str(error), error.hint)
+        sends_here = not error.hint or error.hint.startswith("punchin doctor")
+        yield Finding("fail", str(error), SEND if sends_here else error.hint)
         return
-    with client:
-        yield from _daemon_itself(client)
+    yield from _daemon_itself(status)
+    yield from _store(disk)
 
 
-def _daemon_itself(client: Client) -> Iterator[Finding]:
-    status, disk = client.status(), client.examine()
+def _daemon_itself(status: Status) -> Iterator[Finding]:
     if status.version == PACKAGE:
         yield Finding("ok", f"daemon {status.version}, pid {status.pid}, {status.transport}")
     else:
@@ -129,28 +133,42 @@ def _daemon_itself(client: Client) -> Iterator[Finding]:
     if status.paused:
         yield Finding("warn", f"the queue is paused: {status.paused_why}", "punchin resume")
     if status.trouble:
-        yield Finding("fail", status.trouble, f"see {disk.log}")
+        yield Finding("fail", status.trouble, f"free space on the disk of {home.state()} (punchin gc)")
     worker = status.worker
     if worker is not None and worker.device:
         yield Finding("ok", f"engine worker on {worker.device}{f': {worker.plan}' if worker.plan else ''}")
-    sound = disk.journal == "ok" and disk.missing_blobs == 0
+
+
+def _store(disk: Examined) -> Iterator[Finding]:
+    sound = disk.journal == "ok"
     kept = f"{disk.store_bytes / 2**30:.1f} of {disk.store_limit_bytes / 2**30:.0f} GiB"
-    lost = f", {disk.missing_blobs} files of done jobs are missing" if disk.missing_blobs else ""
     yield Finding(
         "ok" if sound else "fail",
-        f"journal {disk.journal}, {disk.journal_jobs} jobs; store {kept}{lost}",
-        "" if sound else f"punchin stop, then move {home.state()} away; see {disk.log}",
+        f"journal {disk.journal}, {disk.journal_jobs} jobs; store {kept}",
+        "" if sound else f"punchin stop, then move {home.state()} away: its jobs are forgotten, landed takes stay",
     )
+    if disk.missing_blobs:
+        text = f"{disk.missing_blobs} takes of done jobs are missing in the store"
+        yield Finding("fail", text, "punchin redo ID makes one again; those that have landed are not touched")
+    if disk.store_bytes > disk.store_limit_bytes:
+        yield Finding("warn", f"the store is over its {disk.store_limit_bytes / 2**30:.0f} GiB", "punchin gc")
 
 
 def report(lines: list[str]) -> Path:
-    """Write findings and the tail of the daemon's log into one file that can be sent to somebody. Gives its path."""
+    """Write findings and the end of each log into one file that can be sent to somebody. Gives its path.
+
+    Raises PunchinError.
+    """
     folder = home.state()
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "doctor-report.txt"
-    tails: list[str] = []
-    for log in sorted(folder.rglob("*.log")):
-        tails += ["", f"== {log}", *log.read_text(errors="replace").splitlines()[-200:]]
-    about = [f"{platform.platform()}, {sys.executable}"]
-    path.write_text("\n".join([*about, *lines, *tails, ""]))
+    parts = [f"{platform.platform()}, {sys.executable}", *lines]
+    logs = [*(folder / "logs").glob("*.log"), *(folder / "logs").glob("*.stderr"), *folder.glob("crash-*.txt")]
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for log in sorted(logs):
+            parts += ["", f"== {log}", *log.read_text(errors="replace").splitlines()[-LOG_LINES:]]
+        path.touch(mode=0o600)
+        path.write_text("\n".join([*parts, ""]))
+    except OSError as error:
+        raise PunchinError(f"the report cannot be written: {error}", "copy the lines above instead") from error
     return path

@@ -304,7 +304,10 @@ class Journal:
 
     def check(self) -> str:
         """`ok`, or the first thing that SQLite finds wrong with the file."""
-        return self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        try:
+            return self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        except sqlite3.DatabaseError as error:
+            return str(error)
 
     # ---- for retention ----
 
