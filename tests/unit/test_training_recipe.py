@@ -26,7 +26,7 @@ from punchin.training.recipes import tiny as recipe
 from punchin.training.recipes.autoencoder import AutoencoderStage
 from punchin.training.recipes.codes import CodesStage
 from punchin.training.recipes.library import Codes, Library, Version, heard_in
-from punchin.training.recipes.music import Music, MusicStage
+from punchin.training.recipes.music import Music, MusicStage, loudness
 from punchin.training.recipes.plan import SMOKE
 from punchin.training.spectrum import si_sdr_db
 
@@ -45,7 +45,7 @@ def parts(tmp_path_factory):
     library = Library(FastVae(vae.requires_grad_(False).eval()), PLAN, CPU, 0)
     codes = Codes(model.tokenizer, model.detokenizer, 64)
     silence = tiny.silence_latent(vae, 768)
-    return MusicStage(Music(model, text, codes.ear), codes, library, words, silence), load(folder)
+    return MusicStage(Music(model, text, codes.ear), codes, library, words, silence, loudness(vae)), load(folder)
 
 
 def test_the_first_autoencoder_already_plays_what_it_hears():
@@ -205,6 +205,27 @@ def test_what_it_makes_is_a_model_like_any_other(made):
     assert sum(p.stat().st_size for p in whole.rglob("*") if p.is_file() and "work" not in p.parts) <= 25_000_000
 
 
+def test_channels_count_as_much_as_they_are_heard(parts):
+    stage, _ = parts
+    _, vae, _, _ = tiny.untrained()
+    with torch.no_grad():
+        vae.decoder.conv1.weight_v[:, 3] = 0
+        vae.decoder.conv1.weight_v[:, 5] *= 10
+    loud = loudness(vae)
+    assert loud.shape == (64,)
+    assert float(loud.mean()) == pytest.approx(1)
+    assert float(loud[3]) == 0
+    assert int(loud.argmax()) == 5
+    asked = stage.prepare(0)
+    at = {channel: MusicStage(*given(stage), torch.eye(64)[channel] * 64) for channel in (0, 1)}
+    with torch.no_grad():
+        assert float(at[0].loss(0, asked)) != float(at[1].loss(0, asked)), "each hears its own channel alone"
+
+
+def given(stage):
+    return stage.music, stage.codes, stage.library, stage.words, stage.silence
+
+
 @pytest.mark.slow
 def test_every_stage_has_learned(made):
     """The loss of the same steps before and after."""
@@ -223,7 +244,7 @@ def test_every_stage_has_learned(made):
     codes.load_state_dict(trained(work / "codes.safetensors"))
     assert losses(stage, [0, 1]) < before / 2
     music = Music(model, text, codes.ear)
-    last = MusicStage(music, codes, library, words, tiny.silence_latent(vae, 768))
+    last = MusicStage(music, codes, library, words, tiny.silence_latent(vae, 768), loudness(vae))
     before = losses(last, [0, 1])
     music.load_state_dict(trained(work / "music.safetensors"))
     assert losses(last, [0, 1]) < before - 0.1

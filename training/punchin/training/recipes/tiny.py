@@ -28,7 +28,7 @@ from punchin.training.recipes.autoencoder import AutoencoderStage
 from punchin.training.recipes.codes import CodesStage
 from punchin.training.recipes.library import Codes, Library
 from punchin.training.recipes.loop import Run, Stage
-from punchin.training.recipes.music import Music, MusicStage
+from punchin.training.recipes.music import Music, MusicStage, loudness
 from punchin.training.recipes.plan import CPU, GPU, SMOKE, Plan
 from punchin.training.stopping import stoppable
 
@@ -89,7 +89,7 @@ def make(making: Making) -> Path:
     finally:
         autoencoder.close()
     vae.cpu()
-    silence = tiny.silence_latent(vae, plan.song_frames)
+    silence, loud = tiny.silence_latent(vae, plan.song_frames), loudness(vae)
     codec = FastVae(vae) if device.type == "cpu" else vae.to(device)
     library = Library(codec, plan, device, making.workers)
     try:
@@ -98,7 +98,7 @@ def make(making: Making) -> Path:
             codes = Codes(model.tokenizer, model.detokenizer, model.spec.dit.latent_channels).to(device)
         making.train(CodesStage(codes, library), [])
         music = Music(model, text, codes.ear).to(device)
-        stage = MusicStage(music, codes, library, words, silence)
+        stage = MusicStage(music, codes, library, words, silence, loud)
         making.train(stage, [model.decoder] if device.type == "cuda" else [])  # on a CPU its many lengths do not pay
     finally:
         library.close()
