@@ -18,6 +18,15 @@ def test_rounds_are_interleaved_in_a_turning_order_and_the_first_is_not_counted(
     seconds = bench.interleaved({"a": contestant("a"), "b": contestant("b")}, 3)
     assert calls == ["a", "b", "b", "a", "a", "b", "b", "a"]
     assert [len(each) for each in seconds.values()] == [3, 3]
+    calls.clear()
+    bench.interleaved({"a": contestant("a"), "b": contestant("b")}, 1, warm_up=0)
+    assert calls == ["a", "b"]
+
+
+def test_what_is_one_case_to_the_peer_runs_once_a_round():
+    same, other = (lambda: torch.zeros(1)), (lambda: torch.zeros(1))
+    theirs = {"warm": same, "step": other, "cold": same}
+    assert bench._rivals(["step", "cold", "warm"], theirs) == [["step"], ["cold", "warm"]]
 
 
 def test_the_table_says_case_times_and_ratio():
@@ -29,6 +38,7 @@ def test_the_table_says_case_times_and_ratio():
         "torch": "2",
         "diffusers": "0.42.1",
         "rounds": 3,
+        "warm_up": 1,
         "cases": {
             "VAE decode 10 s": bench.summary(
                 {"ours": [bench.Spent(2.0, 3.0)] * 2, "diffusers": [bench.Spent(6.0, 12.0), bench.Spent(7.0, 12.0)]}

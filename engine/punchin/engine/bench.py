@@ -39,15 +39,15 @@ class Spent(NamedTuple):
     cpu_s: float
 
 
-def interleaved(contestants: Mapping[str, Case], rounds: int) -> dict[str, list[Spent]]:
-    """What each contestant took in each round. Every round runs all of them, the order turning by one."""
+def interleaved(contestants: Mapping[str, Case], rounds: int, warm_up: int = 1) -> dict[str, list[Spent]]:
+    """What each contestant took in each round after the warm-up; all run in each, the order turning by one."""
     spent: dict[str, list[Spent]] = {name: [] for name in contestants}
     names = list(contestants)
-    for lap in range(rounds + 1):
+    for lap in range(-warm_up, rounds):
         for name in names:
             clock, cpu = time.perf_counter(), time.process_time()
             run(contestants[name])
-            if lap:  # lap 0 warms caches and compilers
+            if lap >= 0:  # those before warm caches and compilers
                 spent[name].append(Spent(time.perf_counter() - clock, time.process_time() - cpu))
         names = names[1:] + names[:1]
     return spent
@@ -64,12 +64,12 @@ def difference(ours: Tensor, theirs: Tensor) -> float:
     return float((ours - theirs).norm() / theirs.norm())
 
 
-def compare(cases: Sequence[str], size: str, device: torch.device, dtype: torch.dtype, rounds: int) -> dict[str, Any]:
+def compare(arguments: argparse.Namespace, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     """Every case's medians and ratio. Raises Refused where both do not compute the same."""
-    made = benchpeers.weights(size, device, dtype)
+    made = benchpeers.weights(arguments.size, device, dtype)
     contestants = {"ours": benchpeers.ours(made), "diffusers": benchpeers.diffusers(made)}
     results: dict[str, Any] = {}
-    for names in _rivals(_chosen(cases, list(contestants["ours"])), contestants["diffusers"]):
+    for names in _rivals(_chosen(arguments.case, list(contestants["ours"])), contestants["diffusers"]):
         group = {name: contestants["ours"][name] for name in names}
         theirs = contestants["diffusers"][names[0]]
         for name in names:
@@ -78,7 +78,7 @@ def compare(cases: Sequence[str], size: str, device: torch.device, dtype: torch.
                 if not apart <= SAME:
                     raise Refused(f"{name}: results differ by {apart:.3f} of their size, allowed is {SAME}")
             say(f"{name} ...")
-        spent = interleaved({**group, "diffusers": theirs}, rounds)
+        spent = interleaved({**group, "diffusers": theirs}, arguments.rounds, arguments.warm_up)
         for name in names:
             results[name] = summary({"ours": spent[name], "diffusers": spent["diffusers"]})
             say(f"{name}: {results[name]['ratio']:.1f}x, {results[name]['cpu_ratio']:.1f}x of processor time")
@@ -146,7 +146,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     """The report as a table with a line about the machine."""
     about = ", ".join(f"{key} {report[key]}" for key in ("size", "device", "dtype", "threads", "torch", "diffusers"))
     lines = [
-        f"{about}; {report['rounds']} interleaved rounds",
+        f"{about}; {report['rounds']} interleaved rounds after {report['warm_up']} of warm-up",
         "",
         "| case | diffusers | punchin | ratio (quartiles) | of CPU time |",
     ]
@@ -181,6 +181,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--warm-up", type=int, default=1, help="rounds before those that count")
     parser.add_argument("--case", action="append", default=[], help="a part of a case's name; may be repeated")
     parser.add_argument("--no-peak", action="store_true", help="skip the measurement of memory")
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
@@ -207,7 +208,8 @@ def main(given: Sequence[str] | None = None) -> int:
             "torch": torch.__version__,
             "diffusers": _version(),
             "rounds": arguments.rounds,
-            "cases": compare(arguments.case, arguments.size, device, dtype, arguments.rounds),
+            "warm_up": arguments.warm_up,
+            "cases": compare(arguments, device, dtype),
             "peak_bytes": {} if arguments.no_peak else peaks(arguments),
         }
     except PunchinError as error:
