@@ -188,6 +188,7 @@ def test_models_are_listed_with_what_is_here(capsys, home):
     assert main(["models", "list", "--json"]) == 0
     listed = {model["name"]: model for model in json.loads(capsys.readouterr().out)}
     assert listed["turbo"]["size_bytes"] > 6e9
+    assert listed["turbo"]["least_memory_bytes"] < 3e9 < listed["turbo"]["memory_bytes"]
     assert (listed["turbo"]["installed"], listed["punchin-tiny"]["installed"]) == (False, True)
     folder = home / "data" / "models" / "Ace-Step1.5" / "acestep-v15-turbo"
     folder.mkdir(parents=True)
@@ -197,6 +198,10 @@ def test_models_are_listed_with_what_is_here(capsys, home):
     listed = {model["name"]: model for model in json.loads(capsys.readouterr().out)}
     assert listed["turbo"]["installed"] is True
     assert listed["turbo"]["folder"] == str(folder)
+    assert main(["models"]) == 0
+    rows = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
+    assert rows["turbo"] == ["turbo", "6.3", "GB", "1.5-6.8", "GB", "yes", "8", "3", "-", "MIT"]
+    assert rows["base"] == ["base", "4.8", "GB", "1.5-6.8", "GB", "50", "1", "7", "yes", "MIT"]
     assert main(["models", "pull", "gpt"]) == 2
     assert 'there is no model "gpt"' in capsys.readouterr().err
 

@@ -204,6 +204,15 @@ def test_plain_guidance_goes_past_the_conditional_velocity(base, monkeypatch):
     assert torch.equal(outside, conditional), "t = 1 is outside the interval"
 
 
+def test_plain_guidance_has_a_scale_of_its_own(base, pipeline):
+    options = {"duration": 6.0, "noise": noise(), "num_inference_steps": 1}
+    assert base("x", **options).guidance == 7.0
+    assert base("x", preset="diffsynth", **options).guidance == 4.0
+    assert base("x", guidance_mode="cfg", cfg_scale=2.0, **options).guidance == 2.0
+    turbo = pipeline("x", guidance_mode="cfg", **options)
+    assert (turbo.guidance, turbo.notes) == (1.0, ())
+
+
 def test_several_references_are_several_tokens(pipeline):
     one, two = audio(48_000 * 3, seed=1), audio(48_000 * 3, seed=2)
     results = [

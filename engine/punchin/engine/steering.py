@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ from punchin.engine.request import Request
 from punchin.engine.sampler import Velocity
 from punchin.engine.schedule import times, times_after_cover_noise, times_from_strength
 from punchin.protocol.models import Model
+
+PLAIN_SCALE: Final = 4.0  # as in DiffSynth-Studio's examples
 
 
 class Course(NamedTuple):
@@ -43,7 +45,7 @@ def course(model: Model, request: Request) -> Course:
     """The course of a request: what it leaves open is the model's own. Turbo models have guidance in their weights."""
     steps = request.num_inference_steps or model.steps
     shift = model.shift if request.shift is None else request.shift
-    scale = model.guidance if request.cfg_scale is None else request.cfg_scale
+    scale = _guidance(model, request) if request.cfg_scale is None else request.cfg_scale
     notes: tuple[str, ...] = ()
     if model.turbo and scale != 1:
         notes = (f"guidance {scale:g} was not applied: {model.name} is distilled and takes none",)
@@ -53,6 +55,11 @@ def course(model: Model, request: Request) -> Course:
     if request.denoising_strength < 1:
         return Course(times_from_strength(steps, shift, request.denoising_strength), True, shift, scale, notes)
     return Course(times(steps, shift), False, shift, scale, notes)
+
+
+def _guidance(model: Model, request: Request) -> float:
+    """The table's scale is for APG; plain CFG goes much farther with the same number."""
+    return PLAIN_SCALE if request.guidance_mode == "cfg" and model.guidance != 1 else model.guidance
 
 
 def branches(

@@ -38,8 +38,9 @@ def models(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     if args.json:
         print(json.dumps(listed), file=out)
         return 0
-    print(table(("NAME", "SIZE", "HERE", "STEPS", "STEMS", "LICENCE"), [_row(model) for model in MODELS]), file=out)
-    talk.say(f"models lie in {home.models()}")
+    heads = "NAME", "SIZE", "MEMORY", "HERE", "STEPS", "SHIFT", "GUIDANCE", "STEMS", "LICENCE"
+    print(table(heads, [_row(model) for model in MODELS]), file=out)
+    talk.say(f"models lie in {home.models()}; memory: the least with parts taking turns, and with all on the device")
     return 0
 
 
@@ -52,6 +53,8 @@ def facts(model: Model) -> dict[str, Any]:
         "installed": installed.is_here(model),
         "folder": str(folder) if folder else None,
         "repository": model.repository or None,
+        "memory_bytes": model.memory_bytes or None,
+        "least_memory_bytes": model.least_memory_bytes or None,
         "licence": model.licence,
         "steps": model.steps,
         "shift": model.shift,
@@ -61,7 +64,11 @@ def facts(model: Model) -> dict[str, Any]:
     }
 
 
-def _row(model: Model) -> tuple[str, str, str, int, str, str]:
-    size = f"{model.size_bytes / 1e9:.1f} GB" if model.size_bytes else "-"
-    here = "yes" if installed.is_here(model) else ""
-    return model.name, size, here, model.steps, "yes" if model.stems else "", model.licence
+def _row(model: Model) -> tuple[object, ...]:
+    size, memory = "-", "-"
+    if model.size_bytes:
+        size = f"{model.size_bytes / 1e9:.1f} GB"
+        memory = f"{model.least_memory_bytes / 1e9:.1f}-{model.memory_bytes / 1e9:.1f} GB"
+    here, stems = ("yes" if so else "" for so in (installed.is_here(model), model.stems))
+    guidance = "-" if model.turbo else f"{model.guidance:g}"
+    return model.name, size, memory, here, model.steps, f"{model.shift:g}", guidance, stems, model.licence
