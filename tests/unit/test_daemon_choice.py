@@ -27,7 +27,9 @@ def install(*names):
         (["turbo", "xl-turbo"], "cuda:0", 8 * GIB, "turbo"),
         (["turbo", "xl-sft"], "cuda:0", 24 * GIB, "turbo"),  # turbo before larger
         (["base"], "cuda:0", 24 * GIB, "base"),
-        (["turbo"], "cuda:0", 4 * GIB, "punchin-tiny"),
+        (["turbo", "xl-turbo"], "cuda:0", 3 * GIB, "turbo"),  # its parts take turns
+        (["xl-turbo"], "cuda:0", 4 * GIB, "xl-turbo"),
+        (["turbo"], "cuda:0", 1 * GIB, "punchin-tiny"),
         (["turbo"], "cpu", 8 * GIB, "punchin-tiny"),  # float32 there
         (["turbo"], "cpu", 32 * GIB, "turbo"),
         (["turbo"], "", 0, "turbo"),  # the worker could not tell
@@ -35,21 +37,34 @@ def install(*names):
 )
 def test_the_largest_that_fits_turbo_first(installed, device, total_bytes, chosen):
     install(*installed)
-    assert choice.choose(device, total_bytes) == chosen
+    assert choice.choose(device, total_bytes, "repaint") == chosen
+
+
+def test_a_task_that_only_base_models_know_gets_one():
+    assert choice.choose("cuda:0", 24 * GIB, "lego") == "punchin-tiny"
+    install("turbo", "xl-turbo", "sft")
+    assert choice.choose("cuda:0", 24 * GIB, "lego") == "punchin-tiny"
+    install("base")
+    assert choice.choose("cuda:0", 24 * GIB, "extract") == "base"
+    assert choice.choose("cuda:0", 24 * GIB, "cover") == "xl-turbo"
+    choice.check("base", "lego")
+    with pytest.raises(Refused, match=r"turbo does not know lego \(layer\); only base models do") as error:
+        choice.check("turbo", "lego")
+    assert (error.value.code, error.value.hint) == ("task", "`punchin models pull base`, then `--model base`")
 
 
 def test_a_folder_without_weights_is_no_model():
     install("turbo")
     (home.models() / BY_NAME["turbo"].folder / "model.safetensors").unlink()
-    assert choice.choose("cuda:0", 24 * GIB) == "punchin-tiny"
+    assert choice.choose("cuda:0", 24 * GIB, "cover") == "punchin-tiny"
     with pytest.raises(Refused, match="model turbo is not installed") as error:
-        choice.check("turbo")
+        choice.check("turbo", "cover")
     assert (error.value.code, error.value.hint) == ("model_missing", "punchin models pull turbo")
 
 
 def test_what_is_asked_for_by_name():
     for name in ("", "identity", "punchin-tiny"):
-        choice.check(name)
+        choice.check(name, "cover")
     with pytest.raises(Refused, match="turbo-shift1") as error:
-        choice.check("tubro")
+        choice.check("tubro", "cover")
     assert error.value.code == "unknown_model"

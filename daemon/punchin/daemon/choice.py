@@ -5,29 +5,39 @@ from __future__ import annotations
 from punchin.protocol import installed
 from punchin.protocol.errors import Refused
 from punchin.protocol.models import BY_NAME, MODELS
+from punchin.protocol.order import Task
 
 FALLBACK = "punchin-tiny"  # comes with the package
 
 
-def check(name: str) -> None:
-    """Raises Refused (`unknown_model`, `model_missing`) unless jobs can be made with this model; "" is any."""
+def check(name: str, task: Task) -> None:
+    """Raises Refused (`unknown_model`, `model_missing`, `task`) unless this model can do the task; "" is any model."""
     if not name:
         return
     if name not in BY_NAME:
         known = ", ".join(BY_NAME)
         raise Refused(f'there is no model "{name}"; there are {known}', "punchin models list", "unknown_model")
     model = BY_NAME[name]
+    model.check(task)
     if not installed.is_here(model):
         size = f"{model.size_bytes / 1e9:.1f} GB"
         raise Refused(f"model {name} is not installed ({size})", f"punchin models pull {name}", "model_missing")
 
 
-def choose(device: str, total_bytes: int) -> str:
-    """The largest installed released model whose weights fit the device, turbo ones first; else the bundled one.
+def choose(device: str, total_bytes: int, task: Task) -> str:
+    """The largest installed released model that knows the task and whose weights fit the device, turbo ones first.
 
+    Where none fits whole, a GPU takes the smallest with its parts in turns; else it is the bundled one.
     total_bytes 0: the worker could not tell, and its memory plan decides.
     """
-    here = [model for model in MODELS if model.family not in installed.WITH_THE_PACKAGE and installed.is_here(model)]
-    double = 2 if device.startswith("cpu") else 1  # float32 there
-    fitting = [model for model in here if not total_bytes or model.size_bytes * double <= total_bytes]
+    able = [
+        model
+        for model in MODELS
+        if model.family not in installed.WITH_THE_PACKAGE and installed.is_here(model) and model.knows(task)
+    ]
+    on_cpu = device.startswith("cpu")  # in float32, and with nowhere else to put a part
+    fitting = [model for model in able if not total_bytes or model.size_bytes * (2 if on_cpu else 1) <= total_bytes]
+    if not fitting and not on_cpu:
+        fitting = [model for model in able if model.least_memory_bytes <= total_bytes]
+        fitting = [model for model in fitting if model.family != "xl"] or fitting
     return max(fitting, key=lambda model: (model.turbo, model.family == "xl"), default=BY_NAME[FALLBACK]).name

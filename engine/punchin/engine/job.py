@@ -12,7 +12,7 @@ import torch
 from punchin.engine import prompts, tiny, weights
 from punchin.engine.conditioner import LATENT_BYTES, Recent
 from punchin.engine.lora import Lora, read_lora
-from punchin.engine.pipeline import AceStepPipeline, Music, check_model
+from punchin.engine.pipeline import AceStepPipeline, Music
 from punchin.engine.placement import Wish
 from punchin.engine.released import VAE_STEM, Loaded, load
 from punchin.engine.request import Request, reference, stereo
@@ -61,7 +61,7 @@ class Performer:
         if model is None:
             raise Refused(f"no model is called {order.model!r}", f"one of: {', '.join(BY_NAME)}", "model_missing")
         request = request_of(order, run)
-        check_model(model, request)
+        model.check(request.task)
         pipeline = self._loaded(model, run.rung, report)
         self._use_loras(pipeline, run)
         stages = pipeline.stages(request)

@@ -217,7 +217,7 @@ class AceStepPipeline:
 
         To cancel, stop iterating. Refuses what this model cannot do at once, before any weight is moved.
         """
-        check_model(self.variant, request)
+        self.variant.check(request.task)
         return _without_grad(self._stages(request), self.loaded.placement.rung)
 
     def use_loras(self, loras: Sequence[tuple[Lora | str | Path, float]]) -> None:
@@ -352,13 +352,3 @@ def _last(stages: Generator[Stage, None, T]) -> T:
             next(stages)
         except StopIteration as end:
             return end.value
-
-
-def check_model(model: Model, request: Request) -> None:
-    """Raise Refused for a task that a model does not know."""
-    if request.task in asked.NEEDS_STEMS and not model.stems:
-        raise Refused(
-            f"{model.name} does not know {request.task}; only base models do",
-            f"`punchin models pull base`, then `--model base` ({request.task} needs it)",
-            code="task",
-        )

@@ -26,7 +26,6 @@ MaskMode = Literal["explicit", "ones", "auto"]
 
 MIN_LATENTS: Final = int(limits.WINDOW.low)
 SILENT_PEAK: Final = 1e-5  # -100 dBFS
-NEEDS_STEMS: Final[frozenset[Task]] = frozenset({"lego", "extract", "complete"})
 _UNIT = Limit("", 0, 1, "")
 
 

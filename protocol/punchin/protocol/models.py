@@ -7,9 +7,14 @@ shift 1 with APG at 7.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import Struct
+
+from punchin.protocol.errors import Refused
+from punchin.protocol.order import Task
+
+STEM_TASKS: Final[frozenset[Task]] = frozenset({"lego", "extract", "complete"})  # base models alone know them
 
 Family = Literal["2b", "xl", "tiny", "identity"]
 
@@ -29,7 +34,18 @@ class Model(Struct, frozen=True, kw_only=True):
     shift: float = 3.0
     guidance: float = 1.0
     turbo: bool = True  # distilled: no guidance
-    stems: bool = False  # knows lego, extract and complete
+    stems: bool = False  # knows STEM_TASKS
+
+    def knows(self, task: Task) -> bool:
+        """Whether the model was trained for a task."""
+        return self.stems or task not in STEM_TASKS
+
+    def check(self, task: Task) -> None:
+        """Raise Refused for a task that the model does not know."""
+        if not self.knows(task):
+            said = "lego (layer)" if task == "lego" else task
+            hint = "`punchin models pull base`, then `--model base`"
+            raise Refused(f"{self.name} does not know {said}; only base models do", hint, code="task")
 
 
 _2B, _XL = 4_787_800_000, 9_974_700_000
