@@ -8,6 +8,8 @@ import soundfile
 
 from punchin.clients import fx
 from punchin.plugin_host.effects import EFFECTS
+from punchin.plugin_host.play import play
+from punchin.protocol.errors import PunchinError
 
 RATE_HZ = 48_000
 FRAMES = 30_011  # prime: no block divides it
@@ -97,3 +99,48 @@ def test_a_stereo_plugin_refuses_mono(tmp_path):
     badgain.build(tmp_path)
     with pytest.raises(fx.EffectFailed, match=r"BadGain \(1 of 1\): .*does not support 1-channel"):
         fx.apply(chain(tmp_path, '[[effect]]\nvst3 = "BadGain.vst3"\n'), noise(1), RATE_HZ)
+
+
+class Speaker:
+    """An output device, which no machine of the tests has: two channels, at its own rate alone."""
+
+    sample_rate = RATE_HZ
+    output_device_names = ("Speaker",)
+    default_output_device_name = "Speaker"
+    heard: list
+
+    def __init__(self, output_device_name, sample_rate):
+        assert output_device_name == "Speaker"
+        Speaker.heard = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def write(self, audio, rate_hz):
+        if len(audio) != 2 or rate_hz != self.sample_rate:
+            raise RuntimeError(f"{len(audio)} channels at {rate_hz} Hz")
+        Speaker.heard.append(audio)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("rate_hz", [RATE_HZ, 44_100])
+def test_a_file_is_played_to_its_last_sample(channels, rate_hz, tmp_path, monkeypatch):
+    monkeypatch.setattr(pedalboard.io, "AudioStream", Speaker)
+    audio = noise(channels)
+    soundfile.write(tmp_path / "a.wav", audio.T, rate_hz, subtype="FLOAT")
+    play(tmp_path / "a.wav")
+    heard = np.concatenate(Speaker.heard, axis=1)
+    assert heard.shape[1] == pytest.approx(FRAMES * RATE_HZ / rate_hz, abs=2)
+    if rate_hz == RATE_HZ:
+        np.testing.assert_array_equal(heard, np.broadcast_to(audio, (2, FRAMES)))
+
+
+def test_a_device_that_goes_away_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(pedalboard.io, "AudioStream", Speaker)
+    monkeypatch.setattr(Speaker, "write", lambda *_: (_ for _ in ()).throw(RuntimeError("unplugged")))
+    soundfile.write(tmp_path / "a.wav", noise(2).T, RATE_HZ)
+    with pytest.raises(PunchinError, match=r"playing a\.wav stopped: unplugged"):
+        play(tmp_path / "a.wav")

@@ -266,10 +266,12 @@ def test_play_without_a_device_says_so(tmp_path):
 
     soundfile.write(tmp_path / "a.wav", AUDIO.T, RATE_HZ)
     (tmp_path / "b.wav").write_text("not audio")
+    soundfile.write(tmp_path / "six.wav", np.zeros((100, 6)), RATE_HZ)
     for name, code, says in (
         ("a.wav", 4, "no audio output device"),
         ("b.wav", 4, "cannot be read as audio"),
         ("c.wav", 2, "no file at"),
+        ("six.wav", 4, "channels is 6, allowed is 1 to 2"),
     ):
         command = [sys.executable, "-m", "punchin.plugin_host", "play", tmp_path / name]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from punchin.protocol import limits
 from punchin.protocol.errors import BadUsage, PunchinError, Refused
 
 CURE = "play it in the DAW, or on a machine with an audio device"
@@ -16,7 +18,8 @@ BLOCK_S = 0.2  # Ctrl-C is heard this often
 def play(path: Path, device: str | None = None) -> None:
     """Play the whole file on an output device, the system's own if none is named, and return when it has ended.
 
-    Raises Refused without a device or with a file that cannot be read, listing the devices there are.
+    Raises Refused without a device or with a file that cannot be read, listing the devices there are; OverLimit for
+    more than two channels; PunchinError for a device that cannot be opened or stops.
     """
     try:
         from pedalboard.io import AudioFile, AudioStream
@@ -28,8 +31,13 @@ def play(path: Path, device: str | None = None) -> None:
         file = AudioFile(str(path))
     except ValueError as error:
         raise Refused(f"{path} cannot be read as audio: {str(error).strip()}") from error
-    with file, _open(AudioStream, device, file.samplerate) as stream:
-        _stream(file, stream)
+    with file:
+        limits.CHANNELS.check(file.num_channels, f"mix {path.name} down to stereo")
+        with _open(AudioStream, device, file.samplerate) as stream:
+            try:
+                _stream(file, stream)
+            except (ValueError, RuntimeError) as error:
+                raise PunchinError(f"playing {path.name} stopped: {' '.join(str(error).split())}", CURE) from error
 
 
 def _open(kind: Any, device: str | None, rate_hz: float) -> Any:
@@ -54,6 +62,10 @@ def _stream(file: Any, stream: Any) -> None:
     block = int(BLOCK_S * file.samplerate)
     while file.tell() < file.frames:
         audio = file.read(block)
-        if resample is not None:
-            audio = resample.process(audio)
-        stream.write(np.repeat(audio, 2, axis=0) if len(audio) == 1 else audio, stream.sample_rate)
+        _write(stream, audio if resample is None else resample.process(audio))
+    if resample is not None:
+        _write(stream, resample.process())  # what it held back
+
+
+def _write(stream: Any, audio: NDArray[np.float32]) -> None:
+    stream.write(np.repeat(audio, 2, axis=0) if len(audio) == 1 else audio, stream.sample_rate)
