@@ -1,6 +1,7 @@
 """The client library against a real daemon: submit, follow, audio, cancel, and what is refused."""
 
 import hashlib
+import json
 import os
 import stat
 import subprocess
@@ -251,6 +252,18 @@ def test_late_and_second_followers_miss_nothing(client):
     assert [event.seq for event in client.follow(job.id)] == [1, 2, 3, 4, 5]  # long after its end
     assert [event.seq for event in client.follow(job.id, since=3)] == [4, 5]
     assert list(client.follow(job.id, since=5)) == list(client.follow(job.id, since=99)) == []
+
+
+def test_punchin_pin_keeps_a_job_and_show_says_so(client, capsys):
+    job = run(client)[0].id
+    for words, pinned in (([], True), (["--off"], False)):
+        assert main(["pin", job[-6:], *words]) == 0
+        assert client.look(job).pinned is pinned
+        capsys.readouterr()
+        assert main(["show", job, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["pinned"] is pinned
+        assert main(["show", job]) == 0
+        assert ("pinned       True" in capsys.readouterr().out) is pinned
 
 
 def test_cancel_a_waiting_and_a_running_job(client):

@@ -64,16 +64,18 @@ def show(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
         job = find(client.jobs(), args.job)
         if args.follow:
             _follow(client, job, args.save, talk)
-        record = client.job(job)
+        found = client.look(job)
+        record = found.record
         pictured = args.picture or (None if args.json else home.cache() / "pictures" / f"{job}.png")
         drawn = None if pictured is None else _draw(client, record, pictured, talk)
+    told = facts(record) | {"pinned": found.pinned}
     if args.json:
-        print(json.dumps(facts(record) | {"picture": drawn and str(drawn)}), file=out)
+        print(json.dumps(told | {"picture": drawn and str(drawn)}), file=out)
         return 0
     if drawn is not None:
         talk.say(f"picture: {drawn}")
-    for key, value in facts(record).items():
-        if value not in (None, "", [], {}, ()):
+    for key, value in told.items():
+        if value not in (None, False, "", [], {}, ()):
             print(f"{key:<12} {value if isinstance(value, str | int | float) else json.dumps(value)}", file=out)
     if record.state == "done" and record.plan and not record.landed:
         talk.say(f"not landed yet: punchin land {record.id}")

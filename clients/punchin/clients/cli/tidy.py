@@ -1,4 +1,4 @@
-"""`punchin gc` and `punchin takes`: what nobody needs any more, in the daemon's store and in projects."""
+"""`punchin gc`, `pin`, `takes`: what nobody needs any more, in the daemon's store and in projects, and what stays."""
 
 from __future__ import annotations
 
@@ -33,6 +33,22 @@ def gc(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     print(
         f"{does} {size(done.freed_bytes)}: {done.jobs} jobs, {done.blobs} files; {size(done.kept_bytes)} stay", file=out
     )
+    return 0
+
+
+def pin_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `punchin pin`."""
+    parser.add_argument("job", metavar="ID", help="of the job, or how it begins or ends")
+    parser.add_argument("--off", action="store_true", help="no longer")
+
+
+def pin(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
+    """Keep a job and its audio whatever their age, or no longer."""
+    from punchin.clients.cli.jobs import find
+
+    with reach(talk) as client:
+        record = client.pin(find(client.jobs(), args.job), not args.off).record
+    talk.say(f"{record.id} {'goes when it is old' if args.off else 'stays'}")
     return 0
 
 

@@ -64,7 +64,8 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
         Verb("pause", "start no further job", "queue"),
         Verb("resume", "start jobs again", "queue"),
         Verb("unload", "give the model's memory back", "queue"),
-        Verb("gc", "forget old jobs and their audio", "tidy"),
+        Verb("gc", "forget old jobs and their audio now", "tidy"),
+        Verb("pin", "keep a job and its audio whatever their age", "tidy"),
         Verb("ps", "what holds the device and its memory", "service"),
     ),
     "This machine": (
