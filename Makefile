@@ -29,11 +29,12 @@ format: .venv/dev
 reapack: .venv/dev
 	$(BIN)/python -m punchin.clients.install.reapack --url "$(URL)"
 
-.venv/bin/python:
+# pip, not python: Debian without python3-venv leaves a folder that has python alone.
+.venv/bin/pip:
 	$(PYTHON) -m venv .venv
 
 # The index of CPU wheels holds torch alone; everything else comes from the usual place.
-.venv/torch: constraints.txt | .venv/bin/python
+.venv/torch: constraints.txt | .venv/bin/pip
 	$(BIN)/pip install -q $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
 	touch $@
 
