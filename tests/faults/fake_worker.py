@@ -6,7 +6,7 @@ The script stands in the order's prompt, words separated by blanks, done in this
 `deaf` (never looks for a cancel), `hang` (does nothing for ever after the steps), `garbage` (writes no message),
 `short` (says more frames than it wrote), `child` (starts a process that sleeps), `parts=N` (each take in N stretches),
 `whole=S` (each step takes S seconds in which it hears nothing), `litter` (leaves a file that is no take).
-Without a script it is quick. The environment PUNCHIN_FAKE: `slow-start=S`, `no-start`.
+Without a script it is quick. The environment PUNCHIN_FAKE: `slow-start=S`, `no-start`, `stay` (deaf to the pipe's end).
 """
 
 import hashlib

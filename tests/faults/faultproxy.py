@@ -13,14 +13,15 @@ from punchin.protocol import connection
 
 class ByteProxy(threading.Thread):
     """Forwards a tcp port. `cut_after` bytes of one connection it hangs up; `delay_s` holds each piece back;
-    `half_open` accepts and forwards nothing. Settings may change while it runs; `passed` counts bytes."""
+    `half_open` accepts and forwards nothing; `silent` swallows what comes on connections that there are.
+    Settings may change while it runs; `passed` counts bytes."""
 
     def __init__(self, endpoint):
         super().__init__(daemon=True)
         self.target = int(endpoint.rsplit(":", 1)[1])
         self.server = socket.create_server(("127.0.0.1", 0))
         self.endpoint = f"tcp://127.0.0.1:{self.server.getsockname()[1]}"
-        self.cut_after, self.delay_s, self.half_open = None, 0.0, False
+        self.cut_after, self.delay_s, self.half_open, self.silent = None, 0.0, False, False
         self.passed = self.connections = self.cuts = 0
         self.start()
 
@@ -48,7 +49,8 @@ class ByteProxy(threading.Thread):
                         self.cuts += 1
                         self.cut_after = None  # once
                         break
-                sink.sendall(data)
+                if not self.silent:
+                    sink.sendall(data)
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

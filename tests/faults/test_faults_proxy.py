@@ -67,6 +67,31 @@ def test_events_are_cut(tcp):
         assert proxy.cuts == 1
 
 
+def test_events_that_fall_silent_are_asked_for(tcp, monkeypatch):
+    """The line stays open and nothing comes any more: who follows asks control what it missed."""
+    monkeypatch.setattr("punchin.clients.client.CATCH_UP_S", 0.5)
+    proxy = ByteProxy(connection.read().events)
+    with through(events=proxy) as client:
+        job = client.submit(order("steps=10 pause=0.05")).id
+        events = []
+        for event in client.follow(job):
+            proxy.silent = proxy.silent or event.phase == "diffusing"
+            events += [event] if event.seq else []
+        check_events(events)
+        assert events[-1].state == "done"
+        assert proxy.cuts == 0
+
+
+def test_half_open_events_are_unreachable_in_time(tcp):
+    proxy = ByteProxy(connection.read().events)
+    proxy.half_open = True
+    with through(events=proxy) as client:
+        job = client.submit(order("steps=1")).id
+        with pytest.raises(Unreachable, match="5 times while"):
+            list(client.follow(job))
+    assert list(tcp.follow(job))[-1].state == "done"
+
+
 def test_everything_is_slow(tcp, monkeypatch):
     monkeypatch.setattr(line, "REPLY_S", 5.0)
     found = connection.read()

@@ -8,6 +8,7 @@ import psutil
 import pytest
 from faults.lives import check_events, daemon_pid, is_running, order, run, wait_until, workers_of
 
+from punchin.clients.connect import connect
 from punchin.protocol.errors import JobFailed
 
 
@@ -112,12 +113,17 @@ def test_an_attempt_leaves_no_files_however_it_ends(client, home, end):
     wait_until(lambda: not list(takes.iterdir()), 5, "an empty folder")
 
 
-def test_no_worker_outlives_a_killed_daemon(client):
-    client.submit(order("hang child"))
-    wait_until(lambda: len(workers_of(daemon_pid())) >= 2, 10, "worker and child")
-    worker = psutil.Process(client.status().worker.pid)
-    os.kill(daemon_pid(), signal.SIGKILL)
-    wait_until(lambda: not is_running(worker), 5, "the worker's end")
+@pytest.mark.parametrize("at", ["starting", "idle", "busy"])
+def test_no_child_outlives_a_killed_daemon(at, monkeypatch):
+    monkeypatch.setenv("PUNCHIN_FAKE", "slow-start=600 stay" if at == "starting" else "stay")  # deaf to its pipe's end
+    with connect(name="test") as client:
+        job = client.submit(order("hang" if at == "busy" else "")).id
+        wait_until(lambda: client.status().worker and client.status().worker.state == at, 10, at)
+        below = workers_of(daemon_pid())
+        assert [process.pid for process in below] == [client.status().worker.pid]
+        os.kill(daemon_pid(), signal.SIGKILL)
+        wait_until(lambda: not any(map(is_running, below)), 5, "the worker's end")
+        client.cancel(job)
 
 
 def test_nothing_outlives_a_cancelled_job(client):
