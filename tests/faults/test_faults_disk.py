@@ -1,6 +1,7 @@
 """A full disk: a clear no, and nothing that was acknowledged is lost; work goes on when there is space again."""
 
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -31,6 +32,7 @@ def test_no_space_for_a_blob(point, monkeypatch):
         with pytest.raises(Refused, match="the blob store cannot be written: No space left on device") as error:
             client.put(data)
         assert (error.value.code, error.value.exit_code) == ("disk_full", 4)
+        assert re.search(r"the disk of .+ has [\d,]+ bytes free", str(error.value))
         assert "punchin gc" in error.value.hint
         assert client.get(client.put(data)) == data  # there is space again
         assert run(client)[0].state == "done"

@@ -150,7 +150,7 @@ class Data(threading.Thread):
             upload.append(fresh)
         except OSError as error:
             self._close(upload.sha256)
-            raise StoreFull(error) from error
+            raise StoreFull(error, self._store.root) from error
 
     def _finish(self, ask: int, upload: Upload) -> Taken:
         del self._uploads[upload.sha256]

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -26,8 +27,11 @@ SYNC_EVERY_BYTES = 8 * 1024 * 1024  # keeps little dirty, so that the journal's 
 class StoreFull(Refused):
     """The disk takes no more; what was stored before is whole."""
 
-    def __init__(self, why: OSError) -> None:
+    def __init__(self, why: OSError, root: Path) -> None:
+        """root: the store's folder, for the bytes that its disk has left."""
         text = f"the blob store cannot be written: {why.strerror or why}"
+        with contextlib.suppress(OSError):
+            text += f"; the disk of {root} has {shutil.disk_usage(root).free:,} bytes free"
         super().__init__(text, "free some disk space (punchin gc), then try again", "disk_full")
 
 
@@ -123,14 +127,14 @@ class Store:
             crash_point("store.begin")
             return Upload(self.parts / sha256, sha256, size_bytes)
         except OSError as error:
-            raise StoreFull(error) from error
+            raise StoreFull(error, self.root) from error
 
     def finish(self, upload: Upload) -> None:
         """Make a whole upload a blob. Raises Refused (`hash_mismatch`; the part is gone), StoreFull."""
         try:
             upload.close()
         except OSError as error:
-            raise StoreFull(error) from error
+            raise StoreFull(error, self.root) from error
         found = upload.hash.hexdigest()
         if found != upload.sha256:
             upload.part.unlink(missing_ok=True)
@@ -139,7 +143,7 @@ class Store:
         try:
             self._keep(upload.part, upload.sha256)
         except OSError as error:
-            raise StoreFull(error) from error
+            raise StoreFull(error, self.root) from error
 
     def adopt(self, path: Path, size_bytes: int) -> str:
         """Make a finished file of the worker a blob; returns its sha256. Raises PunchinError, StoreFull."""
@@ -152,7 +156,7 @@ class Store:
             crash_point("store.adopt")
             self._keep(path, sha256)
         except OSError as error:
-            raise StoreFull(error) from error
+            raise StoreFull(error, self.root) from error
         return sha256
 
     def _keep(self, path: Path, sha256: str) -> None:
@@ -181,7 +185,7 @@ class Store:
             folder.mkdir(mode=0o700)
             crash_point("store.attempt")
         except OSError as error:
-            raise StoreFull(error) from error
+            raise StoreFull(error, self.root) from error
         return folder
 
     def drop_out_dir(self, folder: Path) -> None:
