@@ -165,11 +165,13 @@ def test_over_the_ceiling_and_clipped_fails(before, after):
 def test_silence_instead_of_music_is_told(before):
     take = np.zeros((2, END - START + 2400), np.float32)
     fades = choose(before, take, START, END, RATE)
-    silenced = splice(before, take, START, END, fades)
-    silenced[:, START:END] = 0
-    result = report(Before.of(before, SPAN), silenced, fades, MADE)
-    assert result.silent
-    assert not result.ok
+    for level in (0.0, 1e-4):  # nothing at all, or a floor of noise
+        noise = (level * np.random.default_rng(0).standard_normal(take.shape)).astype(np.float32)
+        silenced = splice(before, noise, START, END, fades)
+        result = report(Before.of(before, SPAN), silenced, fades, replace(MADE, level_held=True))
+        assert result.silent
+        assert result.failed == ("the take is silent",)
+        assert not report(Before.of(silenced, SPAN), silenced, fades, MADE).silent, "there was none before either"
 
 
 def test_an_edge_at_the_files_end_has_no_seam(before):

@@ -22,7 +22,6 @@ class Level:
 
     gain_db: float
     held_by_ceiling: bool = False  # the ceiling won over the level
-    held_by_limit: bool = False  # the loudness differed by more than 24 dB
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,22 +64,21 @@ def match(
     body = take[:, lead_frames:]
     if mono:  # as one channel plays it: along the balance (pan) of its source, the middle where that is silent
         body = np.outer(aim.balance, aim.balance @ body).astype(np.float32)
-    wanted_db, limited = _wanted_db(body, aim, rate_hz) if level else (0.0, False)
+    wanted_db = _wanted_db(body, aim, rate_hz) if level else 0.0
     room_db = aim.ceiling_dbtp - _peak_or_floor(body, rate_hz)
     held = wanted_db > room_db + SAME_DB
     gain_db = min(wanted_db, room_db) if held else wanted_db
     if abs(gain_db) < SAME_DB:
-        return take, Level(0.0, held, limited)
-    return (take * np.float64(10 ** (gain_db / 20))).astype(np.float32), Level(gain_db, held, limited)
+        return take, Level(0.0, held)
+    return (take * np.float64(10 ** (gain_db / 20))).astype(np.float32), Level(gain_db, held)
 
 
-def _wanted_db(body: Audio, aim: Aim, rate_hz: int) -> tuple[float, bool]:
-    """The gain that makes `body` as loud as its source, and whether it was cut to the limit."""
+def _wanted_db(body: Audio, aim: Aim, rate_hz: int) -> float:
+    """The gain that makes `body` as loud as its source, 24 dB at most."""
     now = loudness_db(body, rate_hz)
     if aim.loudness_db is None or now is None:
-        return 0.0, False
-    wanted = aim.loudness_db - now
-    return float(np.clip(wanted, -MOST_DB, MOST_DB)), abs(wanted) > MOST_DB
+        return 0.0
+    return float(np.clip(aim.loudness_db - now, -MOST_DB, MOST_DB))
 
 
 def _peak_or_floor(audio: Audio, rate_hz: int) -> float:

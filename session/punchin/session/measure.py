@@ -12,7 +12,7 @@ from punchin.session import groove, onsets, seams
 from punchin.session.groove import Timing
 from punchin.session.key import Key, key_of
 from punchin.session.level import CEILING_DBTP
-from punchin.session.loudness import loudness_db, true_peak_db
+from punchin.session.loudness import loudness_db, rms_db, true_peak_db
 from punchin.session.onsets import Onsets
 from punchin.session.report import Pair, Report
 from punchin.session.seams import Habit
@@ -54,7 +54,7 @@ class Made:
     window_s: float
     context_s: Pair = (None, None)
     gain_db: float = 0.0
-    level_held: bool = False  # the ceiling or the gain limit kept the level match from the source's loudness
+    level_held: bool = False  # the ceiling kept the level match from the source's loudness, or nobody asked for it
     ungain_held_frames: int = 0
     grid_error_ms: float | None = None
     return_fx_failed: str | None = None
@@ -75,14 +75,15 @@ class Before:
 
     audio: [channels, n] float32 at `span.rate_hz`, as long as what is landed on (a file, an item, a track's stretch)
     and as far around the region as there is sound: the context's bar lines are the measure for the seams.
-    true_peak_db, loudness_db, clipped_samples, key, timing: of the region; the loudness of its context where there was
-    silence. edges: by width of a fade, of the one that a splice likes best; `edges_at` finds the others.
+    true_peak_db, loudness_db, silent, clipped_samples, key, timing: of the region; the loudness of its context where
+    it is silent. edges: by width of a fade, of the one that a splice likes best; `edges_at` finds the others.
     """
 
     audio: Audio
     span: Span
     true_peak_db: float | None
     loudness_db: float | None
+    silent: bool
     clipped_samples: int
     key: Key | None
     timing: Timing | None
@@ -98,6 +99,7 @@ class Before:
             span,
             true_peak_db(region, rate_hz),
             _loudness_before(audio, span),
+            rms_db(region) is None,
             _clipped(region),
             key_of(region, rate_hz),
             None if span.grid is None else groove.timing(onsets_in(audio, span), rate_hz, span.grid, span.first_s),
@@ -142,7 +144,7 @@ def report(before: Before, after: Audio, fades: Fades, made: Made) -> Report:
         ceiling_dbtp=CEILING_DBTP if before.true_peak_db is None else max(CEILING_DBTP, before.true_peak_db),
         clipped_samples=_clipped(new),
         clipped_before=before.clipped_samples,
-        silent=peak is None and before.true_peak_db is not None,
+        silent=not before.silent and rms_db(new[:, : new.shape[1] - fades.back.reach_frames]) is None,
         key_before=before.key and str(before.key),
         key_after=key and str(key),
         key_distance=None if before.key is None or key is None else before.key.distance(key),

@@ -35,11 +35,11 @@ class Report:
     phase_ms: float | None = None  # how late it plays against the source's own groove, or the grid
     phase_error_ms: float = 0.0  # one standard error of it
     gain_db: float = 0.0  # what the level match did
-    level_held: bool = False  # the ceiling or the gain limit had the last word over the level match
+    level_held: bool = False  # the ceiling had the last word over the level match, or it was off
     ceiling_dbtp: float = -1.0  # or the source's own true peak, where that is higher
     clipped_samples: int = 0  # of the region after, at or over full scale
     clipped_before: int = 0
-    silent: bool = False  # the region is silent after, though it was not before
+    silent: bool = False  # RMS under -70 dBFS up to the second fade, though it was not before
     key_before: str | None = None  # of the region before and after (reported only)
     key_after: str | None = None
     key_distance: int | None = None  # steps on the circle of fifths, 0 to 6

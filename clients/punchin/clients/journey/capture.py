@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from punchin.clients.journey.conform import Way, way
 from punchin.clients.journey.plan import Plan
 from punchin.clients.journey.request import Request
-from punchin.clients.journey.window import Window, around, auto_context
+from punchin.clients.journey.window import Window, around, auto_context, hull
 from punchin.protocol import limits
 from punchin.protocol.errors import Refused
 from punchin.session.document import Session, open_session
@@ -26,12 +27,16 @@ SILENCE = 10 ** (-100 / 20)  # a peak below -100 dBFS is silence
 
 @dataclass(frozen=True, eq=False)
 class Capture:
-    """One region of one session, in memory: `heard` is [2, window.frames] at the target's rate."""
+    """One region of one session, in memory: `heard` is [2, window.frames] at the target's rate.
+
+    bounds: the first and last frame that can be heard at all.
+    """
 
     session: Session
     target: Target
     window: Window
     heard: Audio
+    bounds: tuple[int, int]
 
     @cached_property
     def way(self) -> Way:
@@ -63,9 +68,10 @@ def capture(request: Request, session: Session) -> Capture:
     target = _target(session, request, region)
     limits.SESSION_RATE.check(target.rate_hz, "resample what the track plays first, in the DAW, and save")
     first_s, last_s = target.hearable(0.0, session.end_s)
+    bounds = target.frame_at(first_s), target.frame_at(last_s)
     window = around(
         (target.start_frame, target.end_frame),
-        (target.frame_at(first_s), target.frame_at(last_s)),
+        bounds,
         target.lead_frames,
         target.rate_hz,
         _context_s(session, region, request.context, first_s, last_s),
@@ -76,7 +82,18 @@ def capture(request: Request, session: Session) -> Capture:
             f"{_what(target)} is silent in the region and {window.seconds:.1f} s around it: nothing to go by",
             "select bars that sound, or hear more around them: --context whole",
         )
-    return Capture(session, target, window, heard)
+    return Capture(session, target, window, heard, bounds)
+
+
+def together(captures: Sequence[Capture], *, widen: bool) -> tuple[Capture, ...]:
+    """Regions of one track in one window, as one job hears and makes them. widen: until half of it is context."""
+    first = captures[0]
+    window = hull([each.window for each in captures], first.bounds if widen else None)
+    heard = _hear(first.target, window)
+    return tuple(
+        replace(each, heard=heard, window=replace(each.window, start=window.start, stop=window.stop))
+        for each in captures
+    )
 
 
 def capture_again(plan: Plan, session: Session) -> Capture:
@@ -87,7 +104,7 @@ def capture_again(plan: Plan, session: Session) -> Capture:
     region = session.region(time=plan.region_s)
     target = _target(session, plan.request, region)
     if target.rate_hz == plan.rate_hz:
-        found = Capture(session, target, plan.span, _hear(target, plan.span))
+        found = Capture(session, target, plan.span, _hear(target, plan.span), (plan.span.start, plan.span.stop))
         if found.heard_sha256 == plan.heard_sha256:
             return found
     raise Refused(

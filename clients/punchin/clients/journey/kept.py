@@ -13,8 +13,11 @@ from punchin.protocol.order import JobRecord, Order, Provenance
 from punchin.protocol.version import PACKAGE, PROTOCOL
 
 
-def of(record: JobRecord, seed: int, attempts: int = 1) -> dict[str, Any]:
-    """What made a take of a job: the request, the seed, the model, hashes of all that was heard, versions."""
+def of(record: JobRecord, seed: int, attempts: int = 1, region: int = 0) -> dict[str, Any]:
+    """What made a take of a job: the request, the seed, the model, hashes of all that was heard, versions.
+
+    region: which of the job's, from 0.
+    """
     order, plan = record.order, decode(record.plan, record.id)
     kept = {
         "punchin": PACKAGE,
@@ -29,7 +32,8 @@ def of(record: JobRecord, seed: int, attempts: int = 1) -> dict[str, Any]:
         "made_by": msgspec.to_builtins(record.provenance or Provenance(model=order.model)),
     }
     if isinstance(plan, Plan):
-        return kept | {"heard_sha256": plan.heard_sha256, "request": asked(plan.request, order)}
+        place = plan.regions[region]
+        return kept | {"heard_sha256": place.heard_sha256, "request": asked(place.request, order)}
     return kept | {"making": {} if plan.making is None else asked(plan.making, order)}
 
 

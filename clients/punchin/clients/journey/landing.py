@@ -20,12 +20,16 @@ TOLD = {"lego": "layer", "text2music": "generate"}  # tasks that have another na
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rolled:
-    """A take that is ready to land: whose job made it, how often it was rolled, and its audio in place."""
+    """A take that is ready to land: whose job made it, how often it was rolled, and its audio in place.
+
+    region: which of the job's regions this is, from 0.
+    """
 
     record: JobRecord
     take: Take
     attempts: int
     finished: Finished
+    region: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,4 +130,4 @@ def _who(rolled: Rolled) -> str:
 
 def provenance(rolled: Rolled) -> dict[str, Any]:
     """What made a take, as JSON values; see `kept.of`."""
-    return kept.of(rolled.record, rolled.take.seed, rolled.attempts)
+    return kept.of(rolled.record, rolled.take.seed, rolled.attempts, rolled.region)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -27,8 +28,12 @@ HEARD_SIGNATURES = (2, 3, 4, 6)  # beats in a bar that ACE-Step was trained to b
 WHOLE_WINDOW = frozenset({"cover", "extract"})  # tasks that make all of their source anew
 
 
-def order_of(request: Request, captured: Capture, client: Client, listener: Listener) -> Order:
-    """The order for a request; its audio is in the daemon's store on return. Raises Refused and OverLimit."""
+def order_of(request: Request, captures: Sequence[Capture], client: Client, listener: Listener) -> Order:
+    """The order for a request of these regions, which share a window: all are made at once.
+
+    Its audio is in the daemon's store on return. Raises Refused and OverLimit.
+    """
+    captured, ways = captures[0], [each.way for each in captures]
     source = client.put_audio(model_audio(request, captured, listener), limits.MODEL_HZ)
     way, prompt, at_s = captured.way, request.prompt, captured.region.start_s
     return Order(
@@ -44,8 +49,8 @@ def order_of(request: Request, captured: Capture, client: Client, listener: List
         signature=told_signature(prompt.signature or captured.session.tempo.signature_at(at_s), listener),
         source=source,
         references=references(prompt, client),
-        mask=() if request.task in WHOLE_WINDOW else (way.mask,),
-        wanted=way.wanted,
+        mask=() if request.task in WHOLE_WINDOW else joined(each.mask for each in ways),
+        wanted=(min(each.wanted[0] for each in ways), max(each.wanted[1] for each in ways)),
         seeds=tuple(seeds_from(request.seed, request.variations)),
         strength=prompt.strength,
         steps=prompt.steps,
@@ -54,6 +59,16 @@ def order_of(request: Request, captured: Capture, client: Client, listener: List
         loras=loras(prompt, client),
         raw=prompt.raw,
     )
+
+
+def joined(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Spans in order, those that overlap as one."""
+    out: list[tuple[int, int]] = []
+    for start, stop in sorted(spans):
+        if out and start < out[-1][1]:
+            start, stop = out[-1][0], max(out.pop()[1], stop)
+        out.append((start, stop))
+    return tuple(out)
 
 
 def model_audio(request: Request, captured: Capture, listener: Listener) -> Audio:

@@ -30,6 +30,7 @@ class Plan(Struct, tag="region", frozen=True, kw_only=True):
     heard_sha256: of what the model was given, before any effect, so that a landing sees whether the region and what
     surrounds it are still what they were.
     slots: which take of the request each seed of this job makes; kept: takes that are good already, by slot.
+    also: where the same takes belong too, region by region; of these plans `attempt`, `slots` and `kept` say nothing.
     """
 
     version: int = VERSION
@@ -41,10 +42,16 @@ class Plan(Struct, tag="region", frozen=True, kw_only=True):
     attempt: int = 1
     slots: tuple[int, ...] = (0,)
     kept: dict[int, Kept] = {}
+    also: tuple[Plan, ...] = ()
 
     def encode(self) -> bytes:
         """The bytes that travel."""
         return msgspec.msgpack.encode(self, enc_hook=plain)
+
+    @property
+    def regions(self) -> tuple[Plan, ...]:
+        """One plan for each region of the job, this one first."""
+        return (self, *self.also)
 
     @property
     def span(self) -> Window:

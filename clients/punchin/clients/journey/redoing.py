@@ -12,7 +12,7 @@ import msgspec
 from punchin.clients.journey import kept
 from punchin.clients.journey.landing import Result
 from punchin.clients.journey.making import MadeResult, make
-from punchin.clients.journey.plan import Plan, decode
+from punchin.clients.journey.plan import FilePlan, Plan, decode
 from punchin.clients.journey.request import Making, Prompt, Request, read
 from punchin.clients.journey.travel import perform_all
 from punchin.clients.journey.waiting import Listener
@@ -60,7 +60,8 @@ def of_job(client: Client, job: str) -> dict[str, Any]:
     plan = decode(record.plan, job)
     if not isinstance(plan, Plan) and plan.making is None:
         raise Refused(f"job {job} was asked for by an older punchin", "punchin generate ...")
-    return kept.of(record, record.order.seeds[0])
+    first, *more = (kept.of(record, record.order.seeds[0], region=i) for i in range(_count(plan)))
+    return first | {"also": more}
 
 
 def request_of(made: dict[str, Any], change: Change, take: Path | None = None) -> Making | tuple[Request, ...]:
@@ -102,6 +103,10 @@ def redo(made: dict[str, Any], what: Making | tuple[Request, ...], listener: Lis
     if (was.get("model"), was.get("model_sha256")) != (new.get("model"), new.get("model_sha256")):
         listener.warn(f"made by {new.get('model')}, the first one by {was.get('model')}: this one differs")
     return result
+
+
+def _count(plan: Plan | FilePlan) -> int:
+    return len(plan.regions) if isinstance(plan, Plan) else 1
 
 
 def _regions(made: dict[str, Any]) -> Iterator[dict[str, Any]]:

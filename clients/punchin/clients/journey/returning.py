@@ -54,7 +54,9 @@ class Known:
         return cls(aim, measure.Before.of(captured.target.before, span), first_bar)
 
 
-def finish(captured: Capture, plan: Plan, made: Audio, known: Known, listener: Listener) -> Finished:
+def finish(
+    captured: Capture, plan: Plan, made: Audio, wanted: tuple[int, int], known: Known, listener: Listener
+) -> Finished:
     """Put a take's audio into its place. made: [1 or 2, n], the order's `wanted` frames at 48 kHz.
 
     known: of what was captured.
@@ -62,9 +64,10 @@ def finish(captured: Capture, plan: Plan, made: Audio, known: Known, listener: L
     Raises JobFailed when the engine returned another length than was asked for.
     """
     window, target, way = captured.window, captured.target, captured.way
-    wanted = way.wanted[1] - way.wanted[0]
-    if made.shape[1] != wanted:
-        raise JobFailed(f"the engine returned {made.shape[1]} frames, {wanted} were asked for", "punchin doctor")
+    if made.shape[1] != wanted[1] - wanted[0]:
+        asked = wanted[1] - wanted[0]
+        raise JobFailed(f"the engine returned {made.shape[1]} frames, {asked} were asked for", "punchin doctor")
+    made = made[:, way.wanted[0] - wanted[0] : way.wanted[1] - wanted[0]]
     stereo = np.repeat(made, 2, axis=0) if len(made) == 1 else made
     wet, fx_failed = _through_return_fx(plan, stereo, listener)
     new = _at_target_rate(captured, way.back(wet))
@@ -77,7 +80,7 @@ def finish(captured: Capture, plan: Plan, made: Audio, known: Known, listener: L
         window_s=window.seconds,
         context_s=window.context_s(target.start_frame),
         gain_db=matched.gain_db,
-        level_held=not matching or matched.held_by_ceiling or matched.held_by_limit,
+        level_held=not matching or matched.held_by_ceiling,
         ungain_held_frames=placed.held_frames,
         grid_error_ms=way.grid_error_ms,
         return_fx_failed=fx_failed,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from punchin.clients.journey import landing, making
-from punchin.clients.journey.capture import Capture, capture, capture_again, opened
+from punchin.clients.journey.capture import Capture, capture, capture_again, opened, together
 from punchin.clients.journey.landing import Part, Result, Rolled
 from punchin.clients.journey.making import MadeResult
 from punchin.clients.journey.ordering import heard_name, order_of, seeds_from
@@ -21,12 +21,15 @@ from punchin.clients.journey.plan import FilePlan, Kept, Plan, decode
 from punchin.clients.journey.request import Request, check_folder
 from punchin.clients.journey.returning import Known, finish
 from punchin.clients.journey.waiting import Listener, tell_version, wait
+from punchin.protocol import limits
 from punchin.protocol.errors import Cancelled, PunchinError, Refused
 from punchin.protocol.order import JobRecord, Order
 from punchin.session.document import Session
 
 if TYPE_CHECKING:
     from punchin.clients.client import Client
+
+MOST_REGIONS = 8  # of one job: its plan, which travels in one message, names each with all that was asked of it
 
 
 def perform(request: Request, listener: Listener) -> Result:
@@ -61,12 +64,44 @@ def perform_all(requests: Sequence[Request], listener: Listener) -> Result:
 def go(client: Client, requests: Sequence[Request], captures: Sequence[Capture], listener: Listener) -> Result:
     """The way from what was captured to what has landed, with a client that is there. Raises as `perform` does."""
     parts: Sequence[Part] = [
-        Journey(client, request, captured, listener).roll()
-        for request, captured in zip(requests, captures, strict=True)
+        part for regions in jobs(requests, captures) for part in Journey(client, *regions, listener).roll()
     ]
     with _kept_takes(each.record.id for part in parts for each in part.rolled):
         parts = _up_to_date(client, parts, listener)
     return _land(client, parts)
+
+
+def jobs(
+    requests: Sequence[Request], captures: Sequence[Capture]
+) -> list[tuple[tuple[Request, ...], tuple[Capture, ...]]]:
+    """What is made together: regions of one track (or item) whose windows meet are one job, as long as 600 s hold it.
+
+    So the model hears them as they will be, and makes both from one seed. The order of the requests stays.
+    """
+    groups: list[list[tuple[Request, Capture]]] = []
+    for pair in zip(requests, captures, strict=True):
+        group = next((group for group in groups if _meets(group, *pair)), None)
+        groups.append([pair]) if group is None else group.append(pair)
+    out = []
+    for group in groups:
+        asked, heard = zip(*group, strict=True)
+        out.append((asked, heard if len(heard) == 1 else together(heard, widen=asked[0].context == "auto")))
+    return out
+
+
+def _meets(group: Sequence[tuple[Request, Capture]], request: Request, captured: Capture) -> bool:
+    """Whether a region may be made together with others: the same is asked of it, and its window meets theirs."""
+    first, one = group[0]
+    same_axis = one.target.origin_s == captured.target.origin_s and one.target.rate_hz == captured.target.rate_hz
+    if replace(request, bars=first.bars, time_s=first.time_s) != first or not same_axis:
+        return False
+    window, others = captured.window, [each.window for _, each in group]
+    near = any(other.start <= window.stop and window.start <= other.stop for other in others)
+    if not near or len(group) == MOST_REGIONS:
+        return False
+    both = [window, *others]
+    seconds = (max(each.stop for each in both) - min(each.start for each in both)) / window.rate_hz
+    return seconds * limits.LATENT_HZ <= limits.WINDOW.high - 2
 
 
 def _check_apart(captures: Sequence[Capture]) -> None:
@@ -97,7 +132,7 @@ def land(client: Client, job: str, listener: Listener) -> Result | MadeResult:
         raise Refused(f"job {job} is landed already, in {record.landed}", code="landed")
     if isinstance(plan, FilePlan):
         return making.collect(client, record, plan)
-    return _land(client, [_part(client, plan, record, listener)])
+    return _land(client, _parts(client, plan, record, listener))
 
 
 def look(client: Client, job: str, listener: Listener) -> tuple[Rolled, ...]:
@@ -106,47 +141,59 @@ def look(client: Client, job: str, listener: Listener) -> tuple[Rolled, ...]:
     plan = decode(record.plan, job)
     if isinstance(plan, FilePlan):
         raise Refused(f"job {job} made music from a prompt alone: there is no before")
-    return _part(client, plan, record, listener).rolled
+    return tuple(rolled for part in _parts(client, plan, record, listener) for rolled in part.rolled)
 
 
-def _part(client: Client, plan: Plan, record: JobRecord, listener: Listener) -> Part:
+def _parts(client: Client, plan: Plan, record: JobRecord, listener: Listener) -> list[Part]:
     """The takes of a request in order: those of this job, and those of earlier ones that it left as they were."""
-    captured = capture_again(plan, opened(plan.request))
+    session = opened(plan.request)
+    captures = [capture_again(place, session) for place in plan.regions]
+    known = [Known.of(captured) for captured in captures]
     slots = {slot: (record, index, plan.attempt) for index, slot in enumerate(plan.slots)}
-    known = Known.of(captured)
     slots |= {slot: (client.result(kept.job), kept.index, kept.attempts) for slot, kept in plan.kept.items()}
-    return Part(
-        captured, plan, tuple(_rolled(client, captured, plan, *slots[slot], known, listener) for slot in sorted(slots))
-    )
+    takes = [_rolled(client, captures, plan, *slots[slot], known, listener) for slot in sorted(slots)]
+    return _by_region(captures, plan, takes)
+
+
+def _by_region(captures: Sequence[Capture], plan: Plan, takes: Sequence[tuple[Rolled, ...]]) -> list[Part]:
+    return [
+        Part(captured, place, tuple(take[i] for take in takes))
+        for i, (captured, place) in enumerate(zip(captures, plan.regions, strict=True))
+    ]
 
 
 class Journey:
-    """One request under way: rolls each of its takes until all keep the report's limits or the attempts are used."""
+    """Requests under way that are one job: rolls each take until all its regions keep the report's limits, or the
+    attempts are used.
+    """
 
-    def __init__(self, client: Client, request: Request, captured: Capture, listener: Listener) -> None:
-        self.client, self.request, self.captured, self.listener = client, request, captured, listener
-        self.best: dict[int, Rolled] = {}  # by slot: the take's place among the variations
+    def __init__(
+        self, client: Client, requests: Sequence[Request], captures: Sequence[Capture], listener: Listener
+    ) -> None:
+        self.client, self.requests, self.captures, self.listener = client, requests, captures, listener
+        self.request = requests[0]
+        self.best: dict[int, tuple[Rolled, ...]] = {}  # by slot, the take's place among the variations: each region
 
-    def roll(self) -> Part:
-        """Takes that are ready to land. Raises as `perform` does."""
+    def roll(self) -> list[Part]:
+        """Takes that are ready to land, region by region. Raises as `perform` does."""
         with ThreadPoolExecutor(1, "measure") as aside:
             return self._roll_until_good(aside)
 
-    def _roll_until_good(self, aside: ThreadPoolExecutor) -> Part:
-        order = order_of(self.request, self.captured, self.client, self.listener)
+    def _roll_until_good(self, aside: ThreadPoolExecutor) -> list[Part]:
+        order = order_of(self.request, self.captures, self.client, self.listener)
         assert order.source is not None
-        plan = _plan(self.request, self.captured, heard_name(self.request, self.captured, order.source))
-        known: Future[Known] | None = None
+        plan = _plan(self.requests, self.captures, heard_name(self.request, self.captures[0], order.source))
+        known: list[Future[Known]] = []
         while True:
             job = self._submit(order, plan)
-            known = known or aside.submit(Known.of, self.captured)  # the engine works, this process only waits
+            known = known or [aside.submit(Known.of, each) for each in self.captures]  # this process only waits
             record = wait(self.client, job, self.listener)
             with _kept_takes([job]):
                 for index, slot in enumerate(plan.slots):
-                    self._keep_better(slot, self._roll(record, index, plan, known.result()))
-            bad = tuple(slot for slot in plan.slots if not self.best[slot].finished.report.ok)
+                    self._keep_better(slot, self._roll(record, index, plan, [each.result() for each in known]))
+            bad = tuple(slot for slot in plan.slots if _faults(self.best[slot]))
             if not bad or plan.attempt == self.request.max_attempts or not _may_differ(record):
-                return Part(self.captured, plan, tuple(self.best[slot] for slot in sorted(self.best)))
+                return _by_region(self.captures, plan, [self.best[slot] for slot in sorted(self.best)])
             order = msgspec.structs.replace(order, seeds=tuple(seeds_from(order.seeds[-1] + 1, len(bad))))
             plan = msgspec.structs.replace(plan, attempt=plan.attempt + 1, slots=bad, kept=self._kept(bad))
             self._tell(bad, order)
@@ -160,18 +207,18 @@ class Journey:
         own = self.request.job_id
         return own if own is None or plan.attempt == 1 else f"{own}-{plan.attempt}"
 
-    def _roll(self, record: JobRecord, index: int, plan: Plan, known: Known) -> Rolled:
-        return _rolled(self.client, self.captured, plan, record, index, plan.attempt, known, self.listener)
+    def _roll(self, record: JobRecord, index: int, plan: Plan, known: Sequence[Known]) -> tuple[Rolled, ...]:
+        return _rolled(self.client, self.captures, plan, record, index, plan.attempt, known, self.listener)
 
-    def _keep_better(self, slot: int, new: Rolled) -> None:
+    def _keep_better(self, slot: int, new: tuple[Rolled, ...]) -> None:
         """A later roll replaces an earlier one unless it breaks more limits; the attempts count either way."""
         old = self.best.get(slot)
-        if old is not None and len(old.finished.report.failed) < len(new.finished.report.failed):
-            new = replace(old, attempts=new.attempts)
+        if old is not None and len(_faults(old)) < len(_faults(new)):
+            new = tuple(replace(each, attempts=new[0].attempts) for each in old)
         self.best[slot] = new
 
     def _kept(self, bad: tuple[int, ...]) -> dict[int, Kept]:
-        good = {slot: rolled for slot, rolled in self.best.items() if slot not in bad}
+        good = {slot: takes[0] for slot, takes in self.best.items() if slot not in bad}
         return {
             slot: Kept(job=rolled.record.id, index=rolled.record.takes.index(rolled.take), attempts=rolled.attempts)
             for slot, rolled in good.items()
@@ -179,25 +226,35 @@ class Journey:
 
     def _tell(self, bad: tuple[int, ...], order: Order) -> None:
         for slot, seed in zip(bad, order.seeds, strict=True):
-            old = self.best[slot]
+            old = self.best[slot][0]
             self.listener.warn(
-                f"take {old.take.seed}: {'; '.join(old.finished.report.failed)}; rolled again with seed {seed} "
+                f"take {old.take.seed}: {'; '.join(_faults(self.best[slot]))}; rolled again with seed {seed} "
                 f"(attempt {old.attempts + 1} of {self.request.max_attempts})"
             )
 
 
+def _faults(take: Sequence[Rolled]) -> list[str]:
+    """What is wrong with a take, in any of its regions."""
+    return [text for rolled in take for text in rolled.finished.report.failed]
+
+
 def _rolled(
     client: Client,
-    captured: Capture,
+    captures: Sequence[Capture],
     plan: Plan,
     record: JobRecord,
     index: int,
     attempts: int,
-    known: Known,
+    known: Sequence[Known],
     listener: Listener,
-) -> Rolled:
+) -> tuple[Rolled, ...]:
+    """One take of a job, region by region."""
     take = record.takes[index]
-    return Rolled(record, take, attempts, finish(captured, plan, client.get_audio(take.audio), known, listener))
+    made, wanted = client.get_audio(take.audio), record.order.wanted or (0, record.order.frames)
+    return tuple(
+        Rolled(record, take, attempts, finish(captured, plan, made, wanted, facts, listener), region)
+        for region, (captured, facts) in enumerate(zip(captures, known, strict=True))
+    )
 
 
 def _land(client: Client, parts: Sequence[Part]) -> Result:
@@ -246,8 +303,8 @@ def _again(client: Client, part: Part, session: Session, listener: Listener) -> 
     known = Known.of(captured)
 
     def again(each: Rolled) -> Rolled:
-        index = each.record.takes.index(each.take)
-        return _rolled(client, captured, part.plan, each.record, index, each.attempts, known, listener)
+        made, wanted = client.get_audio(each.take.audio), each.record.order.wanted or (0, each.record.order.frames)
+        return replace(each, finished=finish(captured, part.plan, made, wanted, known, listener))
 
     return Part(captured, part.plan, tuple(again(each) for each in part.rolled))
 
@@ -258,13 +315,19 @@ def _may_differ(record: JobRecord) -> bool:
     return made_by is None or (made_by.trained and made_by.model != "identity")
 
 
-def _plan(request: Request, captured: Capture, heard_sha256: str) -> Plan:
-    window, region = captured.window, captured.region
-    return Plan(
-        request=replace(request.absolute(), prompt=replace(request.absolute().prompt, text="", lyrics="")),
-        heard_sha256=heard_sha256,
-        region_s=(region.start_s, region.end_s),
-        window=(window.start, window.touched, window.end, window.stop),
-        rate_hz=window.rate_hz,
-        slots=tuple(range(request.variations)),
-    )
+def _plan(requests: Sequence[Request], captures: Sequence[Capture], heard_sha256: str) -> Plan:
+    """Where a job's takes belong, its regions in order."""
+    places = []
+    for request, captured in zip(requests, captures, strict=True):
+        window, region, asked = captured.window, captured.region, request.absolute()
+        places.append(
+            Plan(
+                request=replace(asked, prompt=replace(asked.prompt, text="", lyrics="")),
+                heard_sha256=heard_sha256,
+                region_s=(region.start_s, region.end_s),
+                window=(window.start, window.touched, window.end, window.stop),
+                rate_hz=window.rate_hz,
+                slots=tuple(range(request.variations)),
+            )
+        )
+    return msgspec.structs.replace(places[0], also=tuple(places[1:]))

@@ -7,6 +7,7 @@ count from the window's start.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -89,6 +90,23 @@ def around(region: Region, bounds: tuple[int, int], lead: int, rate_hz: int, con
     latents = math.ceil(Fraction(window.model_frames, limits.HOP))
     limits.WINDOW.check(max(latents, limits.WINDOW.low), "select fewer bars, or let it hear less: --context auto")
     return window
+
+
+def hull(windows: Sequence[Window], bounds: tuple[int, int] | None) -> Window:
+    """The window of several regions that are made together, from the first one's lead to the last one's end.
+
+    All that each would hear alone; with `bounds`, the session's first and last frame, so much more on both sides that
+    half of it is context, as far as they and 600 s allow.
+    """
+    low, high = bounds or (math.inf, -math.inf)
+    rate_hz, hop = windows[0].rate_hz, Fraction(windows[0].rate_hz, limits.LATENT_HZ)
+    start, stop = min(window.start for window in windows), max(window.stop for window in windows)
+    first, last = min(window.touched for window in windows), max(window.end for window in windows)
+    made = sum(window.end - window.touched for window in windows)
+    longest = math.floor((limits.WINDOW.high - 2) * hop)
+    more = max(min(2 * made, longest) - (stop - start), 0) // 2
+    hops = math.floor((first - max(start - more, min(low, start))) / hop)
+    return Window(rate_hz, math.ceil(first - hops * hop), first, last, int(min(stop + more, max(high, stop))))
 
 
 def auto_context(room_before_s: float, length_s: float, room_after_s: float) -> tuple[float, float]:
