@@ -12,7 +12,7 @@ from punchin.session import audiofile
 from punchin.training import dataset
 from punchin.training.examples import sound
 from punchin.training.settings import Settings, differing, names
-from punchin.training.supply import Order, ahead, usable
+from punchin.training.supply import Order, ahead, there, usable
 
 ROWS = [
     {"audio": "a.wav", "prompt": "slow, sad", "lyrics": "[Verse]\nah", "bpm": 92.4, "keyscale": "F# minor",
@@ -43,7 +43,7 @@ def test_the_three_forms_say_the_same(tmp_path, kind):
     assert one.audio == tmp_path / "a.wav"
     assert (one.prompt, one.bpm, one.keyscale, one.timesignature) == ("slow, sad", 92.4, "F# minor", "3")
     assert (one.vocal_language, two.vocal_language) == ("en", "unknown")
-    assert one.lyrics.startswith("[Verse]")
+    assert one.lyrics == "[Verse]\nah"
     assert (two.audio, two.bpm, two.keyscale, two.timesignature, two.lyrics) == (
         tmp_path / "sub/b.flac",
         None,
@@ -96,6 +96,10 @@ def test_a_bare_folder_with_what_lies_beside_the_files(tmp_path):
         ([{"audio": "a.wav", "prompt": "x", "timesignature": 5}], "time signature '5'"),
         ([{"audio": 3, "prompt": "x"}], "must be a path"),
         ([{"audio": "a.wav", "prompt": 3}], "must be text"),
+        ([{"audio": ["a.wav"], "prompt": "x"}], "must be one path"),
+        ([{"audio": "a.wav", "prompt": "x", "vocal_language": ["en"]}], "vocal_language is ['en']"),
+        ({"metadata": [], "samples": ["a.wav"]}, "no objects"),
+        ({"metadata": {"genre_ratio": "many"}, "samples": []}, "genre_ratio is 'many'"),
         (["a.wav"], "no list of objects"),
     ],
 )
@@ -116,6 +120,17 @@ def test_wrong_files_are_named(tmp_path):
     (tmp_path / "broken.json").write_text("[{")
     with pytest.raises(Refused, match="cannot be read"):
         dataset.read(tmp_path, tmp_path / "broken.json")
+    (tmp_path / "wide.csv").write_text("audio,prompt\na.wav,slow, sad\n")
+    with pytest.raises(Refused, match="entry 1 has 3 cells, the first line has 2") as caught:
+        dataset.read(tmp_path, tmp_path / "wide.csv")
+    assert "quotes" in caught.value.hint
+    write_songs(tmp_path / "songs", 1)
+    (tmp_path / "songs" / "metadata.json").unlink()
+    for name, content in (("0.json", b"{"), ("0.json", b"[]"), ("0.txt", b"\xff")):
+        (tmp_path / "songs" / name).write_bytes(content)
+        with pytest.raises(Refused, match=name):
+            dataset.read(tmp_path / "songs")
+        (tmp_path / "songs" / name).unlink()
     with pytest.raises(Refused, match="no dataset folder"):
         dataset.read(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
@@ -150,6 +165,28 @@ def test_sound_is_stereo_at_48_khz_and_bad_audio_is_named(tmp_path):
         with pytest.raises(Refused) as caught:
             sound(tmp_path / f"{name}.wav")
         assert said in str(caught.value)
+
+
+def test_recordings_that_are_not_there_are_named_and_counted(tmp_path):
+    rows = [{"audio": f"{number}.wav", "prompt": "x", "src_audio": "0.wav"} for number in range(9)]
+    write_songs(tmp_path, 2)
+    audiofile.write(tmp_path / "2.wav", np.zeros((2, 4_800), np.float32), 48_000)
+    path = written(tmp_path, "json", rows)
+    items, said = dataset.read(tmp_path, path, ("audio", "src_audio"), ("src_audio",)), []
+    with pytest.raises(Refused) as caught:
+        there(items, skip_bad=False, say=said.append)
+    text = str(caught.value)
+    assert text.startswith("7 of 9 items cannot be used: ")
+    assert "2.wav is 0.10 s long" in text
+    assert "6.wav" in text
+    assert text.endswith("; and 2 more")
+    assert "--skip_bad" in caught.value.hint
+    assert said == []
+    assert [item.audio.name for item in there(items, skip_bad=True, say=said.append)] == ["0.wav", "1.wav"]
+    assert (len(said), said[-1]) == (8, "7 of 9 skipped")
+    (tmp_path / "0.wav").unlink()  # what they are all made from
+    with pytest.raises(Refused, match="none of the 9 items"):
+        there(items, skip_bad=True, say=said.append)
 
 
 class Fragile(list):

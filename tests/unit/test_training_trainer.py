@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from trainingdata import arguments, command_line, write_model, write_songs
 
+from punchin.engine.dit import Layer
 from punchin.engine.lora import read_lora
 from punchin.engine.pipeline import AceStepPipeline
 from punchin.protocol.errors import Cancelled, JobFailed, PunchinError, Refused
@@ -104,11 +105,11 @@ def test_many_steps_on_one_song_fit_it(model, songs, tmp_path, quiet):
 def test_stopping_anywhere_changes_no_weight(model, songs, tmp_path, quiet, kind):
     more = {"num_epochs": 2, "gradient_accumulation_steps": 2, "lr_scheduler": "cosine", "lr_warmup_steps": 2,
             "cover_share": 0.3, "repaint_share": 0.3, "reference_share": 0.5, "timesteps": "logit_normal",
-            "ema_decay": 0.9, "lora_dropout": 0.0, "max_grad_norm": 1.0}  # fmt: skip
+            "ema_decay": 0.9, "lora_dropout": 0.3, "max_grad_norm": 1.0}  # fmt: skip
     more |= RANK if kind == "lora" else {"trainable_models": "dit,conditioner"}
     whole, _ = trained(kind, model, songs, tmp_path / "whole", quiet, **more)
     for stop_after in (1, 2):
-        count = iter([False] * (stop_after - 1) + [True] * 5)
+        count = iter([False] * (3 + stop_after - 1) + [True] * 5)  # asked for each of 3 items, then each step
         with pytest.raises(Cancelled, match="the same command goes on"):
             trained(kind, model, songs, tmp_path / "broken", quiet, lambda count=count: next(count), **more)
     broken, facts = trained(kind, model, songs, tmp_path / "broken", quiet, **more)
@@ -219,8 +220,15 @@ def test_processed_data_trains_the_same(model, songs, tmp_path, quiet):
         run.train(Settings(kind="lora", task="sft:train", **changed), quiet, never)
 
 
-def test_checkpointing_and_eight_bits_keep_the_loss(model, songs, tmp_path, quiet):
-    losses = {}
+def test_checkpointing_and_eight_bits_keep_the_loss(model, songs, tmp_path, quiet, monkeypatch):
+    losses, calls = {}, {}
+    real = Layer.forward
+
+    def counted(layer, *given, **named):
+        calls[name] = calls.get(name, 0) + 1
+        return real(layer, *given, **named)
+
+    monkeypatch.setattr(Layer, "forward", counted)
     for name, more in {
         "plain": {}, "again": {"use_gradient_checkpointing": True},
         "offload": {"use_gradient_checkpointing_offload": True}, "eighths": {"fp8_models": "dit,text_encoder"},
@@ -230,6 +238,7 @@ def test_checkpointing_and_eight_bits_keep_the_loss(model, songs, tmp_path, quie
     for name in ("again", "offload"):
         assert losses[name][1] == losses["plain"][1]
         assert all(torch.equal(losses[name][0][key], each) for key, each in losses["plain"][0].items())
+    assert calls["again"] == calls["offload"] == 2 * calls["plain"], "each layer is computed a second time"
     assert losses["eighths"][1] != losses["plain"][1]
     np.testing.assert_allclose([x for _, x in losses["eighths"][1]], [x for _, x in losses["plain"][1]], rtol=0.05)
 
@@ -295,6 +304,56 @@ def test_a_loss_that_is_no_number_stops_and_keeps_what_was(model, songs, tmp_pat
     assert (out / STATE).read_bytes() == before
 
 
+def test_a_gradient_that_is_no_number_stops_before_it_is_in_the_weights(model, songs, tmp_path, quiet, monkeypatch):
+    out = tmp_path / "out"
+    real = flow.errors
+
+    class Wrong(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * float("nan")
+
+    trained("lora", model, songs, out, quiet, max_steps=1, **RANK)
+    before = (out / STATE).read_bytes()
+    monkeypatch.setattr(flow, "errors", lambda *given: Wrong.apply(real(*given)))
+    with pytest.raises(JobFailed, match="the gradient of step 2 is nan"):
+        trained("lora", model, songs, out, quiet, max_steps=3, state_steps=1, **RANK)
+    assert (out / STATE).read_bytes() == before
+
+
+def test_a_kill_after_the_first_checkpoint_is_no_end(model, songs, tmp_path, quiet, monkeypatch):
+    """A checkpoint is written before the state of its step: killed between, the same command still goes on."""
+    more = {"num_epochs": 1, "save_steps": 1, **RANK}
+    whole, _ = trained("lora", model, songs, tmp_path / "whole", quiet, **more)
+    real = trainers.outputs.write
+
+    def killed(*given):
+        real(*given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainers.outputs, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        trained("lora", model, songs, tmp_path / "out", quiet, **more)
+    monkeypatch.setattr(trainers.outputs, "write", real)
+    assert (tmp_path / "out" / "step-1.safetensors").exists()
+    (tmp_path / "out" / f".{STATE}-half").write_bytes(b"what a kill leaves of a file")
+    again, _ = trained("lora", model, songs, tmp_path / "out", quiet, **more)
+    assert all(torch.equal(whole[key], again[key]) for key in whole)
+    assert not [path.name for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
+
+
+def test_a_dataset_that_grew_is_another_training(model, tmp_path, quiet):
+    songs = write_songs(tmp_path / "songs", 2)
+    trained("lora", model, songs, tmp_path / "out", quiet, max_steps=1, **RANK)
+    write_songs(tmp_path / "songs", 3)
+    with pytest.raises(Refused, match="items: 2 -> 3"):
+        trained("lora", model, songs, tmp_path / "out", quiet, max_steps=2, **RANK)
+
+
 def test_a_full_disk_is_told_and_the_last_state_stays(model, songs, tmp_path, quiet, monkeypatch):
     out = tmp_path / "out"
     trained("lora", model, songs, out, quiet, max_steps=1, **RANK)
@@ -340,6 +399,7 @@ def test_bad_audio_is_named_or_skipped(model, songs, tmp_path, capsys):
     line = command_line("lora", arguments(model, folder, tmp_path / "out", max_steps=1, **RANK))
     assert main(line) == 4
     said = capsys.readouterr().err
+    assert "1 of 2 items cannot be used: " in said
     assert "1.wav" in said
     assert "--skip_bad" in said
     assert main([*line, "--skip_bad"]) == 0

@@ -26,7 +26,7 @@ HELP: Final = {
     "dataset_repeat": "how often an epoch goes through the dataset",
     "dataset_num_workers": "batches fetched ahead",
     "data_file_keys": "keys that hold paths",
-    "extra_inputs": "further keys to use: reference_audios, src_audio, task_type",
+    "extra_inputs": "further keys to use: reference_audios, src_audio, task_type, instrument",
     "max_audio_duration": "seconds of each file that are used",
     "skip_bad": "leave out files that cannot be used, and say how many",
     "validation_metadata_path": "held-out items for the validation loss",
@@ -158,7 +158,7 @@ def _validated(
 
     if count < 1:
         raise BadUsage(f"count is {count}; it must be 1 or more")
-    items, loaded = run.ready(settings, holder.device)
+    items, loaded = run.ready(settings, holder.device, line.say)
     pipe = validation.AceStepPipeline(loaded)
     validation.apply(loaded, pipe, lora, checkpoint)
     line.say(f"rendering {min(count, len(items))} prompts with {loaded.folders.dit.name}")

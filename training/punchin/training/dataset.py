@@ -8,6 +8,7 @@ beside it where there is one.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import random
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from punchin.protocol.errors import PunchinError, Refused
 
 AUDIO: Final = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus", ".m4a"})
 KNOWN: Final = frozenset({"audio", "prompt", "lyrics", "bpm", "keyscale", "timesignature", "vocal_language"})
-EXTRA: Final = frozenset({"reference_audios", "src_audio", "task_type"})  # what `extra_inputs` may name
+EXTRA: Final = frozenset({"reference_audios", "src_audio", "task_type", "instrument"})  # what `extra_inputs` may name
 _HINT: Final = (
     "keys are audio and prompt, and of these what is known: lyrics, bpm, keyscale, timesignature, vocal_language"
 )
@@ -76,7 +77,7 @@ def _rows(metadata: Path) -> list[dict[str, Any]]:
     try:
         text = metadata.read_text(encoding="utf-8-sig")
         if metadata.suffix == ".csv":
-            return [dict(row) for row in csv.DictReader(text.splitlines())]
+            return [_cells(row, metadata, n) for n, row in enumerate(csv.DictReader(io.StringIO(text, newline="")), 1)]
         if metadata.suffix == ".jsonl":
             rows = [json.loads(line) for line in text.splitlines() if line.strip()]
         elif metadata.suffix == ".json":
@@ -86,10 +87,18 @@ def _rows(metadata: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError, csv.Error) as error:
         raise Refused(f"{metadata} cannot be read: {error}", code="dataset") from error
     if isinstance(rows, dict) and isinstance(rows.get("samples"), list):
-        return _original(rows)
+        return _original(rows, metadata.name)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise Refused(f"{metadata} is no list of objects", _HINT, code="dataset")
     return rows
+
+
+def _cells(row: Mapping[str | None, Any], metadata: Path, number: int) -> dict[str, Any]:
+    """A row of a .csv; lyrics may have several lines in quotes."""
+    if None in row:
+        many = f"{len(row) - 1 + len(row[None])} cells, the first line has {len(row) - 1}"
+        raise Refused(f"{metadata.name}, entry {number} has {many}", "put text with commas in quotes", code="dataset")
+    return {str(key): value for key, value in row.items()}
 
 
 def _item(row: Mapping[str, Any], where: str, base: Path, file_keys: Sequence[str], extra: Sequence[str]) -> Item:
@@ -106,6 +115,8 @@ def _item(row: Mapping[str, Any], where: str, base: Path, file_keys: Sequence[st
     lacking = [key for key in extra if key not in told]
     if lacking:
         raise Refused(f"{where} has no {lacking[0]!r}, which extra_inputs asks for", code="dataset")
+    if not isinstance(paths["audio"], Path):
+        raise Refused(f"{where}, audio is {told['audio']!r}, and must be one path", code="dataset")
     item = Item(
         audio=paths["audio"],
         prompt=_text(told, "prompt", where),
@@ -113,7 +124,7 @@ def _item(row: Mapping[str, Any], where: str, base: Path, file_keys: Sequence[st
         bpm=_number(told.get("bpm"), f"{where}, bpm"),
         keyscale=_known(told.get("keyscale")),
         timesignature=_known(told.get("timesignature")),
-        vocal_language=str(told.get("vocal_language", "unknown")),
+        vocal_language=_text(told, "vocal_language", where) or "unknown",
         extra={key: paths.get(key, told[key]) for key in extra},
     )
     try:
@@ -161,24 +172,48 @@ def _folder(base: Path) -> list[Item]:
         own, lyrics = path.with_suffix(".json"), path.with_suffix(".txt")
         row: dict[str, Any] = {"prompt": path.stem.replace("_", " ").replace("-", " ")}
         if lyrics.is_file():
-            row["lyrics"] = lyrics.read_text(encoding="utf-8-sig").strip()
+            row["lyrics"] = _read(lyrics).strip()
         if own.is_file():
-            said = json.loads(own.read_text()) if own.stat().st_size else {}
-            row |= _renamed(said) if isinstance(said, dict) else {}
+            row |= _renamed(_object(own))
         row["audio"] = str(path.resolve())
         items.append(_item(row, str(path), base, ("audio",), ()))
     return items
 
 
-def _original(dataset: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise Refused(f"{path} cannot be read: {error}", code="dataset") from error
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        said = json.loads(_read(path))
+    except ValueError as error:
+        raise Refused(f"{path} cannot be read: {error}", code="dataset") from error
+    if not isinstance(said, dict):
+        raise Refused(f"{path} is no object", _HINT, code="dataset")
+    return said
+
+
+def _original(dataset: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
     """The original repository's samples as rows: tag, genre share and override applied as its own loader does."""
     about = dataset.get("metadata") or {}
+    if not isinstance(about, dict) or not all(isinstance(sample, dict) for sample in dataset["samples"]):
+        raise Refused(f"{where} has metadata or samples that are no objects", code="dataset")
+    try:
+        by_genre_percent = float(about.get("genre_ratio") or 0)
+    except (TypeError, ValueError) as error:
+        raise Refused(
+            f"{where}, genre_ratio is {about['genre_ratio']!r}, and must be 0 to 100", code="dataset"
+        ) from error
     chance = random.Random(0)  # which samples are told by genre: the same each time
     rows: list[dict[str, Any]] = []
     for sample in dataset["samples"]:
         row = _renamed(sample)
         by_genre = sample.get("prompt_override") == "genre" or (
-            sample.get("prompt_override") is None and chance.random() * 100 < float(about.get("genre_ratio") or 0)
+            sample.get("prompt_override") is None and chance.random() * 100 < by_genre_percent
         )
         said = (sample.get("genre") if by_genre else None) or sample.get("caption") or ""
         tag = sample.get("custom_tag") or about.get("custom_tag") or ""

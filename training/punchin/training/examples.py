@@ -25,6 +25,7 @@ from punchin.training import state
 from punchin.training.dataset import Item
 
 KIND: Final = "punchin example 1"
+LEAST_S: Final = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,18 +65,24 @@ class Example:
         return cls(tensors["latents"], captions, tensors["lyrics"], ordered, tensors.get("source"), facts.get("task"))
 
 
+def checked(path: Path) -> audiofile.AudioInfo:
+    """What an audio file says about itself. Raises Refused where it is missing, no audio, or shorter than a second."""
+    about = audiofile.info(path)
+    if about.length_s < LEAST_S:
+        raise Refused(f"{path} is {about.length_s:.2f} s long, at least {LEAST_S} s is needed", code="audio")
+    return about
+
+
 def sound(path: Path, longest_s: float | None = None) -> Tensor:
     """The audio of a file as [2, n] float32 at 48 kHz; its first `longest_s` seconds, 600 at most.
 
     Mono is doubled, of more channels the first two are taken. Raises Refused with the path for what cannot be read or
     is shorter than a second or not finite.
     """
-    about = audiofile.info(path)
+    about = checked(path)
     most = round(min(longest_s or REGION.high, REGION.high) * about.rate_hz)
     audio, rate_hz = audiofile.read(path, 0, most)
     heard = torch.from_numpy(resample(audio, rate_hz, MODEL_HZ))
-    if heard.shape[1] < MODEL_HZ:
-        raise Refused(f"{path} is {heard.shape[1] / MODEL_HZ:.2f} s long, at least 1 s is needed", code="audio")
     if not bool(heard.isfinite().all()):
         raise Refused(f"{path} has samples that are not finite", code="audio")
     return heard[:2] if len(heard) >= 2 else heard.expand(2, -1).contiguous()
@@ -94,10 +101,11 @@ class Listener:
         seconds = audio.shape[1] // MODEL_HZ  # as DiffSynth-Studio: the prompt says whole seconds
         latents = self._latent(audio[:, : seconds * MODEL_HZ])
         used = _task(item)
+        names = prompts.instruments(item.extra.get("instrument", "")) if used else ()
         lines = prompts.lyric_prompt(item.lyrics or prompts.INSTRUMENTAL, item.vocal_language)
         captions: dict[Task, Tensor] = {
             task: self._loaded.text.caption(
-                prompts.caption_prompt(prompts.instruction(task), item.prompt, item.metas(seconds))
+                prompts.caption_prompt(prompts.instruction(task, names), item.prompt, item.metas(seconds))
             )[0].float().cpu()
             for task in ((used,) if used else self._used)
         }  # fmt: skip
@@ -138,6 +146,11 @@ def _task(item: Item) -> Task | None:
     if said is not None:
         raise Refused(f"task_type is {said!r}", f"one of: {', '.join(allowed)}", code="dataset")
     return None
+
+
+def recordings(item: Item) -> list[Path]:
+    """Every file that an item is made of."""
+    return [item.audio, *_paths(item.extra.get("reference_audios")), *_paths(item.extra.get("src_audio"))]
 
 
 def _paths(value: Any) -> list[Path]:

@@ -52,7 +52,8 @@ class Objective(nn.Module):
             with torch.no_grad():
                 states = self.model.tokenizer(whole_codes(shown[rows], self._silence, pool)).states
                 back = self.model.detokenizer(states)[:, :frames].to(shown)
-            shown = shown.index_put((rows,), back)
+            real = batch.counts[rows, :, None] > 0  # what pads an item stays silence, as inference pads
+            shown = shown.index_put((rows,), torch.where(real, back, shown[rows]))
         return torch.where(batch.hole[..., None], silence.to(shown), shown)
 
     def _condition(self, batch: Batch) -> Tokens:

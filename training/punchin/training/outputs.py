@@ -36,6 +36,12 @@ def check_empty(settings: Settings) -> None:
         )
 
 
+def sweep(settings: Settings) -> None:
+    """Remove what a killed training had half written."""
+    for left in out(settings).glob(".*.safetensors-*"):
+        left.unlink(missing_ok=True)
+
+
 def write(
     settings: Settings,
     stem: str,

@@ -20,7 +20,7 @@ from punchin.training.console import Line, length
 from punchin.training.dataset import Item
 from punchin.training.examples import Example, Listener
 from punchin.training.settings import Settings, out
-from punchin.training.supply import Processed, Recordings, Shelf, usable
+from punchin.training.supply import Processed, Recordings, Shelf, there, usable
 from punchin.training.trainer import Trainer
 
 HALF: Final = {"cuda": torch.bfloat16, "cpu": torch.float32}  # in which frozen weights are kept
@@ -34,7 +34,8 @@ def train(settings: Settings, line: Line, stop: Callable[[], bool], device: Call
     processes = _processes(settings)
     if settings.task != "sft:data_process":
         outputs.check_empty(settings)
-    items = _items(settings)  # before the model: a wrong path shows at once
+    say = line.say if processes.is_main_process else lambda text: None
+    items = _items(settings, say)  # before the model: a wrong path shows at once
     place = sources.where(settings)
     device()
     loaded = _loaded(settings, place, processes)
@@ -42,7 +43,6 @@ def train(settings: Settings, line: Line, stop: Callable[[], bool], device: Call
         assert items is not None
         process_data(settings, items, loaded, line, stop, processes.process_index, processes.num_processes)
         return
-    say = line.say if processes.is_main_process else lambda text: None
     shelf = _shelf(settings, items, loaded)
     numbers = usable(shelf, skip_bad=settings.skip_bad, say=say, stop=stop)
     trainer = Trainer(settings, loaded, shelf, numbers, line)
@@ -51,10 +51,13 @@ def train(settings: Settings, line: Line, stop: Callable[[], bool], device: Call
     trainer.run(stop, lambda step: sample(settings, loaded, items, step))
 
 
-def ready(settings: Settings, device: Callable[[], None] = lambda: None) -> tuple[list[Item], Loaded]:
+def ready(
+    settings: Settings, device: Callable[[], None] = lambda: None, say: Callable[[str], None] = lambda text: None
+) -> tuple[list[Item], Loaded]:
     """Dataset and model, as they are. device: called before the model is read."""
     base = Path(settings.dataset_base_path).expanduser()
-    processes, items = _processes(settings), _read(settings, base, settings.dataset_metadata_path)
+    processes = _processes(settings)
+    items = there(_read(settings, base, settings.dataset_metadata_path), skip_bad=settings.skip_bad, say=say)
     place = sources.where(settings)
     device()
     return items, _loaded(settings, place, processes)
@@ -78,17 +81,22 @@ def _loaded(settings: Settings, place: sources.Where, processes: PartialState) -
     return sources.load(place, device, HALF[device.type], first_on_cpu=settings.initialize_model_on_cpu)
 
 
-def _items(settings: Settings) -> list[Item] | None:
-    """The dataset; None for `sft:train` without metadata, which reads processed examples."""
+def _items(settings: Settings, say: Callable[[str], None]) -> list[Item] | None:
+    """The dataset; None for `sft:train` without metadata, which reads processed examples.
+
+    `sft:data_process` keeps bad items in the list, for its numbers to stay what they are once those are repaired.
+    """
     base = Path(settings.dataset_base_path).expanduser()
     if settings.task == "sft:train" and settings.dataset_metadata_path is None:
         return None
-    return _read(settings, base, settings.dataset_metadata_path)
+    items = _read(settings, base, settings.dataset_metadata_path)
+    good = there(items, skip_bad=settings.skip_bad, say=say)
+    return items if settings.task == "sft:data_process" else good
 
 
 def _read(settings: Settings, base: Path, metadata: str | None) -> list[Item]:
     keys, extra = (_listed(each) for each in (settings.data_file_keys, settings.extra_inputs))
-    files = [*keys, *(name for name in extra if name != "task_type")]
+    files = [*keys, *(name for name in extra if name in ("reference_audios", "src_audio"))]
     return dataset.read(base, None if metadata is None else Path(metadata).expanduser(), files, extra)
 
 

@@ -16,8 +16,10 @@ import torch
 
 from punchin.protocol.errors import Cancelled, PunchinError, Refused
 from punchin.training.dataset import Item
-from punchin.training.examples import Example, Listener
+from punchin.training.examples import Example, Listener, checked, recordings
 
+NAMED: Final = 5  # bad files in one message
+CURE: Final = "repair or remove what is named, or train without such files: `--skip_bad`"
 CACHE_BYTES: Final = 4 * 2**30  # of examples kept in memory: about 2,000 songs
 
 
@@ -74,6 +76,32 @@ def _bytes(example: Example) -> int:
     return sum(each.nbytes for each in every) + (0 if example.source is None else example.source.nbytes)
 
 
+def there(items: Sequence[Item], *, skip_bad: bool, say: Callable[[str], None]) -> list[Item]:
+    """The items whose recordings can be opened and are long enough; headers alone are read, so it takes no time.
+
+    Raises Refused with how many cannot, and which; with `skip_bad` only where none is left.
+    """
+    good: list[Item] = []
+    bad: list[str] = []
+    for item in items:
+        try:
+            for path in recordings(item):
+                checked(path)
+            good.append(item)
+        except Refused as error:
+            bad.append(str(error))
+    if bad and not skip_bad:
+        named = "; ".join(bad[:NAMED]) + (f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else "")
+        raise Refused(f"{len(bad)} of {len(items)} items cannot be used: {named}", CURE, code="audio")
+    for reason in bad:
+        say(f"skipped: {reason}")
+    if bad:
+        say(f"{len(bad)} of {len(items)} skipped")
+    if not good:
+        raise Refused(f"none of the {len(items)} items can be used", code="dataset")
+    return good
+
+
 def usable(
     shelf: Shelf, *, skip_bad: bool, say: Callable[[str], None], stop: Callable[[], bool] = lambda: False
 ) -> list[int]:
@@ -91,8 +119,7 @@ def usable(
             good.append(number)
         except Refused as error:
             if not skip_bad:
-                cure = f"{error.hint}; or" if error.hint else "repair or remove it, or"
-                raise Refused(str(error), f"{cure} train without such files: `--skip_bad`", code="audio") from error
+                raise Refused(str(error), CURE, code="audio") from error
             bad.append(error)
             say(f"skipped: {error}")
     if bad:

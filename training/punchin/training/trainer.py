@@ -122,6 +122,8 @@ class Trainer:
         if at.step >= self.total:
             self.line.say(f"{out(told)} is finished: {at.step} steps; give more epochs to go on")
             return
+        if not (out(told) / outputs.STATE).exists():
+            self._save()  # from here on the folder is this training's, whenever it is killed; a full disk shows early
         wrapped, optimizer = self.accelerator.prepare(self.objective, self.optimizer)
         self.loaded.model.train()
         process = self.accelerator.process_index
@@ -147,6 +149,7 @@ class Trainer:
         groups = self.order.step(step, self.accelerator.process_index)
         for group in optimizer.param_groups:
             group["lr"] = self.settings.rate * rate(self.settings, step, int(self.total))
+        torch.manual_seed((self.settings.seed * 1_000_003 + step) * 1_009 + self.accelerator.process_index)  # dropout
         total = torch.zeros((), device=self.loaded.device)
         for number, (_, keys) in enumerate(groups):
             batch = self.collator(next(supply), keys).to(self.loaded.device)
@@ -156,11 +159,12 @@ class Trainer:
                 self.accelerator.backward(loss)
             total += loss.detach()
         mean = float(cast(Tensor, self.accelerator.reduce(total, "mean")))
-        if not math.isfinite(mean):
-            hint = "the last state stays; lower learning_rate, then run the command with another output_path"
-            raise JobFailed(f"the loss of step {step + 1} is {mean}", hint, code="not_finite")
-        if self.settings.max_grad_norm:
-            self.accelerator.clip_grad_norm_(list(self.parameters.values()), self.settings.max_grad_norm)
+        most = self.settings.max_grad_norm or math.inf
+        norm = float(self.accelerator.clip_grad_norm_(list(self.parameters.values()), most) or 0.0)
+        for what, value in (("loss", mean), ("gradient", norm)):
+            if not math.isfinite(value):
+                hint = "the last state stays; lower learning_rate, then run the command with another output_path"
+                raise JobFailed(f"the {what} of step {step + 1} is {value}", hint, code="not_finite")
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
@@ -235,6 +239,7 @@ class Trainer:
 
     def _facts(self) -> dict[str, Any]:
         fixed = {**self.settings.fixed(), "processes": self.accelerator.num_processes, "model": self.loaded.sha256}
+        fixed["items"] = len(self.order.numbers)
         if self.settings.lr_scheduler in ("linear", "cosine"):
             fixed["total_steps"] = int(self.total)
         return fixed
@@ -256,6 +261,8 @@ class Trainer:
         """Go on from a state. Raises Refused where it is of other settings; then nothing is written."""
         path = out(self.settings) / outputs.STATE
         outputs.check_empty(self.settings)
+        if self.accelerator.is_main_process:
+            outputs.sweep(self.settings)
         if not path.exists():
             return
         tensors, facts = state.load(path)
