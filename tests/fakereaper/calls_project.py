@@ -112,7 +112,7 @@ def prevent_refresh(script, count):
 def valid_pointer(script, project, pointer, kind):
     if not isinstance(pointer, Handle) or pointer.kind + "*" != kind:
         return False
-    return pointer.alive
+    return pointer in script.host.projects if kind == "ReaProject*" else pointer.alive
 
 
 def make_directory(script, path, ignored):

@@ -330,15 +330,23 @@ def test_cancel_leaves_a_mark_for_each_open_job(desk):
     assert {path.name for path in (desk.spool / "cancel").iterdir()} == set(desk.open_jobs())
 
 
-def test_cancel_of_a_draft_needs_no_bridge(desk):
+@pytest.mark.parametrize("ticks", [0, 5])
+def test_cancel_of_a_draft_needs_no_bridge(desk, ticks):
+    """Before its audio is read, or in the middle of it: nobody waits for an answer then, and no sound stays behind."""
     _, item = desk.simple()
     item.takes[0].values["D_PITCH"] = 2.0
     desk.remember_words()
     desk.press(LAST)
+    desk.host.tick(ticks)
+    assert len(desk.requests("draft")) == 1
     desk.press("Cancel")
-    desk.host.tick(60)
+    desk.host.tick(12 * 30)
     assert desk.open_jobs() == {}
     assert desk.requests() == []
+    assert list((desk.spool / "audio").iterdir()) == []
+    assert not any("answer" in text for text in desk.host.console)
+    desk.host.tick(61 * 30)
+    assert desk.host.scripts == []
 
 
 def test_cancel_with_nothing_open_says_so(desk):

@@ -49,6 +49,7 @@ def test_install_check_and_uninstall_leave_the_rest_untouched(resource, capsys):
     assert (resource / "reaper-kb.ini").read_bytes() == KEY_MAP
     assert main(["install", "reaper", "--resource-path", str(resource), "--check"]) == 0
     assert "self-test has not run" in capsys.readouterr().out
+    (resource / "Data" / "Punchin" / "selftest.json").write_text("{}")
     assert main(["uninstall", "reaper", "--resource-path", str(resource)]) == 0
     assert everything(resource) == before
     assert not scripts.exists()

@@ -19,6 +19,12 @@ def names(item):
     return [take.name for take in item.takes]
 
 
+def close_project(desk):
+    closed = desk.host.projects.pop()
+    desk.host.projects.append(Project("/other.rpp"))
+    return closed
+
+
 def test_a_take_lands_on_the_item_in_one_undo_step(desk):
     _, item = desk.simple()
     job, before = asked(desk), desk.project.dump()
@@ -318,6 +324,74 @@ def test_a_closed_project_keeps_its_job_for_later(desk):
     assert desk.host.projects[0].undo_log == []
 
 
+def test_a_project_opened_again_collects_what_ended_meanwhile(desk):
+    """In the same run of REAPER: the event came, and no tab had its project."""
+    _, item = desk.simple()
+    job = asked(desk)
+    closed = close_project(desk)
+    desk.done(job)
+    desk.host.projects[0] = closed
+    (desk.spool / "inbox" / f"{job}.json").unlink()
+    desk.press("Collect finished")
+    assert desk.request()["jobs"] == [job]
+    desk.done(job)
+    assert len(item.takes) == 2
+
+
+def test_a_project_closed_while_its_audio_is_read_goes_on_when_it_is_back(desk):
+    _, item = desk.simple()
+    item.takes[0].values["D_PITCH"] = 1.0
+    desk.remember_words()
+    desk.press("Repaint selection (last preset)")
+    desk.host.tick(5)
+    closed = close_project(desk)
+    desk.host.tick(60)
+    assert desk.requests() == list((desk.spool / "audio").iterdir()) == []
+    desk.host.projects[0] = closed
+    desk.press("Collect finished")
+    desk.host.tick(16)
+    desk.press("Collect finished")
+    desk.host.tick(60)
+    assert desk.request()["action"] == "repaint"
+    assert len(list((desk.spool / "audio").iterdir())) == 1
+
+
+def test_a_watcher_that_begins_again_reads_the_audio_that_is_still_wanted(desk):
+    _, item = desk.simple()
+    item.takes[0].values["D_PITCH"] = 1.0
+    desk.remember_words()
+    desk.press("Repaint selection (last preset)")
+    desk.host.tick(5)
+    desk.host.scripts.clear()
+    desk.host.ext.pop(("PUNCHIN", "watcher"))
+    desk.press("Collect finished")
+    desk.host.tick(60)
+    assert [request["action"] for request in desk.requests()] == ["repaint"]
+
+
+def test_an_event_that_is_faster_than_the_note_of_its_job_ends_it(desk):
+    desk.simple()
+    desk.remember_words()
+    desk.press("Repaint selection (last preset)")
+    desk.done(desk.request()["id"])
+    desk.host.tick(61 * 30)
+    assert desk.host.scripts == []
+
+
+def test_an_undo_of_the_users_costs_no_take(desk):
+    """The project's notes may go back with an undo: the watcher remembers what it was asked for."""
+    _, item = desk.simple()
+    job = asked(desk)
+    desk.open_jobs().clear()
+    desk.say(job=job, kind="progress", text="diffusing 3 of 8")
+    assert desk.host.help[-1] == "Punchin: Keys bar 2 diffusing 3 of 8"
+    desk.done(job)
+    desk.done(job)
+    assert len(item.takes) == 2
+    desk.host.tick(61 * 30)
+    assert desk.host.scripts == []
+
+
 def test_a_missing_take_file_is_told_and_leaves_no_undo_step(desk):
     _, item = desk.simple()
     desk.done(asked(desk), file1=str(desk.media / "gone.wav"))
@@ -436,6 +510,14 @@ def test_a_waveform_is_dropped_when_its_take_is_undone(seven):
     seven.host.tick(30)
 
 
+def test_a_waveform_is_dropped_when_its_project_is_closed(seven):
+    seven.simple()
+    seven.done(asked(seven), count=6)
+    close_project(seven)
+    seven.host.tick(30)
+    assert seven.host.calls["PCM_Source_BuildPeaks"] < 6 * 5
+
+
 def test_a_bridge_that_does_not_answer_is_started_again(desk):
     desk.simple()
     asked(desk)
@@ -470,10 +552,10 @@ def test_a_take_deleted_while_its_audio_is_read_fails_the_job(desk):
     item.takes[0].values["D_PITCH"] = 1.0
     desk.remember_words()
     desk.press("Repaint selection (last preset)")
-    desk.host.tick(17)
+    desk.host.tick(5)
     track.items.remove(item)
     desk.host.tick(30)
-    assert desk.requests("draft") == desk.requests() == []
+    assert desk.requests("draft") == desk.requests() == list((desk.spool / "audio").iterdir()) == []
     assert "deleted" in desk.host.console[-1]
     assert desk.open_jobs() == {}
 

@@ -138,13 +138,14 @@ def _end_bridge(root: Path) -> None:
 
 
 def _remove_spool(root: Path) -> None:
-    """The spool's own folders and files, nothing that lies beside them."""
+    """The spool's own folders and files and the self-test's report beside it, nothing else that lies there."""
     import shutil
 
     for name in spool.FOLDERS:
         shutil.rmtree(root / name, ignore_errors=True)
     for name in ("bridge.beat", "bridge.lock", "bridge.log", "bridge.log.1", "bridge.stderr", "status.txt"):
         (root / name).unlink(missing_ok=True)
+    (root.parent / SELFTEST.name).unlink(missing_ok=True)
     for folder in (root, root.parent):
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()

@@ -148,7 +148,7 @@ function actions.free_gpu() ask_bridge("free") end
 
 function actions.collect()
   act(function(proj, settings)
-    local count, why = watch.collect(proj, settings)
+    local count, why = watch.collect(proj, settings, true)
     if not count then return nil, why end
     show.news(count == 0 and "nothing is left to collect" or string.format("collecting %d job(s)", count))
     local started

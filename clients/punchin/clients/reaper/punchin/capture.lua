@@ -64,4 +64,9 @@ function capture.step(work)
   return true
 end
 
+-- Ends a capture half-way; one that has ended by itself may be stopped as well.
+function capture.stop(work)
+  if io.type(work.file) == "file" then work.file:close() end
+end
+
 return capture

@@ -24,14 +24,25 @@ function jobs.of(proj)
   end
 end
 
--- The open project tab that asked for a job, with its record; nil when that project is closed.
+-- The open project tab that asked for a job, with its record and the tab's path; nil when that project is closed.
 function jobs.find(id)
   local index = 0
   while true do
-    local proj = reaper.EnumProjects(index)
+    local proj, path = reaper.EnumProjects(index)
     if not proj then return nil end
     local known, text = reaper.GetProjExtState(proj, SECTION, id)
-    if known ~= 0 and text ~= "" then return proj, wire.unpack(text) end
+    if known ~= 0 and text ~= "" then return proj, wire.unpack(text), path end
+    index = index + 1
+  end
+end
+
+-- Whether a project is still in a tab. Another one may have taken the place of one that was closed.
+function jobs.is_in_a_tab(proj, path)
+  local index = 0
+  while true do
+    local tab, name = reaper.EnumProjects(index)
+    if not tab then return false end
+    if tab == proj then return name == path end
     index = index + 1
   end
 end

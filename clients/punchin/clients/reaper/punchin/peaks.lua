@@ -14,10 +14,14 @@ function peaks.waiting()
   return #building > 0
 end
 
--- One piece of the first source; one that was undone away meanwhile is dropped.
+local function is_there(proj, source)
+  return reaper.ValidatePtr2(0, proj, "ReaProject*") and reaper.ValidatePtr2(proj, source, "PCM_source*")
+end
+
+-- One piece of the first source; one that was undone away or closed with its project meanwhile is dropped.
 function peaks.step()
   local proj, source = table.unpack(building[1])
-  if not reaper.ValidatePtr2(proj, source, "PCM_source*") then
+  if not is_there(proj, source) then
     table.remove(building, 1)
   elseif reaper.PCM_Source_BuildPeaks(source, RUN) == 0 then
     reaper.PCM_Source_BuildPeaks(source, FINISH)

@@ -1,8 +1,8 @@
 -- The one script that stays: it reads events, shows progress, lands takes, and ends when nothing is open any more.
 -- Idle it costs one file open each third tick and no call of the API but `defer`.
 local bridge = require("punchin.bridge")
-local capture = require("punchin.capture")
 local config = require("punchin.config")
+local drafts = require("punchin.drafts")
 local files = require("punchin.files")
 local jobs = require("punchin.jobs")
 local land = require("punchin.land")
@@ -22,10 +22,9 @@ local LINGER_TICKS = 60 * 30
 local watcher = {
   tick = 0,
   looks = 0,
-  open = {}, -- id -> true, from asked to landed, failed or cancelled
+  open = {}, -- id -> { proj, record, path }, from asked to landed, failed or cancelled
   unanswered = {}, -- id -> tick at which it was asked
   waiting = {}, -- done events that cannot land yet
-  captures = {}, -- audio to be written out before a request can go
   last_open_tick = 0,
   lively_until_tick = 0,
 }
@@ -43,20 +42,31 @@ local function finished(proj, id)
   watcher.open[id], watcher.unanswered[id] = nil, nil
 end
 
--- Requests whose audio must be written first come in as captures; they start one after the other.
-local function queue_captures(proj, id, record)
-  local takes = {}
-  for line in (record.captures or ""):gmatch("[^\n]+") do takes[#takes + 1] = wire.decode(line) end
-  if #takes == 0 then return end
-  table.insert(watcher.captures, { proj = proj, id = id, record = record, takes = takes })
+-- A job that is open from now on. False when nothing is known of it.
+local function take_up(id)
+  local proj, record, path = jobs.find(id)
+  if not proj then return false end -- cancelled before it left
+  watcher.open[id] = { proj = proj, record = record, path = path }
+  return true
+end
+
+-- The project tab and the record of an open job. A project's own note of it may go back with an undo of the user's;
+-- then what was asked for counts, as long as that project is in its tab.
+local function job_of(id)
+  local proj, record = jobs.find(id)
+  if proj then return proj, record end
+  local known = watcher.open[id]
+  if known and jobs.is_in_a_tab(known.proj, known.path) then return known.proj, known.record end
+  return nil
 end
 
 local function asked(line)
-  local note = wire.decode(line)
-  if not note.job then return end
-  watcher.open[note.job], watcher.unanswered[note.job] = true, watcher.tick
-  local proj, record = jobs.find(note.job)
-  if proj then queue_captures(proj, note.job, record) end
+  local id = wire.decode(line).job
+  if not id or not take_up(id) then return end
+  local known = watcher.open[id]
+  if not drafts.add(watcher.settings.spool, known.proj, id, known.record) then
+    watcher.unanswered[id] = watcher.tick
+  end
 end
 
 local function try_to_land(proj, record, event)
@@ -109,7 +119,7 @@ local function handle(line)
   if event.kind == "told" then return show.news(event.text or "") end -- an answer that belongs to no job
   if not (event.job and HANDLERS[event.kind]) then return end -- torn, garbage, or of a newer bridge
   watcher.unanswered[event.job] = nil
-  local proj, record = jobs.find(event.job)
+  local proj, record = job_of(event.job)
   if not proj then -- landed already, or its project is closed and keeps the job for later
     watcher.open[event.job] = nil
     return
@@ -142,45 +152,21 @@ end
 local function land_waiting()
   local still = {}
   for _, event in ipairs(watcher.waiting) do
-    local proj, record = jobs.find(event.job)
+    local proj, record = job_of(event.job)
     if proj and not try_to_land(proj, record, event) then still[#still + 1] = event end
   end
   watcher.waiting = still
 end
 
-local function fail_capture(work, why)
-  os.remove(watcher.settings.spool .. "/draft/" .. work.id .. ".json")
-  HANDLERS.failed(work.proj, work.record, { job = work.id, text = why })
-end
-
--- One step of the first capture; a whole one moves its request from the drafts into the inbox.
-local function step_capture()
-  local work = watcher.captures[1]
-  if not work.running then
-    local take = table.remove(work.takes, 1)
-    if not take then
-      table.remove(watcher.captures, 1)
-      local name = "/" .. work.id .. ".json"
-      os.rename(watcher.settings.spool .. "/draft" .. name, watcher.settings.spool .. "/inbox" .. name)
-      watcher.unanswered[work.id] = watcher.tick
-      return
-    end
-    local why
-    work.running, why = capture.start(
-      work.proj, take.take, take.path, tonumber(take.channels), tonumber(take.length_s), tonumber(work.record.rate_hz))
-    if not work.running then
-      table.remove(watcher.captures, 1)
-      return fail_capture(work, why)
-    end
-    show.line(work.record.title .. ": reading its audio")
-    return
+local function step_draft()
+  local work, ending, why = drafts.step()
+  if ending == "sent" then
+    watcher.unanswered[work.id] = watcher.tick
+  elseif ending == "cancelled" or ending == "closed" then
+    finished(nil, work.id)
+  elseif ending == "failed" then
+    HANDLERS.failed(work.proj, work.record, { job = work.id, text = why })
   end
-  local whole, why = capture.step(work.running)
-  if whole == nil then
-    table.remove(watcher.captures, 1)
-    return fail_capture(work, why)
-  end
-  if whole then work.running = nil end
 end
 
 -- What the bridge said last before it ended, if it could not even start.
@@ -191,7 +177,7 @@ end
 
 local function chase_unanswered()
   for id, asked_tick in pairs(watcher.unanswered) do
-    if watcher.tick - asked_tick >= ANSWER_TICKS and #watcher.captures == 0 then
+    if watcher.tick - asked_tick >= ANSWER_TICKS then
       watcher.unanswered[id] = nil
       local words = last_words()
       bridge.ensure(watcher.settings)
@@ -202,7 +188,7 @@ end
 
 local function step()
   watcher.tick = watcher.tick + 1
-  if #watcher.captures > 0 then step_capture() end
+  if drafts.waiting() then step_draft() end
   if peaks.waiting() then peaks.step() end
   local lively = watcher.tick < watcher.lively_until_tick
   if lively or watcher.tick % LOOK_TICKS == 0 then
@@ -232,14 +218,15 @@ local function loop()
 end
 
 -- Jobs that this project remembers although their events went to an earlier run of REAPER: asked for again.
-function watch.collect(proj, settings)
+-- everything: those of this run as well, whose end came while their project was closed.
+function watch.collect(proj, settings, everything)
   local ids, instance = {}, bridge.instance()
   for id, record in pairs(jobs.of(proj)) do
-    if record.instance ~= instance then
+    if everything or record.instance ~= instance then
       record.instance = instance
       jobs.open(proj, id, record)
-      ids[#ids + 1] = id
       bridge.tell_watcher(settings, wire.encode({ kind = "asked", job = id }))
+      if not drafts.holds(settings.spool, id) then ids[#ids + 1] = id end -- a draft goes on by itself
     end
   end
   if #ids == 0 then return 0 end
@@ -271,7 +258,9 @@ function watch.run()
     local proj = reaper.EnumProjects(index)
     if not proj then break end
     for id, record in pairs(jobs.of(proj)) do
-      if record.instance == bridge.instance() then watcher.open[id] = true end
+      if record.instance == bridge.instance() and take_up(id) then
+        drafts.add(settings.spool, proj, id, record)
+      end
     end
     index = index + 1
   end
