@@ -2,6 +2,7 @@
 
 import shlex
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import soundfile
 from fakereaper.desk import tone
 from fakereaper.live import LiveDesk
+from fakereaper.text import item_text
 
 from punchin.clients.connect import connect
 
@@ -48,6 +50,21 @@ def test_identity_comes_back_bit_equal_over_the_whole_item(live):
     assert live.open_jobs() == {}
     live.until(lambda: not list((live.spool / "work").iterdir()), "an empty work folder")
     assert list((live.spool / "inbox").iterdir()) == []
+
+
+def test_redo_of_a_take_finds_the_saved_project(live):
+    """The session that the bridge writes for a journey is gone by then; it had the project's name."""
+    track, item = live.simple()
+    project = Path(live.project.path)
+    text = f'<TRACK {track.guid}\nNAME "Keys"\n{item_text(item)}>\n'
+    project.write_text(f'<REAPER_PROJECT 0.1 "7.42/linux-x86_64" 1770723931\nTEMPO 120 4 4\n{text}>\n')
+    press(live)
+    live.until(lambda: len(item.takes) == 2, "the take")
+    command = [sys.executable, "-m", "punchin.clients.cli", "redo", item.takes[1].source.path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "differs" not in done.stderr
+    assert project.with_name("song-punchin.rpp").is_file()
 
 
 def test_an_item_with_gain_and_fades_nulls_as_well(live):

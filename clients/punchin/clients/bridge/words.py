@@ -23,7 +23,7 @@ VERBS: Final[dict[type[RegionRequest], tuple[str, Task]]] = {
 
 
 def journey_request(asked: RegionRequest, session: Path) -> journey.Request:
-    """The request as the journey knows it; its takes go into `landed.rpp` beside the session.
+    """The request as the journey knows it; its takes go into `landed-NAME` beside the session.
 
     Raises BadUsage and Refused as the command line does. A layer hears every track, an extract the target alone.
     """
@@ -44,7 +44,7 @@ def words(asked: RegionRequest, session: Path) -> list[str]:
     params = asked.params
     options = {
         "time": f"{number(asked.region.start_s)}-{number(asked.region.end_s)}",
-        "output": str(session.with_name("landed.rpp")),
+        "output": str(session.with_name(f"landed-{session.name}")),
         "context": params.context,
         "seed": str(params.seed),
         "preset": params.preset,

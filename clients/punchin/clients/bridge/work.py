@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 import time
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Fields = dict[str, object]
+NAME_BYTES: Final = 200  # what is written beside it has a longer name
 PROGRESS_S: Final = 0.15  # at most so often; a new phase is told at once
 
 
@@ -115,7 +117,7 @@ class Work:
 
         folder = self.spool.path("work", self.id)
         folder.mkdir(exist_ok=True, mode=0o700)
-        session = folder / "session.rpp"
+        session = folder / _session_name(self.request.project.path)
         session.write_text(project_text(self.request), encoding="utf-8", errors="surrogateescape", newline="")
         return journey.perform(journey_request(self.request, session), self)
 
@@ -128,6 +130,12 @@ class Work:
         self.spool.say(self.instance, whole)
         self.spool.keep_answer(self.id, whole)
         self.spool.forget(self.id)
+
+
+def _session_name(project: str) -> str:
+    """The DAW's own name for its project, so that `punchin redo` finds the saved one near the take."""
+    name = Path(project).name
+    return name if name.lower().endswith(".rpp") and len(os.fsencode(name)) <= NAME_BYTES else "session.rpp"
 
 
 def done(request: RegionRequest, result: journey.Result, seconds: float) -> Fields:
