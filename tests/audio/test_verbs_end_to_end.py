@@ -124,6 +124,9 @@ def test_unused_takes_are_listed_and_removed(punchin, session):
     made = repaint(punchin, session)
     take = Path(made["takes"][0]["file"])
     assert punchin.json("takes", "list", session) == []
+    wrong = punchin.run("takes", "gc", take.parent)  # the media folder: every take there would be unused
+    assert (wrong.returncode, take.exists()) == (4, True)
+    assert "holds take files but no project" in wrong.stderr
     Path(made["output"]).unlink()
     (unused,) = punchin.json("takes", "gc", session.parent, "--dry-run")
     assert Path(unused["file"]) == take

@@ -80,20 +80,19 @@ def unused(folder: Path) -> tuple[UnusedTake, ...]:
     """The take files in and below a folder that no project in or below it names, backups of projects included.
 
     Only files that Punchin made for a project count: those with a note beside them, and no whole files. Raises Refused
-    where the folder is missing or a project in it is not readable, because then nobody knows what it uses.
+    where the folder is missing, has takes and no project, or a project in it is not readable, because then nobody knows
+    what is used.
     """
     if not folder.is_dir():
         raise Refused(f"there is no folder {folder}", "name the folder of a project")
-    notes = sorted(folder.rglob(f"*{NOTE}"))
-    used: set[Path] = set()
-    for project in _projects(folder):
-        used.update(_media(project))
-    takes = ((note, note.with_name(note.name.removesuffix(NOTE))) for note in notes)
-    return tuple(
-        UnusedTake(take, note, take.stat().st_size)
-        for note, take in takes
-        if take.is_file() and take.resolve() not in used and not _is_whole(note)
-    )
+    notes = ((note, note.with_name(note.name.removesuffix(NOTE))) for note in sorted(folder.rglob(f"*{NOTE}")))
+    takes = [(note, take) for note, take in notes if take.is_file() and not _is_whole(note)]
+    projects = list(_projects(folder))
+    if takes and not projects:
+        text = f"{folder} holds take files but no project, so nobody knows which ones are used"
+        raise Refused(text, "name the project, or the folder that it is in")
+    used = {media for project in projects for media in _media(project)}
+    return tuple(UnusedTake(take, note, take.stat().st_size) for note, take in takes if take.resolve() not in used)
 
 
 def _is_whole(note: Path) -> bool:
