@@ -53,6 +53,8 @@ WRONG = {
     "repaint a.wav --bars 5-8 --prompt x --bpm 20": "tempo is 20 bpm, allowed is 30 to 300",
     "repaint a.wav --bars 5-8 --prompt x --bpm nan": "tempo is nan bpm",
     "repaint a.wav --bars 5-8 --prompt x --bpm 99 --track K": "a.wav is an audio file and has no tracks",
+    "repaint a.wav --bars 5-8 --prompt x --bpm 99 --land split": "an audio file comes back whole",
+    "layer a.rpp --bars 5-8 --prompt x --instrument bass --land lane": "layer lands on a new track, not as lane",
     "repaint a.wav --bars 5-8 --prompt x --bpm 99 -o b.flac": "must end in .wav",
     "repaint a.wav --bars 5-8 --prompt x --bpm 99 -o ./a.wav": "the session itself, which is never written",
     "repaint a.mp4 --bars 5-8 --prompt x": '"a.mp4" is no session',

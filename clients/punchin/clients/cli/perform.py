@@ -187,11 +187,15 @@ def _check(request: Request) -> None:
             raise BadUsage(f"{request.session.name} needs a tempo: one of --bpm and --tempo-map", "add --bpm 120")
         if request.bpm is not None and request.tempo_map is not None:
             raise BadUsage("--bpm and --tempo-map are two tempos", "keep one of them")
+        if request.land != "take":
+            raise BadUsage(f"an audio file comes back whole, there is no --land {request.land}", "leave --land out")
     elif request.session.suffix.lower() == ".rpp":
         if request.is_layer and request.track is not None:
             raise BadUsage(f"{TOLD[request.task]} lands on a new track", "say --hear NAME for what the model hears")
         if request.hear and not request.is_layer:
             raise BadUsage("--hear is for layer and extract", "--track NAME says what is heard and made anew")
+        if request.is_layer and request.land not in ("take", "track"):
+            raise BadUsage(f"{TOLD[request.task]} lands on a new track, not as {request.land}", "leave --land out")
         if request.track is None and not request.is_layer:
             raise BadUsage("--track is missing", f"punchin {request.task} {request.session} --track NAME ...")
         if request.bpm is not None or request.tempo_map is not None:
