@@ -276,6 +276,17 @@ def test_a_rung_lower_is_carried_out_and_gives_the_same_as_that_precision(folder
         AceStepPipeline.from_pretrained(folder, device="cpu", limit_bytes=10_000_000)
 
 
+def test_diffsynths_vram_config_is_carried_out(folder, pipeline):
+    states = ("offload", "onload", "preparing", "computation")
+    config = {f"{state}_device": "cpu" for state in states} | {f"{state}_dtype": torch.float32 for state in states}
+    placed = AceStepPipeline.from_pretrained(folder, vram_config=config, vram_limit=8.0)
+    options = {"duration": 6.0, "noise": noise(), "num_inference_steps": 2}
+    assert torch.equal(placed("x", **options).audio, pipeline("x", **options).audio)
+    assert "stay (float32)" in placed.loaded.placement.words
+    with pytest.raises(Refused, match=r"GiB are needed, 0\.0 are allowed on cpu"):
+        AceStepPipeline.from_pretrained(folder, vram_config=config, vram_limit=0.01)
+
+
 def test_bfloat16_is_near_float32(folder, pipeline):
     half = AceStepPipeline.from_pretrained(folder, dtype=torch.bfloat16)
     options = {"duration": 6.0, "noise": noise(), "num_inference_steps": 4}

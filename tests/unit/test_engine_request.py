@@ -5,7 +5,7 @@ import math
 import checkpoints
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from punchin.engine import request as asked
@@ -59,8 +59,8 @@ BAD = {
         {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": [(3, 3)]}, "3 to 3 s has no length",
     ),
     "range outside": (
-        {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": [(7, 8)]},
-        "7 to 8 s lies outside the source, 0 to 6 s",
+        {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": [(6.1, 8)]},
+        "6.1 to 8 s lies outside the source, 0 to 6 s",
     ),
     "overlap": (
         {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": [(1, 3), (2, 4)]}, "must rise, not overlap",
@@ -131,6 +131,21 @@ def test_painting_beyond_both_ends():
     Request(task="repaint", frames=grown.source.shape[1], source=grown.source, regions=grown.regions, blank=grown.blank)
 
 
+@pytest.mark.parametrize(
+    ("range_s", "blank", "regions", "seconds"),
+    [
+        ((2.0, -1), (0, 0), ((50, 100),), 4.0),  # to the end
+        ((4.0, 6.0), (0, 50), ((100, 150),), 6.0),  # what follows, nothing of the source
+        ((-2.0, 0.0), (50, 0), ((0, 50),), 6.0),  # what comes before
+        ((-2.0, -1), (50, 0), ((0, 50),), 6.0),
+    ],
+)
+def test_painting_on_from_an_end(range_s, blank, regions, seconds):
+    grown = asked.painted(torch.ones(2, 4 * 48_000), [range_s])
+    assert (grown.blank, grown.regions) == (blank, regions)
+    assert grown.wanted == (0, seconds * 48_000) == (0, grown.source.shape[1])
+
+
 def test_a_result_painted_beyond_its_ends_is_as_long_as_both(turbo):
     music = turbo(
         "x", task_type="repaint", src_audio=audio(), num_inference_steps=1, repainting_ranges=[(-1.01, 0.5), (5, 7)]
@@ -138,6 +153,7 @@ def test_a_result_painted_beyond_its_ends_is_as_long_as_both(turbo):
     assert music.audio.shape == (1, 2, round(8.01 * 48_000))
 
 
+@settings(deadline=None)  # each makes a minute of audio, on whatever machine
 @given(
     st.lists(
         st.tuples(st.floats(-5, 25, allow_nan=False), st.floats(0.01, 30, allow_nan=False)), min_size=1, max_size=4

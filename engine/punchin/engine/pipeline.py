@@ -79,6 +79,7 @@ class AceStepPipeline:
         allow_int8: bool = False,
         limit_bytes: int | None = None,
         vram_config: Mapping[str, Any] | None = None,
+        vram_limit: float | None = None,
         report: Report = lambda phase, done, total: None,
     ) -> AceStepPipeline:
         """The pipeline of a released folder, e.g. `acestep-v15-turbo`.
@@ -86,9 +87,11 @@ class AceStepPipeline:
         shared: where VAE and text encoder are, if neither in nor beside the folder. device, dtype: see
         `placement.place`. Where memory is short, parts take turns on the device: the best plan that fits what is free
         and `limit_bytes` is carried out, or `rung` rungs below it; `allow_int8` lets weights be halved, at a loss.
-        vram_config: DiffSynth-Studio's, with `vram_limit`, instead of all that.
+        vram_config, and vram_limit in GiB: DiffSynth-Studio's, instead of all that.
         Raises Refused with what is missing or does not fit.
         """
+        if vram_limit is not None:
+            vram_config = {**(vram_config or {}), "vram_limit": vram_limit}
         wish = Wish(
             device=device,
             dtype=dtype,

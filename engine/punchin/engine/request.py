@@ -237,16 +237,18 @@ def painted(source: Tensor, ranges_s: Sequence[tuple[float, float]]) -> Painted:
     """Source and regions for repainting ranges in seconds, which may reach beyond the source on either side.
 
     A range from below 0 paints to the left, one beyond the end to the right: silence is added there, whole latent
-    frames of it on the left. A negative end means the source's end, unless the start is as low. Ranges that are
-    empty or lie outside the source are refused; the request refuses those that overlap.
+    frames of it on the left. A negative end means the source's end; with a negative start, its beginning. Ranges
+    that are empty or do not even adjoin the source are refused; the request refuses those that overlap.
     """
     length = source.shape[1]
     spans: list[tuple[int, int]] = []
     for start_s, end_s in sorted(ranges_s):
-        start, end = round(start_s * MODEL_HZ), length if end_s < 0 else round(end_s * MODEL_HZ)
+        start, end = round(start_s * MODEL_HZ), round(end_s * MODEL_HZ)
+        if end < 0:
+            end = length if start >= 0 else 0
         if start >= end:
             raise Refused(f"repainting range {start_s:g} to {end_s:g} s has no length")
-        if start >= length or end <= 0:
+        if start > length:
             outside = f"lies outside the source, 0 to {length / MODEL_HZ:g} s"
             raise Refused(f"repainting range {start_s:g} to {end_s:g} s {outside}")
         spans.append((start, end))
