@@ -9,10 +9,17 @@ import pytest
 
 def need(program: str, install: str) -> str:
     """The program's path. Without it the test is skipped, or fails where PUNCHIN_REQUIRE_REAL is set."""
-    found = shutil.which(program)
+    return _found(shutil.which(program), f"{program} is not installed: {install}")
+
+
+def need_file(path: str, install: str) -> Path:
+    """The same for a file of the system."""
+    return Path(_found(path if Path(path).is_file() else None, f"{path} is not there: {install}"))
+
+
+def _found(found: str | None, text: str) -> str:
     if found:
         return found
-    text = f"{program} is not installed: {install}"
     if os.environ.get("PUNCHIN_REQUIRE_REAL"):
         pytest.fail(text)
     pytest.skip(text)

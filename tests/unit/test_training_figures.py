@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from realparts import need
+from realparts import need, need_file
 
 from punchin.protocol.limits import HOP, MODEL_HZ
 from punchin.training.recipes.figures import codec, cover, edges, soundfont, tempo
@@ -13,7 +13,7 @@ from punchin.training.recipes.score import STEMS, compose
 from punchin.training.recipes.songs import HELD_OUT, song
 from punchin.training.recipes.synth import render
 
-SOUNDFONT = "/usr/share/sounds/sf2/default-GM.sf2"
+SOUNDFONT = "/usr/share/sounds/sf3/MuseScore_General_Lite.sf3"
 
 
 def scores(first, count):
@@ -143,13 +143,10 @@ def test_the_probe_names_instruments_it_never_heard_play_this():
 
 @pytest.mark.real
 def test_a_soundfont_plays_the_same_score():
-    from pathlib import Path
-
     need("fluidsynth", "apt-get install fluidsynth")
-    if not Path(SOUNDFONT).is_file():
-        pytest.skip("no soundfont: apt-get install musescore-general-soundfont-small")
+    sounds = need_file(SOUNDFONT, "apt-get install musescore-general-soundfont-small")
     score = compose(8)
-    lead = soundfont.render(score, 8.0, Path(SOUNDFONT), ("lead",))
+    lead = soundfont.render(score, 8.0, sounds, ("lead",))
     ours = render([score], 8.0)[0, STEMS.index("lead")]
     assert lead.shape == (2, 8 * MODEL_HZ)
     assert cover.f_measure(lead.numpy(), ours.numpy()) > 0.6
