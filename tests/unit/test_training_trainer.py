@@ -413,5 +413,5 @@ def test_model_paths_in_parts(model, songs, tmp_path, quiet):
              [str(root / "Qwen3-Embedding-0.6B" / "model.safetensors")]]  # fmt: skip
     given = {**arguments(model, songs, tmp_path / "out"), "model": None, "model_paths": json.dumps(paths)}
     where = sources.where(Settings(kind="lora", silence_latent_path=str(model / "silence_latent.pt"), **given))
-    assert (where.folders.dit, where.silence) == (model, model)
+    assert (where.folders.dit, where.silence) == (model, model / "silence_latent.pt")
     assert where.folders.text == root / "Qwen3-Embedding-0.6B"

@@ -66,15 +66,20 @@ def empty_encoder(folder: Path) -> TextEncoder:
     with torch.device("meta"):
         model = Qwen3Model(config)
     model.rotary_emb = Qwen3RotaryEmbedding(config)  # a table that no file holds: made outside the meta device
+    return TextEncoder(model.eval(), read_tokenizer(folder, config.vocab_size))
+
+
+def read_tokenizer(folder: Path, most: int) -> Tokenizer:
+    """The `tokenizer.json` of a folder. Raises Refused where there is none, or it has more than `most` tokens."""
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise Refused(f"{folder} holds no tokenizer.json", code="model_missing")
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    if tokenizer.get_vocab_size() > config.vocab_size:
-        raise Refused(f"{path} has {tokenizer.get_vocab_size()} tokens, the text encoder {config.vocab_size}")
-    return TextEncoder(model.eval(), tokenizer)
+    if tokenizer.get_vocab_size() > most:
+        raise Refused(f"{path} has {tokenizer.get_vocab_size()} tokens, the text encoder {most}")
+    return tokenizer
 
 
 def _config(folder: Path) -> dict[str, Any]:

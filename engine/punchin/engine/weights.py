@@ -126,11 +126,11 @@ def load(
         module.requires_grad_(False).eval()
 
 
-def silence(folder: Path, channels: int) -> Tensor:
-    """`silence_latent.pt` of a model's folder as [1, T, channels] float32: what the VAE makes of silence."""
-    path = folder / "silence_latent.pt"
+def silence(place: Path, channels: int) -> Tensor:
+    """`silence_latent.pt` of a model's folder, or such a file, as [1, T, channels] float32: the VAE's silence."""
+    path = place if place.is_file() else place / "silence_latent.pt"
     if not path.is_file():
-        raise Refused(f"{folder} holds no silence_latent.pt", "fetch the model again", code="model_missing")
+        raise Refused(f"{place} holds no silence_latent.pt", "fetch the model again", code="model_missing")
     try:
         latent: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch names no narrower family for a broken or unsafe file

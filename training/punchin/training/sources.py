@@ -21,7 +21,7 @@ from punchin.engine.model import AceStep
 from punchin.engine.placement import Placement
 from punchin.engine.released import Folders, Loaded, read_json
 from punchin.engine.spec import BadSpec, Spec, VaeSpec
-from punchin.engine.text import empty_encoder
+from punchin.engine.text import TextEncoder, empty_encoder, read_tokenizer
 from punchin.engine.vae import Vae
 from punchin.protocol import home, installed
 from punchin.protocol.errors import BadUsage, Refused
@@ -54,7 +54,7 @@ def where(settings: Settings) -> Where:
     silence, tokenizer = settings.silence_latent_path, settings.tokenizer_path
     return Where(
         found,
-        _part(silence).parent if silence else found.dit,
+        _part(silence) if silence else found.dit,
         _part(tokenizer) if tokenizer else found.text,
     )
 
@@ -93,7 +93,7 @@ def _existing(path: Path) -> Path:
 def _part(given: str) -> Path:
     """A file or folder, or DiffSynth's `model_id:origin_pattern`."""
     path = Path(given).expanduser()
-    return path if path.exists() or ":" not in given else _origin(given)
+    return _origin(given) if ":" in given and not path.exists() else _existing(path)
 
 
 def _origin(given: str) -> Path:
@@ -141,7 +141,7 @@ def load(place: Where, device: torch.device, dtype: torch.dtype, *, first_on_cpu
     if text.width != spec.condition.text_width:
         raise BadSpec(f"the text encoder is {text.width} wide, the model expects {spec.condition.text_width}")
     if place.tokenizer != place.folders.text:
-        text.tokenizer = empty_encoder(place.tokenizer).tokenizer
+        text = TextEncoder(text.model, read_tokenizer(place.tokenizer, text.model.config.vocab_size))
     with torch.device("meta"):
         model, vae = AceStep(spec), Vae(vae_spec)
     checkpoint = weights.open_checkpoint(place.folders.dit)

@@ -57,7 +57,7 @@ class Processed:
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
             raise Refused(f"there is no dataset folder {folder}", code="dataset")
-        self._paths = sorted(folder.rglob("*.safetensors"))
+        self._paths = sorted(folder.rglob("*.safetensors"), key=_number)
         if not self._paths:
             hint = "make them with `--task sft:data_process --output_path THIS`"
             raise Refused(f"{folder} holds no processed examples", hint, code="dataset")
@@ -69,6 +69,11 @@ class Processed:
     def __getitem__(self, number: int) -> Example:
         """One of them."""
         return Example.load(self._paths[number])
+
+
+def _number(path: Path) -> tuple[float, Path]:
+    """What a processed example is sorted by: its number in the dataset, whichever process wrote it."""
+    return (int(path.stem) if path.stem.isdecimal() else float("inf"), path)
 
 
 def _bytes(example: Example) -> int:
