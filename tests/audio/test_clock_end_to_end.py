@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import subprocess
 import threading
 import time
@@ -59,6 +60,27 @@ def test_words_for_people(free_port, capsys):
         assert main(["clock", "--port", port, "--once", "--signature", "3/4"]) == 0
     said = capsys.readouterr().out
     assert said.endswith((", bar 3 beat 2, playing\n", ", bar 3 beat 3, playing\n"))
+
+
+def test_it_is_shown_live_until_ctrl_c(free_port, tmp_path):
+    """Tempo, bar and beat as they pass, a line for each where there is no terminal; a clock that ends is said so."""
+    with daw(free_port) as port:
+        watching = Home(tmp_path / "home").start("clock", "--port", port)
+        guard = threading.Timer(60, watching.process.kill)
+        guard.start()
+        lines, seen = iter(watching.process.stdout.readline, ""), []
+        while not (seen and " bpm, bar " in seen[-1]):  # sure, and playing
+            seen.append(next(lines))
+    assert float(seen[-1].split()[0]) == pytest.approx(BPM, abs=5)
+    unsure = [line for line in seen if " bpm or so, bar " in line]
+    places = [tuple(int(word) for word in re.findall(r"(?:bar|beat) (\d+)", line)) for line in (*unsure, seen[-1])]
+    assert places == sorted(places)
+    assert len(set(places)) >= 4
+    assert {beat for _, beat in places} <= {1, 2, 3, 4}
+    assert next(line for line in lines if "clock lost" in line)
+    watching.interrupt()
+    assert watching.end().returncode == 0
+    guard.cancel()
 
 
 def test_a_loop_is_repainted_at_the_clocks_tempo(free_port, tmp_path):

@@ -46,6 +46,14 @@ def test_whole_and_half_numbers_are_taken_only_where_the_ticks_allow():
     assert after(ticks(3, bpm=120.1, jitter_s=0.0002)).bpm == pytest.approx(120.1, abs=0.011)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_hiccup_of_a_busy_machine_bends_no_tempo(seed):
+    """The last nine ticks are all 8 ms late: least squares would be 0.06 bpm off, for longer than the hiccup lasts."""
+    times = ticks(seed, jitter_s=0.0003, lost=0)
+    times[-9:] += 0.008
+    assert after(times).bpm == pytest.approx(127.3, abs=0.015)
+
+
 def test_ticks_bunched_by_an_audio_buffer_are_counted():
     sent = 100.0 + np.arange(193) * 60 / 127.3 / 24
     for buffer, within in ((1024, 0.1), (2048, 0.25)):

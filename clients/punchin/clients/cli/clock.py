@@ -85,4 +85,4 @@ def words(state: ClockState, signature: tuple[int, int]) -> str:
     if state.beats is not None:
         beat = int(state.beats * signature[1] / 4)
         parts.append(f"bar {beat // signature[0] + 1} beat {beat % signature[0] + 1}")
-    return ", ".join([*parts, "playing" if state.running else "stopped" if state.ticking else "clock lost"])
+    return ", ".join([*parts, "clock lost" if not state.ticking else "playing" if state.running else "stopped"])

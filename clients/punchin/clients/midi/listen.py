@@ -140,13 +140,18 @@ def _choose(port: str | None, names: list[str]) -> str:
 @contextlib.contextmanager
 def _socket(port: str, ear: Ear) -> Iterator[None]:
     """A plain stream of MIDI bytes (what `mido.sockets` serves), read on a thread that ends with the connection."""
+    import mido
+
+    parser = (
+        mido.Parser()
+    )  # before there is a connection: what comes during an import would be stamped late, all at once
     host, _, number = port.removeprefix(SOCKET).rpartition(":")
     try:
         connection = socket.create_connection((host or "localhost", int(number)), timeout=CONNECT_S)
     except (OSError, ValueError) as error:
         raise Refused(f"nothing listens at {port}: {error}", "--port socket:HOST:PORT") from None
     connection.settimeout(None)
-    reader = threading.Thread(target=_read, args=(connection, ear), name="midi-socket", daemon=True)
+    reader = threading.Thread(target=_read, args=(connection, parser, ear), name="midi-socket", daemon=True)
     reader.start()
     try:
         yield
@@ -157,10 +162,7 @@ def _socket(port: str, ear: Ear) -> Iterator[None]:
         connection.close()
 
 
-def _read(connection: socket.socket, ear: Ear) -> None:
-    import mido
-
-    parser = mido.Parser()
+def _read(connection: socket.socket, parser: Any, ear: Ear) -> None:
     with contextlib.suppress(OSError):  # a connection that breaks is a clock that is lost, which the state tells
         while data := connection.recv(4096):
             parser.feed(data)
