@@ -3,21 +3,27 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from acestep_peers import SPEC, VAE_SPEC, draw, stirred
 
+from punchin.engine import benchpeers
 from punchin.engine.condition import Tokens
 from punchin.engine.fastvae import FastVae
 from punchin.engine.footprint import Live, Work, activations
 from punchin.engine.int8 import Int8Linear, quantise
 from punchin.engine.memory import GIB, components, from_diffsynth, ladder, plan
 from punchin.engine.model import AceStep
+from punchin.engine.pipeline import AceStepPipeline
+from punchin.engine.placement import Placement
+from punchin.engine.released import Folders, Loaded
 from punchin.engine.shelf import shelve
 from punchin.engine.spec import SPEC_2B, SPEC_XL, VAE_RELEASED
 from punchin.engine.vae import Vae
 from punchin.protocol.errors import Refused
+from punchin.protocol.models import BY_NAME
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +78,7 @@ def test_what_fits_nowhere_is_refused_with_both_numbers():
 
 
 def test_a_cpu_has_nowhere_to_swap_to_and_gives_up_precision():
-    acts = activations(SPEC, VAE_SPEC, torch.float32, Work(latents=200), "cpu")
+    acts = activations(SPEC, VAE_SPEC, torch.float32, Work(latents=200))
     rungs = ladder(components(SPEC, VAE_SPEC, 1000), acts, "cpu", "float32", allow_int8=True)
     assert all(each.where == "resident" for rung in rungs for each in rung.placed)
     assert [rung.of("dit").precision for rung in rungs] == ["float32", "bfloat16", "int8"]
@@ -256,43 +262,127 @@ def test_the_meta_device_predicts_what_real_tensors_hold():
 
 
 MEASURE = """
+import sys
 import torch
 from dataclasses import replace
+from punchin.engine.dit import Dit
 from punchin.engine.fastvae import FastVae
 from punchin.engine.footprint import Work, activations
 from punchin.engine.spec import SPEC_2B, VAE_RELEASED
 from punchin.engine.vae import Vae
 
+what, dtype = sys.argv[1], getattr(torch, sys.argv[2])
+
 def status(key):
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(key))
 
+def filled(module):
+    module.to_empty(device="cpu")
+    for parameter in module.parameters():
+        parameter.data.fill_(0.01)
+    return module
+
 torch.set_num_threads(1)
-spec = replace(VAE_RELEASED, encoder_width=2)
+work = Work(latents=1500)  # a minute, as plans are made for
+spec, vae_spec = replace(SPEC_2B, dit=replace(SPEC_2B.dit, layers=2)), VAE_RELEASED
+if what != "diffusing":  # the other half's weights are of no interest
+    vae_spec = replace(vae_spec, **{"encoder_width" if what == "decoding" else "decoder_width": 2})
 with torch.device("meta"):
-    plain = Vae(spec)
-plain.to_empty(device="cpu")
-for parameter in plain.parameters():
-    parameter.data.fill_(0.01)
-vae, latent = FastVae(plain), torch.zeros(1, 400, 64)
+    plain = Dit(spec.dit).to(dtype) if what == "diffusing" else Vae(vae_spec).to(dtype)
+model = filled(plain) if what == "diffusing" else FastVae(filled(plain))
 del plain
+
+def run(frames, tokens, tile):
+    if what == "decoding":
+        return model.decode(torch.zeros(1, frames, 64), frames // 3, frames // 3 + tile)
+    if what == "listening":
+        tiles = model.encode_tiles(torch.ones(1, 2, frames * 1920), tile)
+        return [next(tiles) for _ in range(min(2, frames // tile))]  # the second has its margin on both sides
+    x, context = torch.zeros(1, frames, 64), torch.zeros(1, frames, 128)
+    prepared, modulation = model.prepare(torch.zeros(1, tokens, 2048)), model.modulation(torch.tensor([0.5]))
+    for _ in range(2):
+        x = x - 0.1 * model.steered(x, modulation, context, prepared)
+    return x
+
 with torch.inference_mode():
-    vae.decode(latent, 0, 1)  # libraries make what they keep
+    run(12, 8, 4)  # libraries make what they keep
     open("/proc/self/clear_refs", "w").write("5")  # the peak begins anew
     before = status("VmRSS")
-    next(vae.decode_tiles(latent, 72, 104, 32))
+    run(work.latents, work.tokens, work.encode_tile if what == "listening" else work.decode_tile)
     after = status("VmHWM")
-print(after - before, activations(SPEC_2B, spec, torch.float32, Work(latents=400, decode_tile=32), "cpu").decoding)
+print(after - before, getattr(activations(spec, vae_spec, dtype, work), what))
 """
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_the_prediction_is_what_the_process_grows_by():
-    """Resident memory above the weights, in a process of its own, while a tile of the full-width decoder is made.
+@pytest.mark.parametrize(
+    ("stage", "dtype"),
+    [
+        ("diffusing", "float32"),
+        ("decoding", "bfloat16"),
+        pytest.param("diffusing", "bfloat16", marks=pytest.mark.nightly),
+        pytest.param("listening", "float32", marks=pytest.mark.nightly),
+        pytest.param("listening", "bfloat16", marks=pytest.mark.nightly),
+        pytest.param("decoding", "float32", marks=pytest.mark.nightly),
+    ],
+)
+def test_the_prediction_is_what_the_process_grows_by(stage, dtype):
+    """Resident memory above the weights, in a process of its own, at full width.
 
     The C library is told to return freed memory at once: what it keeps for itself is not the plan's.
     """
+    if dtype == "bfloat16" and not torch.cpu._is_avx512_bf16_supported():
+        pytest.skip("this processor converts bfloat16 on the way, and the engine does not use it there")
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "131072"}
-    run = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True, env=environment)
+    command = [sys.executable, "-c", MEASURE, stage, dtype]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     measured, predicted = map(int, run.stdout.split())
     assert predicted == pytest.approx(measured, rel=0.15)
+
+
+@pytest.mark.nightly
+def test_a_whole_pipeline_under_a_plan_makes_the_same_music():
+    """Text encoder included, with everything in turns and the DiT layer by layer."""
+    device = torch.device("cpu")
+    options = {"duration": 5.12, "num_inference_steps": 2, "lyrics": "la"}
+    plain, shelved = (under_plan(small_ladder()[rung], device, "small", torch.float32) for rung in (0, 4))
+    want, got = plain("dusty", **options), shelved("dusty", **options)
+    assert torch.equal(got.audio, want.audio)
+    assert shelved.loaded.shelf.plan.of("text").where == "swapped"
+    assert shelved.loaded.shelf.plan.of("dit").where == "streamed"
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_three_gigabytes_of_a_gpu_hold_the_full_size():
+    """A minute by the 2B model under a cap that the allocator enforces; the plan's peak is the measured one."""
+    device, cap = torch.device("cuda:0"), 3 * 10**9
+    chosen = plan(SPEC_2B, VAE_RELEASED, str(device), cap)
+    pipe = under_plan(chosen, device, "full", torch.bfloat16)
+    total = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(cap / total, device)
+    torch.cuda.reset_peak_memory_stats(device)
+    music = pipe("dusty", duration=60, num_inference_steps=2)
+    assert music.audio.isfinite().all()
+    assert chosen.peak_bytes == pytest.approx(torch.cuda.max_memory_allocated(device), rel=0.15)
+
+
+def under_plan(chosen, device, size, dtype):
+    """A pipeline over random weights of a size, its parts placed as planned."""
+    made = benchpeers.weights(size, torch.device("cpu"), dtype)
+    vae = FastVae(made.vae)
+    return AceStepPipeline(
+        Loaded(
+            model=made.model,
+            vae=vae,
+            text=made.text,
+            silence=made.silence.to(device),
+            variant=BY_NAME["turbo"],
+            trained=False,
+            folders=Folders(Path(), Path(), Path()),
+            placement=Placement(device, dtype, chosen),
+            shelf=shelve(chosen, made.model, vae, made.text.model, device),
+            sha256="",
+        )
+    )

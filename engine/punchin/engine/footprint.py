@@ -97,11 +97,8 @@ class Activations:
     decoding: int
 
 
-def activations(spec: Spec, vae_spec: VaeSpec, dtype: torch.dtype, work: Work, device: str = "cuda:0") -> Activations:
-    """The activations of each stage of a request, by running it on the meta device with all layers but two left out.
-
-    On a CPU a bfloat16 convolution converts its input to a layout of its own: one more tensor, which is added.
-    """
+def activations(spec: Spec, vae_spec: VaeSpec, dtype: torch.dtype, work: Work) -> Activations:
+    """The activations of each stage of a request, by running it on the meta device with all layers but two left out."""
     lean = replace(
         spec,
         dit=replace(spec.dit, layers=2),
@@ -110,14 +107,12 @@ def activations(spec: Spec, vae_spec: VaeSpec, dtype: torch.dtype, work: Work, d
     with torch.device("meta"):
         model, vae = AceStep(lean).to(dtype), Vae(vae_spec).to(dtype)
         fast = FastVae(vae)
-        copied = dtype.itemsize * vae_spec.hop if device.startswith("cpu") and dtype == torch.bfloat16 else 0
-        heard = min(work.latents, work.encode_tile + 2 * encode_margin(vae_spec))
         return Activations(
             words=_words(model, dtype, work),
-            listening=_listening(fast, heard) + copied * heard * vae_spec.encoder_width,
+            listening=_listening(fast, work),
             codes=_peak(model, lambda: _codes(model, work)),
             diffusing=_diffusing(model, spec.dit.layers, work),
-            decoding=_decoding(fast, work) + copied * min(work.latents, work.decode_tile) * vae_spec.decoder_width,
+            decoding=_decoding(fast, work),
         )
 
 
@@ -138,9 +133,10 @@ def _words(model: AceStep, dtype: torch.dtype, work: Work) -> int:
     return max(words, timbre) + 2 * states.nbytes
 
 
-def _listening(vae: FastVae, latents: int) -> int:
-    audio = torch.empty(1, vae.spec.audio_channels, latents * vae.spec.hop)
-    return _peak(vae, lambda: vae.mean_and_scale(audio)) + audio.nbytes
+def _listening(vae: FastVae, work: Work) -> int:
+    audio = torch.empty(1, vae.spec.audio_channels, work.latents * vae.spec.hop)
+    tile = audio[..., : (work.encode_tile + 2 * encode_margin(vae.spec)) * vae.spec.hop]
+    return _peak(vae, lambda: vae.mean_and_scale(tile)) + audio.nbytes
 
 
 def _codes(model: AceStep, work: Work) -> object:

@@ -183,7 +183,7 @@ def plan(
     """
     dtype = torch.float32 if precision == "float32" else torch.bfloat16
     parts = components(spec, vae_spec, text_numbers)
-    acts = activations(spec, vae_spec, dtype, work or Work(latents=1500), device)
+    acts = activations(spec, vae_spec, dtype, work or Work(latents=1500))
     plans = ladder(parts, acts, device, precision, allow_int8=allow_int8)
     fitting = [each for each in plans if each.needs_bytes <= free_bytes]
     if not fitting:
@@ -218,7 +218,7 @@ def from_diffsynth(
     parts = components(spec, vae_spec, text_numbers)
     precision: Precision = "float32" if config.get("computation_dtype") == torch.float32 else "bfloat16"
     dtype = torch.float32 if precision == "float32" else torch.bfloat16
-    acts = activations(spec, vae_spec, dtype, work or Work(latents=1500), device)
+    acts = activations(spec, vae_spec, dtype, work or Work(latents=1500))
     plans = ladder(parts, acts, device, precision)
     asked = 0 if states[0] == device else 3 if states[1] == device else len(plans) - 1
     limit = config.get("vram_limit")

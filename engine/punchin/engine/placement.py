@@ -88,7 +88,7 @@ def place(sizes: Sizes, wish: Wish) -> Placement:
 
 def _plans(sizes: Sizes, device: torch.device, dtype: torch.dtype, allow_int8: bool) -> Sequence[Plan]:
     parts = components(sizes.spec, sizes.vae, sizes.text_numbers)
-    acts = activations(sizes.spec, sizes.vae, dtype, Work(latents=1500), str(device))
+    acts = activations(sizes.spec, sizes.vae, dtype, Work(latents=1500))
     return ladder(parts, acts, str(device), _PRECISION[dtype], allow_int8=allow_int8)
 
 

@@ -17,10 +17,9 @@ from torch import Tensor, nn
 
 from punchin.engine import weights
 from punchin.engine.fastvae import FastVae
-from punchin.engine.memory import Name, Plan
 from punchin.engine.model import AceStep
 from punchin.engine.placement import Placement, Sizes, Wish, place
-from punchin.engine.shelf import Shelf
+from punchin.engine.shelf import Shelf, shelve
 from punchin.engine.spec import BadSpec, Spec, VaeSpec
 from punchin.engine.takes import Report
 from punchin.engine.text import TextEncoder, empty_encoder
@@ -151,23 +150,9 @@ def load(
         trained=config.get(UNTRAINED) is not False,
         folders=where,
         placement=placed,
-        shelf=None if placed.plan is None else _shelf(placed.plan, placed.device, model, fast, text),
+        shelf=None if placed.plan is None else shelve(placed.plan, model, fast, text.model, placed.device),
         sha256=weights.fingerprint(parts[0][0]),
     )
-
-
-def _shelf(plan: Plan, device: torch.device, model: AceStep, vae: FastVae, text: TextEncoder) -> Shelf:
-    """Carry the plan out. The one weight that belongs to no module that is called stays on the device."""
-    model.null_condition_emb.data = model.null_condition_emb.data.to(device)
-    parts: dict[Name, list[nn.Module]] = {
-        "text": [text.model],
-        "condition": [model.encoder],
-        "dit": [model.decoder],
-        "codes": [model.tokenizer, model.detokenizer],
-        "vae_encoder": [vae.encoder],
-        "vae_decoder": [vae.decoder],
-    }
-    return Shelf(plan, parts, device)
 
 
 def _numbers(module: nn.Module) -> int:
