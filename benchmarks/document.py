@@ -1,6 +1,6 @@
 """Open a project of 600 items, put a take on one, write it: milliseconds, and how many times that fits into 150.
 
-Processor time stands beside the clock's: on a machine that others use it is what does not grow with the load.
+Processor time stands beside the clock's: on a machine that others use, the load changes it little.
 
 python benchmarks/document.py [--items 600] [--times 20]
 """

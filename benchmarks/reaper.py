@@ -66,7 +66,7 @@ def measure(desk: Desk, rounds: int, idle_s: float, region_s: float) -> int:
     for word, which in (("fastest", min), ("slowest", max)):
         submit_s, landed_s = (which(t[i] for t in taken) for i in (0, 1))
         print(f"{word} of {rounds}: {submit_s:.3f} s and {landed_s:.3f} s")
-    print(f"the bridge's processor time a take: {worked_s:.3f} s, which does not grow with the load")
+    print(f"the bridge's processor time a take: {worked_s:.3f} s, which the load changes little")
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     return int(any(value > limit for _, value, limit, _ in results))
 
