@@ -140,7 +140,7 @@ def test_a_daemon_of_another_version_is_told(client, monkeypatch, capsys):
     monkeypatch.setattr(version, "PACKAGE", "9.0.0")
     assert client.skew == "the daemon is punchin 0.1.0, this client 9.0.0: punchin stop --when-idle"
     capsys.readouterr()
-    for words in (["jobs"], ["pause"], ["show", client.submit(order()).id]):
+    for words in (["jobs"], ["status"], ["ps"], ["pause"], ["show", client.submit(order()).id]):
         main(words)
         assert capsys.readouterr().err.count(f"note: {client.skew}\n") == 1
 

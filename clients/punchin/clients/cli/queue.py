@@ -39,9 +39,7 @@ def unload_arguments(parser: argparse.ArgumentParser) -> None:
 
 def unload(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     """End the idle worker process, and with it all its memory; refused while a job runs."""
-    from punchin.clients.connect import connect
-
-    with connect(start=False, name="cli") as client:
+    with reach(talk, start=False) as client:
         client.unload()
     talk.say("the model is unloaded")
     return 0

@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from punchin.clients.client import Client
 
 
-def reach(talk: Talk) -> Client:
-    """A client of the daemon, started where none runs; one of another version is named. Raises as `connect`."""
+def reach(talk: Talk, start: bool = True) -> Client:
+    """A client of the daemon, started where none runs if it may; another version is named. Raises as `connect`."""
     from punchin.clients.connect import connect
 
-    client = connect(start=True, name="cli")
+    client = connect(start=start, name="cli")
     if client.skew:
         talk.warn(client.skew)
     return client

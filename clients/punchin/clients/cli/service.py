@@ -10,6 +10,7 @@ from typing import TextIO
 import msgspec
 
 from punchin.clients.cli import arguments
+from punchin.clients.cli.reach import reach
 from punchin.clients.cli.table import age, size, table
 from punchin.clients.cli.talk import Talk
 from punchin.protocol import version as versions
@@ -39,9 +40,7 @@ def status_arguments(parser: argparse.ArgumentParser) -> None:
 
 def status(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     """Say how the daemon is; exit 3 where there is none."""
-    from punchin.clients.connect import connect
-
-    with connect(start=False, name="cli") as client:
+    with reach(talk, start=False) as client:
         found = client.status()
     if args.json:
         print(json.dumps(msgspec.to_builtins(found)), file=out)
@@ -63,9 +62,7 @@ def ps_arguments(parser: argparse.ArgumentParser) -> None:
 
 def ps(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     """Say which model is loaded, where, and until when; or which process has the device instead."""
-    from punchin.clients.connect import connect
-
-    with connect(start=False, name="cli") as client:
+    with reach(talk, start=False) as client:
         found = client.status()
     worker, lease = found.worker, found.lease
     if args.json:
