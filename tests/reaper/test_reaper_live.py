@@ -32,6 +32,11 @@ def read(path):
     return soundfile.read(path, dtype="float32", always_2d=True)[0]
 
 
+def landed_in():
+    with connect(start=False) as client:
+        return [job.landed for job in client.jobs()]
+
+
 def press(live, **words):
     live.remember_words(**({"model": "identity"} | words))
     live.press(LAST)
@@ -50,6 +55,7 @@ def test_identity_comes_back_bit_equal_over_the_whole_item(live):
     assert live.open_jobs() == {}
     live.until(lambda: not list((live.spool / "work").iterdir()), "an empty work folder")
     assert list((live.spool / "inbox").iterdir()) == []
+    live.until(lambda: landed_in() == [live.project.path], "the project's name in the journal")
 
 
 def test_redo_of_a_take_finds_the_saved_project(live):

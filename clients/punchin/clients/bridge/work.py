@@ -52,7 +52,9 @@ class Work:
         try:
             self._check()
             self._tell({"kind": "accepted", "text": "the region is being read"})
-            self._end(done(self.request, self._travel(), time.monotonic() - self._began_s))
+            result = self._travel()
+            self._end(done(self.request, result, time.monotonic() - self._began_s))
+            self._name_place(result)
         except Cancelled:
             self._end({"kind": "cancelled"})
         except PunchinError as error:
@@ -120,6 +122,18 @@ class Work:
         session = folder / _session_name(self.request.project.path)
         session.write_text(project_text(self.request), encoding="utf-8", errors="surrogateescape", newline="")
         return journey.perform(journey_request(self.request, session), self)
+
+    def _name_place(self, result: journey.Result) -> None:
+        """In the journal: where the takes are for people, not the session that served the journey and is gone."""
+        from punchin.clients.connect import connect
+
+        place = self.request.project.path or self.request.project.media_folder
+        try:
+            with connect(start=False, name="bridge") as client:
+                for job in {rolled.record.id for rolled in result.rolled}:
+                    client.landed(job, place)
+        except PunchinError as error:
+            log.info("where %s landed: %s", self.id, error)
 
     def _tell(self, fields: Fields) -> None:
         self.text = str(fields.get("text", fields["kind"]))
