@@ -106,6 +106,7 @@ def test_a_second_daemon_says_who_runs(client):
     ended = subprocess.run([sys.executable, "-m", "punchin.daemon"], capture_output=True, text=True, timeout=20)
     assert ended.returncode == 3
     assert f"pid {client.status().pid}" in ended.stderr
+    assert ended.stderr.endswith("\n  punchin stop\n")
 
 
 def test_a_daemon_that_cannot_start_tells_why(home):

@@ -36,7 +36,7 @@ def test_a_daemon_with_nothing_to_do_ends():
 
 
 def test_one_with_something_to_do_does_not():
-    process = serve("--idle-exit", "0.5")
+    process = serve("--idle-exit", "0.5", "--keep-alive", "0")
     with connect(start=False) as client:
         job = client.submit(order("steps=30 pause=0.1"))
     assert process.wait(15) == 0  # the job took 3 s

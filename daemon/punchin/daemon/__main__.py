@@ -116,7 +116,7 @@ def _service(change: Callable[[], Path]) -> int:
 def _say_who_runs() -> int:
     found = connection.read()
     who = f" (pid {found.pid}, version {found.version})" if found is not None else ""
-    print(f"error: another daemon holds {connection.folder()}{who}", file=sys.stderr)
+    print(f"error: another daemon holds {connection.folder()}{who}", "  punchin stop", sep="\n", file=sys.stderr)
     return 3
 
 
