@@ -35,6 +35,14 @@ def test_eight_beats_of_a_bad_clock_give_the_tempo():
     assert within > 0.9  # it knows how well it knows
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("bpm", "within"), [(60.0, 0.03), (150.0, 0.12), (174.0, 0.2)])
+def test_a_bad_clock_of_another_tempo_slips_no_tick(bpm, within):
+    """3 ms are a fifth of a tick at 174 bpm: two ticks may come as one, and none is taken for an audio buffer's."""
+    errors = np.abs(np.array([after(ticks(seed, bpm=bpm)).bpm for seed in range(80)]) - bpm)
+    assert errors.max() <= within
+
+
 @pytest.mark.parametrize("bpm", [40.0, 97.35, 174.0])
 def test_a_good_clock_is_exact(bpm):
     assert after(ticks(1, bpm=bpm, jitter_s=0.0005, lost=0)).bpm == pytest.approx(bpm, abs=0.02)

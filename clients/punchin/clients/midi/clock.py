@@ -20,13 +20,13 @@ TIMEOUT_S = 1.0  # without a tick: the clock is gone
 
 _WINDOW_TICKS = CONFIDENT_BEATS * TICKS_PER_BEAT + 1
 _FIRST_FIT_TICKS = TICKS_PER_BEAT
-_COUNTED_TICKS = 2 * TICKS_PER_BEAT  # so long every look may change the count of all
+_COUNTED_TICKS = 4 * TICKS_PER_BEAT  # so long every look may change the count of all
 _RECENT_WINDOWS = (24, 48)  # newest ticks that are compared with all: the short one sees jumps, the long one less
 _MISFIT = 2.0  # times the usual scatter: the newest ticks leave the line
 _SUSTAINED = 2  # more looks than this, six ticks apart: a change that holds for twelve ticks
 _COMB = np.linspace(0.9, 1.1, 41)  # of the median gap
 _BUNCH_TICKS = 2.5  # a bunch spreads its ticks by no more
-_BUNCHED = 0.15  # of the median gap: jitter does not bring two ticks this near
+_BUNCHED = 0.02  # of the median gap: jitter hardly ever brings two ticks this near, one callback always does
 _LOST = 0.01  # of the ticks: what the count expects
 _LEAST_SCATTER = 1e-4  # in periods squared: no clock is steadier
 _CHANGE = 0.01  # relative; or four standard errors, where that is more
@@ -186,7 +186,7 @@ class TickFit:
         return bool(self._ticks) and at_s - self._ticks[-1].at_s <= TIMEOUT_S
 
     def add(self, at_s: float) -> Tick:
-        """Take a tick in and number it; the first two beats' numbers may move while they come in."""
+        """Take a tick in and number it; the first four beats' numbers may move while they come in."""
         newest = Tick(at_s, self._ticks[-1].number + 1 if self._ticks else 0)
         if self.period_s is not None:
             newest.number = self._number(at_s, self.period_s)
