@@ -134,7 +134,9 @@ def test_no_space_to_start_at_all(monkeypatch, home):
     assert ended.returncode == 1
     assert "error:" in ended.stderr
     assert "Traceback" not in ended.stderr
-    assert ended.stdout.strip() == ended.stderr.strip().splitlines()[-1].removeprefix("error: ")
+    why, cure = ended.stdout.splitlines()
+    assert ended.stderr.splitlines()[-2:] == [f"error: {why}", f"  {cure}"]
+    assert cure.startswith("free some disk space")
     with connect() as client:  # with space again, the same folder
         assert run(client)[0].state == "done"
 

@@ -137,7 +137,7 @@ def _fail(text: str, hint: str) -> None:
     text = " ".join(text.split())
     _tell(f"{text}\n{hint}\n")  # first: stderr and log may be files on a disk that is full
     logging.getLogger("punchin.daemon").error("cannot start", extra={"why": text})
-    print(f"error: {text}", f"  {hint}", sep="\n", file=sys.stderr)
+    print(f"error: {text}", *([f"  {hint}"] if hint else []), sep="\n", file=sys.stderr)
 
 
 def _tell(lines: str) -> None:

@@ -98,6 +98,11 @@ class JournalDamaged(Refused):
         super().__init__(f"{path} is no journal: {why}", hint, "journal")
 
 
+def trouble(path: Path, error: Exception) -> JournalFull | JournalDamaged:
+    """What an error in opening or reading is: the disk's, which passes, or the file's."""
+    return JournalFull(error) if isinstance(error, sqlite3.OperationalError) else JournalDamaged(path, error)
+
+
 class Row(msgspec.Struct, frozen=True):
     """A job with what only the daemon needs to know."""
 
@@ -130,7 +135,7 @@ class Journal:
                 self._db.executescript(f"BEGIN IMMEDIATE;{SCHEMA}COMMIT;")
         except sqlite3.DatabaseError as error:
             self._db.close()
-            raise JournalDamaged(path, error) from error
+            raise trouble(path, error) from error
 
     def close(self) -> None:
         """Close the file."""

@@ -9,7 +9,7 @@ import msgspec
 
 from punchin.daemon.crash import crash_point
 from punchin.daemon.happenings import Card
-from punchin.daemon.journal import Journal, JournalDamaged, Row
+from punchin.daemon.journal import Journal, Row, trouble
 from punchin.daemon.scheduler import MAX_INTERRUPTIONS, SECOND
 from punchin.protocol.order import State
 
@@ -25,7 +25,7 @@ def recover(journal: Journal, instance: str) -> tuple[list[Card], str]:
             _put_back(journal, row)
         cards = [card_of(row) for row in journal.under_way()]
     except (sqlite3.DatabaseError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise JournalDamaged(journal.path, error) from error
+        raise trouble(journal.path, error) from error
     if futile < FUTILE_LIVES or not cards:
         return cards, ""
     return cards, f"the daemon was killed {futile} times in a row while it worked"
