@@ -44,9 +44,9 @@ def wait(client: Client, job: str, listener: Listener) -> JobRecord:
 
 
 def _cancel(client: Client, job: str, listener: Listener) -> None:
-    listener.say("cancelling ... (ctrl-C again: do not wait for it)")
     asked = False
     try:
+        listener.say("cancelling ... (ctrl-C again: do not wait for it)")
         client.cancel(job)
         asked = True
         last = [event for event in client.follow(job) if event.seq][-1]
