@@ -1,5 +1,7 @@
 """What a training writes, read by PEFT and by diffusers: the same model comes out."""
 
+import json
+
 import pytest
 import torch
 from diffusers.models.transformers.ace_step_transformer import AceStepTransformer1DModel
@@ -8,7 +10,9 @@ from safetensors.torch import load_file
 from trainingdata import arguments, write_model, write_songs
 
 from punchin.engine.lora import Adapters, read_lora
-from punchin.training import run, sources
+from punchin.engine.model import AceStep
+from punchin.engine.spec import CONFIG_2B, CONFIG_XL, Spec
+from punchin.training import adapters, run, sources
 from punchin.training.console import Line
 from punchin.training.outputs import diffusers_config
 from punchin.training.settings import Settings
@@ -34,14 +38,40 @@ def decoder(files):
     return fresh(files[1]).decoder
 
 
+# H, I, query heads, key heads, layers of the released models; a head is 128 wide.
+RELEASED = {"2B": (2048, 6144, 16, 8, 24), "XL": (2560, 9728, 32, 8, 32)}
+
+
+@pytest.mark.parametrize("size", RELEASED)
+def test_a_lora_of_a_released_model_has_the_keys_and_shapes_that_diffsynth_writes(size):
+    width, inner, heads, pairs, layers = RELEASED[size]
+    linears = {f"{attention}.{name}_proj": shape for attention in ("self_attn", "cross_attn") for name, shape in (
+        ("q", (width, heads * 128)), ("k", (width, pairs * 128)), ("v", (width, pairs * 128)),
+        ("o", (heads * 128, width)))}  # fmt: skip
+    linears |= {"mlp.gate_proj": (width, inner), "mlp.up_proj": (width, inner), "mlp.down_proj": (inner, width)}
+    wanted = {}
+    for layer in range(layers):
+        for name, (inputs, outputs) in linears.items():
+            wanted[f"layers.{layer}.{name}.lora_A.default.weight"] = (32, inputs)
+            wanted[f"layers.{layer}.{name}.lora_B.default.weight"] = (outputs, 32)
+    with torch.device("meta"):
+        model = AceStep(Spec.from_config(CONFIG_XL if size == "XL" else CONFIG_2B))
+        adapters.add(model, Settings(kind="lora", dataset_base_path=""))
+    assert {name: tuple(each.shape) for name, each in adapters.trained(model.decoder).items()} == wanted
+
+
 def fresh(model):
     settings = Settings(kind="lora", dataset_base_path="", model=str(model))
     return sources.load(sources.where(settings), torch.device("cpu"), torch.float32).model
 
 
-def velocity(decoder, *, theirs=False):
+def inputs():
     draw = torch.Generator().manual_seed(1)
-    x, context, condition = (torch.randn(1, n, c, generator=draw) for n, c in ((20, 64), (20, 128), (7, 128)))
+    return [torch.randn(1, n, c, generator=draw) for n, c in ((20, 64), (20, 128), (7, 128))]
+
+
+def velocity(decoder, *, theirs=False):
+    x, context, condition = inputs()
     t = torch.tensor([0.6])
     with torch.no_grad():
         return (
@@ -92,14 +122,39 @@ def test_diffusers_reads_the_lora(files, decoder, with_lora):
 
 def peer(model, decoder):
     """diffusers' transformer with our weights."""
-    import json
-
     config = diffusers_config(json.loads((model / "config.json").read_text()))
     theirs = AceStepTransformer1DModel(**{key: value for key, value in config.items() if not key.startswith("_")})
     from punchin.training.adapters import diffusers_name
 
     theirs.load_state_dict({diffusers_name(key): value for key, value in decoder.state_dict().items()})
     return theirs.eval()
+
+
+def test_diffsynths_full_file_has_the_models_own_keys_shapes_and_bfloat16(files):
+    root, model = files
+    written, own = load_file(root / "full" / "epoch-0.safetensors"), load_file(model / "model.safetensors")
+    want = {key.removeprefix("decoder."): each.shape for key, each in own.items() if key.startswith("decoder.")}
+    assert {key: each.shape for key, each in written.items()} == want
+    assert {each.dtype for each in written.values()} == {torch.bfloat16}
+
+
+def test_diffsynth_studio_itself_reads_both_files(files):
+    """Its own transformer and its own LoRA loader, where they are installed: all weights arrive, and the right ones."""
+    dit = pytest.importorskip("diffsynth.models.ace_step_dit")
+    loader = pytest.importorskip("diffsynth.utils.lora.general").GeneralLoRALoader()
+    root, model = files
+    config = json.loads((model / "config.json").read_text())
+    config["layer_types"] = ["sliding_attention", "full_attention"] * config["num_hidden_layers"]
+    theirs, ours = dit.AceStepDiTModel(**config), fresh(model)
+    theirs.load_state_dict(ours.decoder.state_dict())
+    loader.fuse_lora_to_base_model(theirs, load_file(root / "lora" / "epoch-0.safetensors"))
+    lora = Adapters(ours)
+    lora.use([(read_lora(root / "lora" / "epoch-0-peft", ours), 1.0)])
+    lora.fuse()
+    for name, each in ours.decoder.state_dict().items():
+        torch.testing.assert_close(theirs.state_dict()[name], each, rtol=0, atol=1e-6)
+    whole = load_file(root / "full" / "epoch-0.safetensors")
+    theirs.load_state_dict(whole)  # strict: not a key more or less, and each of its shape
 
 
 def test_diffusers_reads_the_full_checkpoint(files):
