@@ -100,6 +100,22 @@ def test_a_ctrl_c_after_the_end_of_the_job_says_how_its_takes_land(session, monk
     assert [take.seed for take in land(client, "direct-0000", Heard()).takes] == [10]
 
 
+@pytest.mark.parametrize("trouble", [KeyboardInterrupt(), Refused("the journal cannot be written", code="disk_full")])
+def test_what_goes_wrong_after_the_landing_says_where_the_takes_are(session, monkeypatch, trouble):
+    def fail(*_):
+        raise trouble
+
+    client = DirectClient()
+    monkeypatch.setattr(client, "landed", fail)
+    request = Request(task="repaint", session=session, track="Keys", bars=(5, 6), prompt=Prompt(text="x"), seed=10)
+    with pytest.raises(PunchinError) as told:
+        travel(client, [request], [capture(request, opened(request))], Heard())
+    output = session.with_name("demo-punchin.rpp")
+    assert output.is_file()
+    assert f"the takes have landed in {output}" in f"{told.value}\n{told.value.hint}"
+    assert told.value.exit_code == (130 if isinstance(trouble, KeyboardInterrupt) else 4)
+
+
 def test_a_take_without_its_effects_says_so_in_its_report(session, tmp_path, monkeypatch):
     def fail(*_):
         raise PunchinError("effect Gain (1 of 1): gone")

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -267,9 +268,21 @@ def _land(client: Client, parts: Sequence[Part]) -> Result:
     except PunchinError as error:
         error.hint = f"{error.hint}\nthe takes are kept; once it is mended: {_later(jobs)}".strip()
         raise
-    for job in jobs:
-        client.landed(job, str(result.output.absolute()))  # jobs outlive the folder they were asked from
+    _tell_landed(client, jobs, result.output.absolute())  # jobs outlive the folder they were asked from
     return result
+
+
+def _tell_landed(client: Client, jobs: Iterable[str], output: Path) -> None:
+    """Have it journaled. What goes wrong here is told, and so is that the takes are in their place all the same."""
+    there = f"the takes have landed in {output}"
+    try:
+        for job in jobs:
+            client.landed(job, str(output))
+    except KeyboardInterrupt:
+        raise Cancelled(f"stopped; {there}") from None
+    except PunchinError as error:
+        error.hint = f"{error.hint}\n{there}".strip()
+        raise
 
 
 @contextmanager
