@@ -267,6 +267,19 @@ def test_punchin_pin_keeps_a_job_and_show_says_so(client, capsys):
         assert ("pinned       True" in capsys.readouterr().out) is pinned
 
 
+def test_gc_goes_on_until_nothing_is_left_to_remove(client, home):
+    """The daemon removes 100 files at once; it may have begun by itself."""
+    blobs = home / "state" / "blobs"
+    for number in range(105):
+        sha256 = client.put(b"%d" % number)
+        os.utime(blobs / sha256[:2] / sha256[2:], (1, 1))
+    assert client.gc(dry_run=True).blobs > 90
+    done = client.gc()
+    assert 90 < done.blobs <= 105
+    assert done.kept_bytes == 0
+    assert not list(blobs.glob("*/*"))
+
+
 def test_cancel_a_waiting_and_a_running_job(client):
     running = client.submit(order("steps=1000 pause=0.02"))
     waiting = client.submit(order())
