@@ -123,6 +123,10 @@ def test_stopping_anywhere_changes_no_weight(model, songs, tmp_path, quiet, kind
         assert all(torch.equal(a[key], b[key]) for key in a)
 
 
+def steps_in(path):
+    return state.load(path)[1]["progress"]["step"] if path.exists() else 0
+
+
 @pytest.mark.slow
 def test_a_kill_changes_no_weight(model, songs, tmp_path):
     """kill -9 from outside, at whatever moment, and the same command again."""
@@ -136,10 +140,10 @@ def test_a_kill_changes_no_weight(model, songs, tmp_path):
     subprocess.run(command(tmp_path / "whole"), check=True, env=env, capture_output=True)
     process = subprocess.Popen(command(tmp_path / "broken"), env=env, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 300
-    while not (tmp_path / "broken" / STATE).exists():
+    while steps_in(tmp_path / "broken" / STATE) == 0:
         assert process.poll() is None
         assert time.monotonic() < deadline
-        time.sleep(0.01)
+        time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     step = state.load(tmp_path / "broken" / STATE)[1]["progress"]["step"]
