@@ -31,7 +31,7 @@ class Disk:
             os.utime(self.store.path(sha256), (then, then))
         return sha256
 
-    def job(self, name, days_old, take=None, source=None, state="done", pinned=False):
+    def job(self, name, days_old, take=None, source=None, state="done", pinned=False, landed=True):
         at_ns = time.time_ns() - int(days_old * DAY_NS)
         blob = None if source is None else Blob(sha256=source, channels=1, frames=480)
         task = "text2music" if source is None else "repaint"
@@ -44,6 +44,8 @@ class Disk:
                 self.journal.move(name, step, at_ns)
             takes = b"\x91" + msgspec.msgpack.encode(Take(seed=0, audio=audio))
             self.journal.move(name, "done", at_ns, "", frozenset({take}), takes=takes)
+        if landed and state == "done":
+            self.journal.set_landed(name, "/song-punchin.rpp")
         if pinned:
             self.journal.set_pinned(name, True)
 
@@ -75,6 +77,20 @@ def test_old_jobs_go_with_their_blobs_and_young_ones_stay(disk):
     assert retention.missing(disk.journal, disk.store) == 0
     with pytest.raises(UnknownJob):
         disk.journal.events("old-job-0001", 0, 9)
+
+
+def test_takes_that_have_not_landed_stay_longer_and_go_last(disk, monkeypatch):
+    for name, days_old in (("wait-job-029", 29), ("wait-job-031", 31), ("land-job-001", 1)):
+        disk.job(name, days_old, disk.blob(name.encode(), 40 * 86_400), landed="land" in name)
+    assert disk.collect().jobs == 1
+    assert [disk.has(f"wait-job-{days}") for days in ("029", "031")] == [True, False]
+    monkeypatch.setattr(retention, "MAX_STORE_BYTES", 13)
+    disk.collect()
+    assert not disk.has("land-job-001"), "it goes for room, though it is younger"
+    assert disk.has("wait-job-029")
+    monkeypatch.setattr(retention, "MAX_STORE_BYTES", 0)
+    disk.collect()
+    assert not disk.has("wait-job-029")
 
 
 def test_what_is_pinned_or_under_way_is_never_too_old(disk):
@@ -147,7 +163,7 @@ def test_ten_thousand_jobs_are_marked_in_one_go_each(disk, monkeypatch):
             return super().__getitem__(key)
 
     monkeypatch.setattr(retention, "MAX_STORE_BYTES", 0)
-    monkeypatch.setattr(disk.journal, "ended", lambda: [(number, 1) for number in range(10_000)])
+    monkeypatch.setattr(disk.journal, "ended", lambda: [(number, 1, False) for number in range(10_000)])
     monkeypatch.setattr(disk.journal, "users", lambda: {f"blob {number}": {number} for number in range(10_000)})
     doomed, freed = retention._mark(disk.journal, Sizes({f"blob {number}": (9, 1e9) for number in range(10_000)}))
     assert (len(doomed), len(freed)) == (10_000, 10_000)

@@ -316,11 +316,16 @@ class Journal:
 
     # ---- for retention ----
 
-    def ended(self) -> list[tuple[int, int]]:
-        """(number, ended_ns) of the jobs that ended and are not pinned, oldest first."""
-        return self._db.execute(
-            "SELECT number, ended_ns FROM jobs WHERE ended_ns IS NOT NULL AND NOT pinned ORDER BY ended_ns, number"
-        ).fetchall()
+    def ended(self) -> list[tuple[int, int, bool]]:
+        """(number, ended_ns, waits) of the jobs that ended and are not pinned; `waits`: its takes have not landed.
+
+        Oldest first, those that wait after all others.
+        """
+        rows = self._db.execute(
+            "SELECT number, ended_ns, state = 'done' AND landed = '' AS waits FROM jobs"
+            " WHERE ended_ns IS NOT NULL AND NOT pinned ORDER BY waits, ended_ns, number"
+        )
+        return [(number, ended_ns, bool(waits)) for number, ended_ns, waits in rows]
 
     def users(self) -> dict[str, set[int]]:
         """Which jobs refer to each blob."""

@@ -1,7 +1,8 @@
 """What may be forgotten: old jobs, then blobs that no job refers to. Mark and sweep, never by guess.
 
-An ended job goes after 7 days, or, oldest first, while the store is over 20 GiB; pinned jobs and jobs under way stay,
-and nothing goes that is younger than an hour: a client may have put a blob for a job not yet submitted, or is about to
+An ended job goes after 7 days, or, oldest first, while the store is over 20 GiB. One whose takes have not landed holds
+the only copy of them: it stays 30 days, and goes for room after all others. Pinned jobs and jobs under way stay, and
+nothing goes that is younger than an hour: a client may have put a blob for a job not yet submitted, or is about to
 fetch a take. The daemon does so by itself when it is idle, and at once when it is asked.
 """
 
@@ -15,6 +16,7 @@ from punchin.daemon.store import Store
 from punchin.protocol.messages import Collected
 
 MAX_AGE_S: Final = 7 * 86_400
+MAX_WAIT_S: Final = 30 * 86_400  # of takes that have not landed
 MAX_STORE_BYTES: Final = 20 * 2**30
 SPARE_S: Final = 3_600
 MOST_BLOBS: Final = 100  # removed at once, so that the loop goes on: about a second on a slow disk
@@ -51,10 +53,10 @@ def _mark(journal: Journal, blobs: dict[str, tuple[int, float]]) -> tuple[set[in
     freed = [sha256 for sha256, (_, age_s) in blobs.items() if sha256 not in users and age_s > SPARE_S]
     left = sum(size for size, _ in blobs.values()) - sum(blobs[sha256][0] for sha256 in freed)
     now_ns, doomed = time.time_ns(), set[int]()
-    for number, ended_ns in journal.ended():  # oldest first
+    for number, ended_ns, waits in journal.ended():  # in the order in which they may go
         age_s = (now_ns - ended_ns) / 1e9
-        if age_s <= SPARE_S or (age_s <= MAX_AGE_S and left <= MAX_STORE_BYTES):
-            break
+        if age_s <= SPARE_S or (age_s <= (MAX_WAIT_S if waits else MAX_AGE_S) and left <= MAX_STORE_BYTES):
+            continue
         doomed.add(number)
         for sha256 in uses.get(number, ()):
             users[sha256].discard(number)
