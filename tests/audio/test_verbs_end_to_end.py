@@ -1,6 +1,8 @@
 """The other verbs, through real processes: layers, takes made again, takes nobody uses, pictures, music alone."""
 
 import json
+import re
+import resource
 import shutil
 from pathlib import Path
 
@@ -183,6 +185,23 @@ def test_music_that_cannot_be_made_or_kept_is_refused_first(punchin, tmp_path, b
     assert done.returncode == code
     assert said in done.stderr
     assert "job " not in done.stderr
+
+
+def test_music_that_finds_no_room_is_kept_and_lands_later(punchin, tmp_path):
+    def small_disk():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    punchin.run("jobs")  # the daemon runs, without that limit
+    out = tmp_path / "new.wav"
+    line = ("generate", "--prompt", "x", "--bpm", "120", "--bars", "2", "-o", out)
+    done = punchin.run(*line, preexec_fn=small_disk)
+    assert done.returncode == 1
+    assert not out.exists()
+    assert "Traceback" not in done.stderr
+    landing = re.search("the takes are kept; once it is mended: punchin (land) (\w+)$", done.stderr, re.M)
+    assert landing, done.stderr
+    assert punchin.run(*landing.groups()).returncode == 0
+    assert soundfile.info(out).frames == 4 * 48_000
 
 
 def test_show_draws_and_follows(punchin, session, tmp_path):

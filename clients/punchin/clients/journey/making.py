@@ -14,7 +14,7 @@ from punchin.clients.journey.plan import FilePlan
 from punchin.clients.journey.request import Making, check_folder
 from punchin.clients.journey.waiting import Listener, tell_version, wait
 from punchin.protocol import limits
-from punchin.protocol.errors import BadUsage
+from punchin.protocol.errors import BadUsage, PunchinError
 from punchin.protocol.order import JobRecord, Order
 from punchin.session import audiofile, takefiles
 from punchin.session.target import hold_name
@@ -100,8 +100,16 @@ def _plan(making: Making) -> FilePlan:
 def collect(client: Client, record: JobRecord, plan: FilePlan) -> MadeResult:
     """Write the takes of a done job: the first to the plan's file, the others beside it with their seeds.
 
-    What made each lies beside it. Raises PunchinError where the disk is full.
+    What made each lies beside it. Raises PunchinError where the disk is full; the takes are kept then.
     """
+    try:
+        return _write(client, record, plan)
+    except PunchinError as error:
+        error.hint = f"{error.hint}\nthe takes are kept; once it is mended: punchin land {record.id}".strip()
+        raise
+
+
+def _write(client: Client, record: JobRecord, plan: FilePlan) -> MadeResult:
     out, made_by = Path(plan.out), record.provenance
     files: list[MadeFile] = []
     for index, take in enumerate(record.takes):
