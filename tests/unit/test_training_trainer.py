@@ -92,7 +92,7 @@ def test_many_steps_on_one_song_fit_it(model, songs, tmp_path, quiet):
     settings = Settings(kind="full", **arguments(model, songs, tmp_path / "o", num_epochs=20, learning_rate=2e-3,
                                                  max_audio_duration=1.5, lr_scheduler="constant"))  # fmt: skip
     loaded = run.ready(settings)[1]
-    shelf = run._shelf(settings, run._items(settings), loaded)
+    shelf = run._shelf(settings, run._items(settings, quiet.say), loaded)
     one = trainers.Trainer(settings, loaded, shelf, [0], quiet)
     one.validation = [shelf[0]]
     before = one.validation_loss()
