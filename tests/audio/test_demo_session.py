@@ -109,10 +109,14 @@ def test_without_a_soundfont_the_cure_is_named(tmp_path):
 
 
 @pytest.mark.slow
-def test_wheel_carries_the_session(tmp_path):
+def test_wheel_carries_the_session_and_the_model(tmp_path):
     root = Path(__file__).resolve().parents[2]
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path]
     subprocess.run(build, cwd=root, check=True, timeout=120, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"punchin/clients/demo/session/{file}" for file in FILES} <= names
+    box = root / "engine" / "punchin" / "engine" / "tiny_weights"
+    weights = {f"punchin/engine/tiny_weights/{path.relative_to(box)}" for path in box.rglob("*") if path.is_file()}
+    assert len(weights) >= 8
+    assert weights <= names

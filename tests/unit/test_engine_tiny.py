@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -70,6 +71,7 @@ def test_two_processes_at_once_leave_one_whole_folder(monkeypatch):
             assert tiny.ready().is_dir()
         return root
 
+    monkeypatch.setattr(tiny, "SHIPPED", Path("nowhere"))
     monkeypatch.setattr(tiny, "untrained", tuple)
     monkeypatch.setattr(tiny, "write", slow_write)
     place = tiny.ready()
@@ -81,6 +83,7 @@ def test_a_failed_write_leaves_nothing(monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
+    monkeypatch.setattr(tiny, "SHIPPED", Path("nowhere"))
     monkeypatch.setattr(tiny, "untrained", tuple)
     monkeypatch.setattr(tiny, "write", full)
     with pytest.raises(OSError, match="No space left"):
@@ -97,3 +100,19 @@ def test_the_tokenizer_splits_like_qwen_and_closes_each_text():
     assert ids[-1] == end
     assert ids.count(end) == 2
     assert words.decode(ids, skip_special_tokens=False) == text + "<|endoftext|>"
+
+
+def test_the_box_holds_trained_weights_and_its_card_tells_their_bytes():
+    assert tiny.ready() == tiny.SHIPPED / tiny.NAME
+    files = {path.relative_to(tiny.SHIPPED): path.read_bytes() for path in tiny.SHIPPED.rglob("*") if path.is_file()}
+    assert max(map(len, files.values())) <= 15_000_000
+    assert sum(map(len, files.values())) <= 25_000_000
+    card = files.pop(Path("README.md")).decode()
+    for path, content in files.items():
+        assert f"| {path} | {len(content):,} | `{hashlib.sha256(content).hexdigest()}` |" in card
+    made = json.loads(files[Path("recipe.json")])
+    assert made["recipe"] == tiny.RECIPE
+    assert f"{made['songs']:,} of them" in card
+    for figure in json.loads(files[Path("figures.json")])["figures"]:
+        assert figure["value"] in card
+    assert AceStepPipeline.from_pretrained(tiny.ready()).loaded.trained

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 NAME: Final = "punchin-tiny"
 RECIPE: Final = 2  # rises when what is written below changes, so that an old cache is not taken for it
 SEED: Final = 15
+SHIPPED: Final = Path(__file__).parent / "tiny_weights"  # what the recipe made, in the released layout
 
 CONFIG: Final[dict[str, Any]] = {
     **CONFIG_2B,
@@ -116,9 +117,8 @@ def ready() -> Path:
 
     Two processes may do so at once: the folder appears whole, and its bytes are the same each time.
     """
-    shipped = Path(__file__).parent / "tiny_weights" / NAME
-    if shipped.is_dir():
-        return shipped
+    if (SHIPPED / NAME).is_dir():
+        return SHIPPED / NAME
     place = home.cache() / f"{NAME}-{RECIPE}"
     if not (place / NAME).is_dir():
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -139,7 +139,7 @@ def _songs(making: Making) -> int:
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} threads of a {platform.processor() or platform.machine()} CPU"
+    return f"a CPU ({platform.machine()}, threads: {torch.get_num_threads()})"
 
 
 def parser() -> argparse.ArgumentParser:
