@@ -262,4 +262,5 @@ def test_process_data_skips_goes_on_and_stops(model, tmp_path, capsys):
 def test_everything_that_is_written_is_safetensors_json_or_audio(train):
     _, _, out = train(save_formats="diffsynth,peft,diffusers", sample_steps=2, sample_duration=6.0, num_epochs=2)
     kinds = {os.path.splitext(name)[1] for _, _, names in os.walk(out) for name in names}
-    assert kinds == {".safetensors", ".json", ".wav"}
+    assert kinds == {".safetensors", ".json", ".wav", ".lock"}
+    assert not (out / state.LOCK).read_bytes(), "it holds nothing"

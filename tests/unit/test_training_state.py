@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -103,3 +105,23 @@ def test_the_average_is_its_definition():
     assert float(module.weight.detach()) == pytest.approx(want, abs=1e-5)
     ema.unwrite(live)
     assert float(module.weight.detach()) == 5.0
+
+
+def test_a_folder_is_one_training_s_until_its_process_ends(tmp_path):
+    out = tmp_path / "o"
+    code = "import sys, time; from pathlib import Path; from punchin.training import state\n"
+    code += "with state.alone(Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code, str(out)], stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"mine\n"
+        with (
+            pytest.raises(Refused, match=f"another training is at work in {out}"),
+            state.alone(out),
+        ):
+            pytest.fail("two at once")
+        other.kill()
+    for _ in range(2):  # a kill frees it, and so does an end
+        with state.alone(out):
+            pass
+    (tmp_path / "file").touch()
+    with pytest.raises(PunchinError, match="cannot be written"), state.alone(tmp_path / "file"):
+        pytest.fail("that is no folder")

@@ -61,7 +61,7 @@ def test_a_lora_learns_and_is_written_for_everyone(model, songs, tmp_path, quiet
     assert progress["step"] == 6
     assert progress["validation"][-1][0] == 6
     assert sorted(path.name for path in out.iterdir()) == [
-        "history.json", "step-6-diffusers", "step-6-peft", "step-6.safetensors", STATE,
+        "history.json", "step-6-diffusers", "step-6-peft", "step-6.safetensors", STATE, state.LOCK,
     ]  # fmt: skip
     diffsynth = load_file(out / "step-6.safetensors")
     assert set(diffsynth) == {
@@ -419,3 +419,9 @@ def test_model_paths_in_parts(model, songs, tmp_path, quiet):
     where = sources.where(Settings(kind="lora", silence_latent_path=str(model / "silence_latent.pt"), **given))
     assert (where.folders.dit, where.silence) == (model, model / "silence_latent.pt")
     assert where.folders.text == root / "Qwen3-Embedding-0.6B"
+
+
+def test_two_trainings_in_one_folder_are_refused(model, songs, tmp_path, quiet):
+    with state.alone(tmp_path / "o"), pytest.raises(Refused, match="another training is at work in"):
+        trained("lora", model, songs, tmp_path / "o", quiet, num_epochs=1, **RANK)
+    assert [path.name for path in (tmp_path / "o").iterdir()] == [state.LOCK]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,7 @@ from punchin.engine.released import Loaded
 from punchin.protocol.errors import BadUsage, Cancelled, Refused
 from punchin.protocol.order import Task
 from punchin.session import audiofile
-from punchin.training import dataset, outputs, sources
+from punchin.training import dataset, outputs, sources, state
 from punchin.training.console import Line, length
 from punchin.training.dataset import Item
 from punchin.training.examples import Example, Listener
@@ -41,14 +42,21 @@ def train(settings: Settings, line: Line, stop: Callable[[], bool], device: Call
     loaded = _loaded(settings, place, processes)
     if settings.task == "sft:data_process":
         assert items is not None
-        process_data(settings, items, loaded, line, stop, processes.process_index, processes.num_processes)
+        with _alone(settings, processes):
+            process_data(settings, items, loaded, line, stop, processes.process_index, processes.num_processes)
         return
     shelf = _shelf(settings, items, loaded)
     numbers = usable(shelf, skip_bad=settings.skip_bad, say=say, stop=stop)
     trainer = Trainer(settings, loaded, shelf, numbers, line)
     trainer.validation = _validation(settings, loaded, shelf, trainer.held)
     say(f"{len(numbers) - len(trainer.held)} items, {trainer.total:.0f} steps, {_size(trainer)} weights trained")
-    trainer.run(stop, lambda step: sample(settings, loaded, items, step))
+    with _alone(settings, processes):
+        trainer.run(stop, lambda step: sample(settings, loaded, items, step))
+
+
+def _alone(settings: Settings, processes: PartialState) -> AbstractContextManager[None]:
+    """The output folder for this training; the first of its processes holds it for all."""
+    return state.alone(out(settings)) if processes.is_main_process else nullcontext()
 
 
 def ready(

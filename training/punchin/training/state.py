@@ -6,11 +6,12 @@ so a training that goes on from it does what it would have done without a break.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,8 +20,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
+from punchin.protocol import lock
 from punchin.protocol.errors import PunchinError, Refused
 
+LOCK: Final = "training.lock"
 _FACTS: Final = "punchin"
 _LEAVE_BYTES: Final = 64 * 2**20  # of room on the disk beside what is written
 
@@ -32,6 +35,25 @@ def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) ->
     """
     flat = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
     return write_bytes(path, serialised(flat, {_FACTS: json.dumps(facts), "format": "pt"}))
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """`folder`, made if need be, for this process alone: two trainings there would overwrite each other's state.
+
+    Raises Refused where another process is at work in it, PunchinError where it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = lock.take(folder / LOCK)
+    except OSError as error:
+        raise disk_error(folder / LOCK, 0, error) from error
+    if held is None:
+        raise Refused(f"another training is at work in {folder}", "wait for its end, or give another folder", "busy")
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def write_bytes(path: Path, data: bytes) -> Path:

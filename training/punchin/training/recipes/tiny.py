@@ -161,7 +161,9 @@ def main(arguments: list[str] | None = None) -> int:
     asked, line = parser().parse_args(arguments), Line()
     try:
         with stoppable() as stop:
-            print(make(_making(asked, line, stop)))
+            making = _making(asked, line, stop)
+            with state.alone(making.out / "work"):
+                print(make(making))
     except PunchinError as error:
         line.say(f"error: {error}" + (f"\n  {error.hint}" if error.hint else ""))
         return error.exit_code
