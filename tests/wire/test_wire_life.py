@@ -1,7 +1,6 @@
 """How daemons begin and end: idle exit, restart, another version, a service."""
 
 import os
-import shutil
 import signal
 import stat
 import subprocess
@@ -10,6 +9,7 @@ import time
 
 import pytest
 from faults.lives import daemon_pid, order, run, wait_until
+from realparts import need
 
 from punchin.clients.cli import main
 from punchin.clients.connect import connect, restart
@@ -186,8 +186,9 @@ def test_the_unit_is_for_this_python_and_this_home(home, monkeypatch, tmp_path):
     assert unit.path() == tmp_path / "config" / "systemd" / "user" / "punchin.service"
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
+@pytest.mark.real
 def test_systemd_finds_no_fault_with_the_unit(monkeypatch, tmp_path):
+    need("systemd-analyze", "apt-get install systemd")
     monkeypatch.setenv("PUNCHIN_HOME", str(tmp_path / 'a "b" %c\\d'))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     command = ["systemd-analyze", "--user", "verify", str(tmp_path / "punchin.service")]
