@@ -184,8 +184,9 @@ def _facts(report: Report) -> str:
     """What was measured, in one line; or what is wrong."""
     if report.failed:
         return "over its limits: " + "; ".join(report.failed)
-    told = [f"length error {report.length_error_samples}", f"outside {report.outside_max_abs_diff:g}"]
+    told = [f"length error {report.length_error_samples}"]
     for value, text in (
+        (report.outside_max_abs_diff, "outside {:g}"),
         (report.tempo_ratio, "tempo × {:.4f}"),
         (report.phase_ms, "phase {:+z.1f} ms"),
         (report.lufs_delta, "loudness {:+z.1f} LU"),

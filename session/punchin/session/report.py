@@ -16,8 +16,8 @@ class Report:
     """
 
     length_error_samples: int  # frames of the result minus frames wanted
-    outside_max_abs_diff: float  # over every sample before start - fade_ms and from the region's end on
-    fade_ms: float  # from the first fade's start to the region's start
+    outside_max_abs_diff: float | None  # over every sample before start - fade_ms and from the region's end on
+    fade_ms: float | None  # from the first fade's start to the region's start
     seam_db: Pair  # flux at each edge over the 95th percentile at the context's bar lines
     onset_p95_ms: float | None = None  # 95 % of the onsets lie this near to a sixteenth or triplet (reported only)
     tempo_ratio: float | None = None  # over the source's tempo, or the grid's; 0.5 is half tempo, 2 double
@@ -32,9 +32,10 @@ class Report:
     seam_before_db: Pair = (None, None)  # the same edges before the splice
     attacks_db: float | None = None  # the take's own attacks, on the seams' scale
     tempo_error: float = 0.0  # one standard error of tempo_ratio
+    tempo_ratio_played: float | None = None  # of music from a prompt alone, before it was stretched onto its grid
     phase_ms: float | None = None  # how late it plays against the source's own groove, or the grid
     phase_error_ms: float = 0.0  # one standard error of it
-    gain_db: float = 0.0  # what the level match did
+    gain_db: float = 0.0  # what the level match did, or the ceiling alone
     level_held: bool = False  # the ceiling had the last word over the level match, or it was off
     ceiling_dbtp: float = -1.0  # or the source's own true peak, where that is higher
     clipped_samples: int = 0  # of the region after, at or over full scale

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from punchin.clients.cli import arguments
-from punchin.clients.cli.perform import prompt_arguments, prompt_of
+from punchin.clients.cli.perform import attempts_argument, prompt_arguments, prompt_of
 from punchin.clients.cli.talk import Talk
 from punchin.protocol import limits
 
@@ -19,6 +19,7 @@ def generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bars", type=arguments.whole(limits.BARS), required=True, metavar="N", help="how many")
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help=".wav (float) or .flac")
     parser.add_argument("--variations", type=arguments.whole(limits.VARIATIONS), default=1, metavar="N", help="takes")
+    attempts_argument(parser)
     arguments.json_argument(parser)
     prompt_arguments(parser)
 
@@ -38,6 +39,7 @@ def generate(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
         out=args.output,
         seed=secrets.randbelow(2**31) if args.seed is None else args.seed,
         variations=args.variations,
+        max_attempts=args.max_attempts,
     )
     talk.say(f"generate {making.bars} bars at {making.bpm:g} bpm, seed {making.seed}")
     result.write(make(making, talk), args.json, out, talk)

@@ -106,16 +106,21 @@ def session_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     takes = parser.add_argument_group("takes")
     takes.add_argument("--variations", type=arguments.whole(limits.VARIATIONS), default=1, metavar="N", help="takes")
-    takes.add_argument(
-        "--max-attempts", type=arguments.whole(limits.ATTEMPTS), default=3, metavar="N",
-        help="how often a take that misses a limit of the report is rolled (default 3)",
-    )  # fmt: skip
+    attempts_argument(takes)
     takes.add_argument("--level", choices=("match", "off"), default="match", help="match loudness to what was there")
     takes.add_argument("--land", choices=("take", "split", "lane", "track"), default="take", help="where takes go")
     takes.add_argument("-o", "--output", metavar="OUT", type=Path, help="default: NAME-punchin beside SESSION")
     takes.add_argument("--pre-fx", metavar="CHAIN", type=Path, help="effects (TOML) on what the model hears")
     takes.add_argument("--return-fx", metavar="CHAIN", type=Path, help="effects (TOML) on the take")
     arguments.json_argument(takes)
+
+
+def attempts_argument(parser: argparse._ActionsContainer) -> None:
+    """How often a take may be rolled."""
+    parser.add_argument(
+        "--max-attempts", type=arguments.whole(limits.ATTEMPTS), default=3, metavar="N",
+        help="how often a take that misses a limit of the report is rolled (default 3)",
+    )  # fmt: skip
 
 
 def prompt_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ from punchin.clients.cli.talk import Talk
 from punchin.clients.journey.landing import LandedTake, Result
 from punchin.clients.journey.making import MadeFile, MadeResult
 from punchin.protocol import models
+from punchin.session.report import Report
 
 
 def write(result: Result | MadeResult, as_json: bool, out: TextIO, talk: Talk, **more: Any) -> None:
@@ -16,23 +17,12 @@ def write(result: Result | MadeResult, as_json: bool, out: TextIO, talk: Talk, *
     talk.rest()
     demo_model(result.model, result.trained, talk)
     for take in result.takes:
-        for line in measured(take) if isinstance(take, LandedTake) else in_time(take):
+        for line in measured(take):
             talk.say(line)
     if as_json:
         print(json.dumps(result.to_json() | more), file=out)
     else:
         print(result.output, file=out)
-
-
-def in_time(take: MadeFile) -> list[str]:
-    """What was measured on music from a prompt alone, in a few lines."""
-    report = take.report
-    played, now, phase = report["tempo_ratio_played"], report["tempo_ratio"], report["phase_ms"]
-    told = "no beat to measure a tempo by" if now is None else f"tempo x {now:.4f} of what was asked"
-    if report["warped"]:
-        told += f", stretched from x {played:.4f}"
-    late = "" if phase is None else f", phase {phase:+z.1f} ms"
-    return [f"{take.file}", f"  {told}{late}", *(f"  over its limit: {text}" for text in report["failed"])]
 
 
 def demo_model(model: str, trained: bool, talk: Talk) -> None:
@@ -45,20 +35,38 @@ def demo_model(model: str, trained: bool, talk: Talk) -> None:
     talk.say(f"      a real one: punchin models pull turbo   ({turbo.size_bytes / 1e9:.1f} GB)")
 
 
-def measured(take: LandedTake) -> list[str]:
+def measured(take: LandedTake | MadeFile) -> list[str]:
     """A take's report in a few lines."""
     report = take.report
-    seams = ", ".join("-" if db is None else f"{db:+z.1f}" for db in report.seam_db)
-    loudness = "" if report.lufs_delta is None else f", loudness {report.lufs_delta:+z.1f} LU"
-    peak = "" if report.true_peak_dbfs is None else f", peak {report.true_peak_dbfs:.1f} dBTP"
-    around = sum(seconds or 0.0 for seconds in report.context_s)
     rolled = f", rolled {take.attempts} times" if take.attempts > 1 else ""
     return [
         f"{take.name}{rolled}",
         f"  {take.file}",
-        f"  length error {report.length_error_samples} samples, outside max difference {report.outside_max_abs_diff:g}",
-        f"  fade {report.fade_ms:.0f} ms, seams {seams} dB{loudness}{peak}",
-        f"  heard {report.window_s:.1f} s, {around:.1f} s of it around the region",
+        *(_joined(report) if isinstance(take, LandedTake) else _in_time(report)),
         *([f"  without its effects: {report.return_fx_failed}"] if report.return_fx_failed else []),
         *(f"  over its limit: {text}" for text in report.failed),
     ]
+
+
+def _joined(report: Report) -> list[str]:
+    """How a region's take lies in its session."""
+    seams = ", ".join("-" if db is None else f"{db:+z.1f}" for db in report.seam_db)
+    loudness = "" if report.lufs_delta is None else f", loudness {report.lufs_delta:+z.1f} LU"
+    peak = "" if report.true_peak_dbfs is None else f", peak {report.true_peak_dbfs:.1f} dBTP"
+    around = sum(seconds or 0.0 for seconds in report.context_s)
+    return [
+        f"  length error {report.length_error_samples} samples, outside max difference {report.outside_max_abs_diff:g}",
+        f"  fade {report.fade_ms:.0f} ms, seams {seams} dB{loudness}{peak}",
+        f"  heard {report.window_s:.1f} s, {around:.1f} s of it around the region",
+    ]
+
+
+def _in_time(report: Report) -> list[str]:
+    """How music from a prompt alone lies on its grid."""
+    now, phase = report.tempo_ratio, report.phase_ms
+    told = "no beat to measure a tempo by" if now is None else f"tempo x {now:.4f} of what was asked"
+    if report.warped:
+        told += f", stretched from x {report.tempo_ratio_played:.4f}"
+    late = "" if phase is None else f", phase {phase:+z.1f} ms"
+    turned = f", turned down by {-report.gain_db:.1f} dB" if report.gain_db else ""
+    return [f"  {told}{late}{turned}"]

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from punchin.clients.journey.plan import FilePlan
-from punchin.protocol import limits
 from punchin.protocol.limits import MODEL_HZ
-from punchin.protocol.order import Order
 from punchin.session import groove, onsets
 from punchin.session.groove import Timing
-from punchin.session.loudness import true_peak_db
+from punchin.session.level import CEILING_DBTP
+from punchin.session.loudness import rms_db, true_peak_db
+from punchin.session.report import Report
 from punchin.session.tempo import TempoMap
+from punchin.session.verdict import SURE, faults
 from punchin.session.warp import WORTH_IT, Warp, warp
 
 Audio = NDArray[np.float32]
 
 SPARE = 1.065  # asked for beyond the wanted length: a tempo is told up to 6 % off, and a late start is cut
-SURE = 2.0  # standard errors: what may be chance is left alone
 NEARER = 0.75
 LATE_MS = 2.0  # an earlier or later beat than this is moved
 END_S = 0.005  # the fade at the cut, so that it does not click
@@ -29,47 +27,18 @@ END_S = 0.005  # the fade at the cut, so that it does not click
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OnGrid:
-    """A take in time: [channels, frames] at 48 kHz, what was measured on it then, and whether it was stretched.
-
-    played: its tempo over the asked one as the model played it, None where that cannot be told.
-    """
+    """A take in time, [channels, frames] at 48 kHz, and what was measured on it then."""
 
     audio: Audio
-    timing: Timing
-    warped: bool
-    played: float | None
-
-    def report(self, order: Order, plan: FilePlan) -> dict[str, Any]:
-        """The report's keys; what does not apply without a session is None."""
-        error = self.audio.shape[1] - plan.frames
-        ratio = self.timing.ratio
-        slope = 0.0 if ratio is None else 100 * max(abs(ratio - 1) - SURE * self.timing.ratio_error, 0.0)
-        limit = limits.TAKE_TEMPO
-        failed = [] if slope <= limit.high else [f"{limit.name} is {slope:.3g} %, allowed is at most {limit.high:g}"]
-        return {
-            "length_error_samples": error,
-            "outside_max_abs_diff": None,
-            "fade_ms": None,
-            "seam_db": [None, None],
-            "onset_p95_ms": self.timing.p95_ms,
-            "tempo_ratio": ratio,
-            "tempo_ratio_played": self.played,
-            "phase_ms": self.timing.phase_ms,
-            "lufs_delta": None,
-            "true_peak_dbfs": true_peak_db(self.audio, MODEL_HZ),
-            "resampled": False,
-            "warped": self.warped,
-            "window_s": order.frames / MODEL_HZ,
-            "ok": error == 0 and not failed,
-            "failed": failed,
-        }
+    report: Report
 
 
-def on_grid(made: Audio, bpm: float, frames: int) -> OnGrid:
+def on_grid(made: Audio, bpm: float, frames: int, window_s: float) -> OnGrid:
     """The take at `bpm`, its beats on the grid, `frames` long.
 
     made: [channels, n] at 48 kHz, n >= frames. Where the tempo is surely off it is stretched, where the beat is surely
-    late or early it is moved; where there are too few onsets to tell, neither. Past its end there is silence.
+    late or early it is moved; where there are too few onsets to tell, neither. Past its end there is silence. Nothing
+    says how loud it should be, so only what is over the ceiling is turned down. window_s: what the model made.
     """
     audio, timing = made, _timing(made, bpm)
     played = timing.ratio
@@ -80,8 +49,36 @@ def on_grid(made: Audio, bpm: float, frames: int) -> OnGrid:
         late = round(timing.phase_ms * MODEL_HZ / 1000)
         moved = audio[:, late:] if late >= 0 else np.pad(audio, ((0, 0), (-late, 0)))
         audio, timing = _if_nearer(moved, bpm, audio, timing)
-    cut = _cut(audio, frames)
-    return OnGrid(cut, _timing(cut, bpm), warped, played)
+    cut, gain_db = _under_ceiling(_cut(audio, frames))
+    now = _timing(cut, bpm)
+    found = Report(
+        length_error_samples=cut.shape[1] - frames,
+        outside_max_abs_diff=None,
+        fade_ms=None,
+        seam_db=(None, None),
+        onset_p95_ms=now.p95_ms,
+        tempo_ratio=now.ratio,
+        tempo_error=now.ratio_error,
+        tempo_ratio_played=played,
+        phase_ms=now.phase_ms,
+        phase_error_ms=now.phase_error_ms,
+        true_peak_dbfs=true_peak_db(cut, MODEL_HZ),
+        gain_db=gain_db,
+        silent=rms_db(cut) is None,
+        resampled=False,
+        warped=warped,
+        window_s=window_s,
+        ok=True,
+    )
+    failed = faults(found)
+    return OnGrid(cut, replace(found, failed=failed, ok=not failed))
+
+
+def _under_ceiling(audio: Audio) -> tuple[Audio, float]:
+    """The sound with its true peak at the ceiling at most, and the gain that took, in dB."""
+    peak = true_peak_db(audio, MODEL_HZ)
+    gain_db = 0.0 if peak is None else min(CEILING_DBTP - peak, 0.0)
+    return (audio * np.float32(10 ** (gain_db / 20)), gain_db) if gain_db else (audio, 0.0)
 
 
 def _timing(audio: Audio, bpm: float) -> Timing:

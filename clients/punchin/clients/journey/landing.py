@@ -106,26 +106,26 @@ def land(parts: Sequence[Part]) -> Result:
 
 
 def _take(rolled: Rolled) -> document.LandingTake:
-    return document.LandingTake(rolled.finished.placed, name(rolled), provenance(rolled), _who(rolled))
+    name = take_name(rolled.record, rolled.take.seed, rolled.finished.report)
+    return document.LandingTake(rolled.finished.placed, name, provenance(rolled), _who(rolled.record, rolled.take.seed))
 
 
-def name(rolled: Rolled) -> str:
+def take_name(record: JobRecord, seed: int, report: Report) -> str:
     """What the DAW shows: task and seed; the demo model says that it is one, a take over its limits what is wrong.
 
     Noise of an untrained model keeps no limit: the report says so, its name need not.
     """
-    made_by = rolled.record.provenance
-    words = [_who(rolled)]
+    made_by = record.provenance
+    words = [_who(record, seed)]
     if made_by is not None and made_by.model == "punchin-tiny":
         words.append("demo model (tiny)")
-    if not rolled.finished.report.ok and (made_by is None or made_by.trained):
-        words.append(f"CHECK: {'; '.join(rolled.finished.report.failed)}")
+    if not report.ok and (made_by is None or made_by.trained):
+        words.append(f"CHECK: {'; '.join(report.failed)}")
     return " ".join(words)
 
 
-def _who(rolled: Rolled) -> str:
-    task = rolled.record.order.task
-    return f"punchin {TOLD.get(task, task)} {rolled.take.seed}"
+def _who(record: JobRecord, seed: int) -> str:
+    return f"punchin {TOLD.get(record.order.task, record.order.task)} {seed}"
 
 
 def provenance(rolled: Rolled) -> dict[str, Any]:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from punchin.clients.journey import kept
-from punchin.clients.journey.grid import SPARE, on_grid
+from punchin.clients.journey import kept, landing
+from punchin.clients.journey.ending import write_out
+from punchin.clients.journey.grid import SPARE, OnGrid, on_grid
 from punchin.clients.journey.ordering import loras, references, seeds_from, told_bpm, told_signature
 from punchin.clients.journey.plan import FilePlan
 from punchin.clients.journey.request import Making, check_folder
-from punchin.clients.journey.waiting import Listener, tell_version, wait
+from punchin.clients.journey.rolling import Place, Roll, roll, rolled
+from punchin.clients.journey.waiting import Listener, tell_version
 from punchin.protocol import limits
-from punchin.protocol.errors import BadUsage, PunchinError
-from punchin.protocol.order import JobRecord, Order
+from punchin.protocol.errors import BadUsage
+from punchin.protocol.order import JobRecord, Order, Provenance, Take
 from punchin.session import audiofile, takefiles
+from punchin.session.report import Report
 from punchin.session.target import hold_name
 
 if TYPE_CHECKING:
@@ -27,16 +31,28 @@ SUBTYPES = {".wav": "FLOAT", ".flac": "PCM_24", ".aif": "PCM_24", ".aiff": "PCM_
 
 @dataclass(frozen=True, slots=True)
 class MadeFile:
-    """One take in its file, and what was measured on it."""
+    """One take in its file, and what was measured on it. name: as a DAW shows it, with a warning where it needs one."""
 
     file: Path
+    name: str
     seed: int
-    report: dict[str, Any]
+    attempts: int
+    report: Report
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `--json`."""
+        return {
+            "file": str(self.file.absolute()),
+            "name": self.name,
+            "seed": self.seed,
+            "attempts": self.attempts,
+            "report": self.report.to_json(),
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class MadeResult:
-    """What `make` gives."""
+    """What `make` gives. job: the newest one."""
 
     job: str
     model: str
@@ -50,15 +66,15 @@ class MadeResult:
 
     def to_json(self) -> dict[str, Any]:
         """The object of `--json`, as for a region; what does not apply is null."""
-        takes = [
-            {"file": str(take.file.absolute()), "seed": take.seed, "attempts": 1, "report": take.report}
-            for take in self.takes
-        ]
+        takes = [take.to_json() for take in self.takes]
         return {"job": self.job, "output": str(self.output.absolute()), "model": self.model, "takes": takes}
 
 
 def make(making: Making, listener: Listener) -> MadeResult:
-    """Music of exactly the asked length. Starts the daemon if none is there. Raises as `perform` does."""
+    """Music of exactly the asked length, rolled again while it breaks a limit. Starts the daemon if none is there.
+
+    Raises as `perform` does.
+    """
     from punchin.clients.connect import connect
 
     limits.REGION.check(making.frames / limits.MODEL_HZ, "ask for fewer or more bars")
@@ -67,57 +83,71 @@ def make(making: Making, listener: Listener) -> MadeResult:
     check_folder(making.out)
     with connect(start=True, name="cli") as client:
         tell_version(client, listener)
-        order = Order(
-            task="text2music",
-            frames=min(math.ceil(making.frames * SPARE), round(limits.REGION.high * limits.MODEL_HZ)),
-            model=making.prompt.model,
-            prompt=making.prompt.text,
-            lyrics=making.prompt.lyrics,
-            language=making.prompt.language,
-            bpm=told_bpm(making.bpm, listener),
-            key=making.prompt.key,
-            signature=told_signature(making.signature, listener),
-            references=references(making.prompt, client),
-            seeds=tuple(seeds_from(making.seed, making.variations)),
-            steps=making.prompt.steps,
-            shift=making.prompt.shift,
-            guidance=making.prompt.guidance,
-            loras=loras(making.prompt, client),
-            raw=making.prompt.raw,
-        )
-        plan = _plan(making)
-        record = client.submit(order, plan.encode())
-        listener.say(f"job {record.id}")
-        return collect(client, wait(client, record.id, listener), plan)
+        return go(client, making, listener)
+
+
+def go(client: Client, making: Making, listener: Listener) -> MadeResult:
+    """From what is asked to what has landed, with a client that is there. Raises as `perform` does."""
+    prompt = making.prompt
+    order = Order(
+        task="text2music",
+        frames=min(math.ceil(making.frames * SPARE), round(limits.REGION.high * limits.MODEL_HZ)),
+        model=prompt.model,
+        prompt=prompt.text,
+        lyrics=prompt.lyrics,
+        language=prompt.language,
+        bpm=told_bpm(making.bpm, listener),
+        key=prompt.key,
+        signature=told_signature(making.signature, listener),
+        references=references(prompt, client),
+        seeds=tuple(seeds_from(making.seed, making.variations)),
+        steps=prompt.steps,
+        shift=prompt.shift,
+        guidance=prompt.guidance,
+        loras=loras(prompt, client),
+        raw=prompt.raw,
+    )
+    plan = _plan(making)
+    takes = roll(client, order, plan, making.max_attempts, _placing(client, plan), listener)
+    return _land(client, takes, plan)
+
+
+def collect(client: Client, record: JobRecord, plan: FilePlan) -> MadeResult:
+    """Land the takes of a done job. Raises PunchinError where the disk is full; the takes are kept then."""
+    return _land(client, rolled(client, record, plan, _placing(client, plan)), plan)
 
 
 def _plan(making: Making) -> FilePlan:
     asked = making.absolute()
     told = replace(asked, prompt=replace(asked.prompt, text="", lyrics=""))
-    return FilePlan(out=str(told.out), bpm=told.bpm, frames=told.frames, making=told)
+    slots = tuple(range(told.variations))
+    return FilePlan(out=str(told.out), bpm=told.bpm, frames=told.frames, making=told, slots=slots)
 
 
-def collect(client: Client, record: JobRecord, plan: FilePlan) -> MadeResult:
-    """Write the takes of a done job: the first to the plan's file, the others beside it with their seeds.
+def _placing(client: Client, plan: FilePlan) -> Place[OnGrid]:
+    """How a take comes onto the grid that was asked for, and is measured there."""
 
-    What made each lies beside it. Raises PunchinError where the disk is full; the takes are kept then.
-    """
-    try:
-        return _write(client, record, plan)
-    except PunchinError as error:
-        error.hint = f"{error.hint}\nthe takes are kept; once it is mended: punchin land {record.id}".strip()
-        raise
+    def place(record: JobRecord, take: Take) -> tuple[OnGrid]:
+        return (on_grid(client.get_audio(take.audio), plan.bpm, plan.frames, record.order.frames / limits.MODEL_HZ),)
+
+    return place
 
 
-def _write(client: Client, record: JobRecord, plan: FilePlan) -> MadeResult:
-    out, made_by = Path(plan.out), record.provenance
+def _land(client: Client, takes: Sequence[Roll[OnGrid]], plan: FilePlan) -> MadeResult:
+    return write_out(client, (each.record.id for each in takes), lambda: _write(takes, Path(plan.out)))
+
+
+def _write(takes: Sequence[Roll[OnGrid]], out: Path) -> MadeResult:
+    """The first take in `out`, the others beside it with their seeds; what made each lies beside it."""
     files: list[MadeFile] = []
-    for index, take in enumerate(record.takes):
-        made = on_grid(client.get_audio(take.audio), plan.bpm, plan.frames)
-        path = out if index == 0 else hold_name(out.with_name(f"{out.stem}-{take.seed}{out.suffix}"))
+    for of in takes:
+        (made,) = of.places
+        path = hold_name(out.with_name(f"{out.stem}-{of.take.seed}{out.suffix}")) if files else out
         audiofile.write(path, made.audio, limits.MODEL_HZ, SUBTYPES[out.suffix.lower()])
-        takefiles.write_note(path, {**kept.of(record, take.seed), takefiles.WHOLE: True})
-        files.append(MadeFile(path, take.seed, made.report(record.order, plan)))
-    client.landed(record.id, str(out))
-    model = made_by.model if made_by else record.order.model
-    return MadeResult(record.id, model, made_by is None or made_by.trained, tuple(files))
+        name = landing.take_name(of.record, of.take.seed, made.report)
+        made_by = kept.of(of.record, of.take.seed, of.attempts)
+        takefiles.write_note(path, {**made_by, "name": name, takefiles.WHOLE: True})
+        files.append(MadeFile(path, name, of.take.seed, of.attempts, made.report))
+    newest = max((of.record for of in takes), key=lambda record: record.created_ns)
+    engine = newest.provenance or Provenance(model=newest.order.model)
+    return MadeResult(newest.id, engine.model, engine.trained, tuple(files))

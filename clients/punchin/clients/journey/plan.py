@@ -63,7 +63,7 @@ class FilePlan(Struct, tag="file", frozen=True, kw_only=True):
     """Where music from a prompt alone belongs: absolute path of the first take's file, its tempo and its length.
 
     frames: at 48 kHz; the order asks for more, so that a take which is too fast can be stretched and none too short.
-    making: what was asked for, without prompt and lyrics: those are in the order.
+    making: what was asked for, without prompt and lyrics: those are in the order. slots, kept: as of `Plan`.
     """
 
     version: int = VERSION
@@ -71,6 +71,9 @@ class FilePlan(Struct, tag="file", frozen=True, kw_only=True):
     bpm: float
     frames: int
     making: Making | None = None
+    attempt: int = 1
+    slots: tuple[int, ...] = (0,)
+    kept: dict[int, Kept] = {}
 
     def encode(self) -> bytes:
         """The bytes that travel."""

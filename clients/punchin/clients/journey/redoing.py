@@ -117,7 +117,8 @@ def _regions(made: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _making(making: Making, seed: int, prompt: Prompt, change: Change) -> Making:
     out = change.out or free_name(making.out)
-    return replace(making, prompt=prompt, seed=seed, variations=change.variations, out=out)
+    attempts = 1 if change.seed is None else making.max_attempts
+    return replace(making, prompt=prompt, seed=seed, variations=change.variations, max_attempts=attempts, out=out)
 
 
 def _prompt(prompt: Prompt, made: dict[str, Any], change: Change) -> Prompt:

@@ -116,6 +116,7 @@ class Making:
     out: Path
     seed: int
     variations: int = 1
+    max_attempts: int = 3
 
     @property
     def frames(self) -> int:

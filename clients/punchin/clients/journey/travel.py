@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import combinations
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from punchin.clients.journey import landing, making
 from punchin.clients.journey.capture import Capture, capture, capture_again, opened, together
+from punchin.clients.journey.ending import kept_takes, write_out
 from punchin.clients.journey.landing import Part, Result, Rolled
 from punchin.clients.journey.making import MadeResult
-from punchin.clients.journey.ordering import heard_name, order_of, seeds_from
-from punchin.clients.journey.plan import FilePlan, Kept, Plan, decode
+from punchin.clients.journey.ordering import heard_name, order_of
+from punchin.clients.journey.plan import FilePlan, Plan, decode
 from punchin.clients.journey.request import Request, check_folder
-from punchin.clients.journey.returning import Known, finish
-from punchin.clients.journey.waiting import Listener, tell_version, wait
+from punchin.clients.journey.returning import Finished, Known, finish
+from punchin.clients.journey.rolling import Place, Roll, roll, rolled
+from punchin.clients.journey.waiting import Listener, tell_version
 from punchin.protocol import limits
-from punchin.protocol.errors import Cancelled, PunchinError, Refused
-from punchin.protocol.order import JobRecord, Order
+from punchin.protocol.errors import PunchinError, Refused
+from punchin.protocol.order import JobRecord, Take
 from punchin.session.document import Session
 
 if TYPE_CHECKING:
@@ -64,10 +64,8 @@ def perform_all(requests: Sequence[Request], listener: Listener) -> Result:
 
 def go(client: Client, requests: Sequence[Request], captures: Sequence[Capture], listener: Listener) -> Result:
     """The way from what was captured to what has landed, with a client that is there. Raises as `perform` does."""
-    parts: Sequence[Part] = [
-        part for regions in jobs(requests, captures) for part in Journey(client, *regions, listener).roll()
-    ]
-    with _kept_takes(each.record.id for part in parts for each in part.rolled):
+    parts: Sequence[Part] = [part for regions in jobs(requests, captures) for part in _made(client, *regions, listener)]
+    with kept_takes(each.record.id for part in parts for each in part.rolled):
         parts = _up_to_date(client, parts, listener)
     return _land(client, parts)
 
@@ -150,152 +148,52 @@ def _parts(client: Client, plan: Plan, record: JobRecord, listener: Listener) ->
     session = opened(plan.request)
     captures = [capture_again(place, session) for place in plan.regions]
     known = [Known.of(captured) for captured in captures]
-    slots = {slot: (record, index, plan.attempt) for index, slot in enumerate(plan.slots)}
-    slots |= {slot: (client.result(kept.job), kept.index, kept.attempts) for slot, kept in plan.kept.items()}
-    takes = [_rolled(client, captures, plan, *slots[slot], known, listener) for slot in sorted(slots)]
+    place = _placing(client, captures, plan, lambda: known, listener)
+    return _by_region(captures, plan, rolled(client, record, plan, place))
+
+
+def _made(client: Client, requests: Sequence[Request], captures: Sequence[Capture], listener: Listener) -> list[Part]:
+    """Takes that are ready to land, of requests that are one job, region by region. Raises as `perform` does."""
+    request = requests[0]
+    order = order_of(request, captures, client, listener)
+    assert order.source is not None
+    plan = _plan(requests, captures, heard_name(request, captures[0], order.source))
+    with ThreadPoolExecutor(1, "measure") as aside:
+        known = [aside.submit(Known.of, each) for each in captures]  # this process only waits meanwhile
+        place = _placing(client, captures, plan, lambda: [each.result() for each in known], listener)
+        takes = roll(client, order, plan, request.max_attempts, place, listener, request.job_id)
     return _by_region(captures, plan, takes)
 
 
-def _by_region(captures: Sequence[Capture], plan: Plan, takes: Sequence[tuple[Rolled, ...]]) -> list[Part]:
+def _placing(
+    client: Client,
+    captures: Sequence[Capture],
+    plan: Plan,
+    known: Callable[[], Sequence[Known]],
+    listener: Listener,
+) -> Place[Finished]:
+    """How a take comes into its place in each region, and is measured there."""
+
+    def place(record: JobRecord, take: Take) -> tuple[Finished, ...]:
+        made, wanted = client.get_audio(take.audio), record.order.wanted or (0, record.order.frames)
+        return tuple(
+            finish(captured, plan, made, wanted, facts, listener)
+            for captured, facts in zip(captures, known(), strict=True)
+        )
+
+    return place
+
+
+def _by_region(captures: Sequence[Capture], plan: Plan, takes: Sequence[Roll[Finished]]) -> list[Part]:
     return [
-        Part(captured, place, tuple(take[i] for take in takes))
+        Part(captured, place, tuple(Rolled(of.record, of.take, of.attempts, of.places[i], i) for of in takes))
         for i, (captured, place) in enumerate(zip(captures, plan.regions, strict=True))
     ]
 
 
-class Journey:
-    """Requests under way that are one job: rolls each take until all its regions keep the report's limits, or the
-    attempts are used.
-    """
-
-    def __init__(
-        self, client: Client, requests: Sequence[Request], captures: Sequence[Capture], listener: Listener
-    ) -> None:
-        self.client, self.requests, self.captures, self.listener = client, requests, captures, listener
-        self.request = requests[0]
-        self.best: dict[int, tuple[Rolled, ...]] = {}  # by slot, the take's place among the variations: each region
-
-    def roll(self) -> list[Part]:
-        """Takes that are ready to land, region by region. Raises as `perform` does."""
-        with ThreadPoolExecutor(1, "measure") as aside:
-            return self._roll_until_good(aside)
-
-    def _roll_until_good(self, aside: ThreadPoolExecutor) -> list[Part]:
-        order = order_of(self.request, self.captures, self.client, self.listener)
-        assert order.source is not None
-        plan = _plan(self.requests, self.captures, heard_name(self.request, self.captures[0], order.source))
-        known: list[Future[Known]] = []
-        while True:
-            job = self._submit(order, plan)
-            known = known or [aside.submit(Known.of, each) for each in self.captures]  # this process only waits
-            record = wait(self.client, job, self.listener)
-            with _kept_takes([job]):
-                for index, slot in enumerate(plan.slots):
-                    self._keep_better(slot, self._roll(record, index, plan, [each.result() for each in known]))
-            bad = tuple(slot for slot in plan.slots if _faults(self.best[slot]))
-            if not bad or plan.attempt == self.request.max_attempts or not _may_differ(record):
-                return _by_region(self.captures, plan, [self.best[slot] for slot in sorted(self.best)])
-            order = msgspec.structs.replace(order, seeds=tuple(seeds_from(order.seeds[-1] + 1, len(bad))))
-            plan = msgspec.structs.replace(plan, attempt=plan.attempt + 1, slots=bad, kept=self._kept(bad))
-            self._tell(bad, order)
-
-    def _submit(self, order: Order, plan: Plan) -> str:
-        job = self.client.submit(order, plan.encode(), self._job_id(plan)).id
-        self.listener.say(f"job {job}")
-        return job
-
-    def _job_id(self, plan: Plan) -> str | None:
-        own = self.request.job_id
-        return own if own is None or plan.attempt == 1 else f"{own}-{plan.attempt}"
-
-    def _roll(self, record: JobRecord, index: int, plan: Plan, known: Sequence[Known]) -> tuple[Rolled, ...]:
-        return _rolled(self.client, self.captures, plan, record, index, plan.attempt, known, self.listener)
-
-    def _keep_better(self, slot: int, new: tuple[Rolled, ...]) -> None:
-        """A later roll replaces an earlier one unless it breaks more limits; the attempts count either way."""
-        old = self.best.get(slot)
-        if old is not None and len(_faults(old)) < len(_faults(new)):
-            new = tuple(replace(each, attempts=new[0].attempts) for each in old)
-        self.best[slot] = new
-
-    def _kept(self, bad: tuple[int, ...]) -> dict[int, Kept]:
-        good = {slot: takes[0] for slot, takes in self.best.items() if slot not in bad}
-        return {
-            slot: Kept(job=rolled.record.id, index=rolled.record.takes.index(rolled.take), attempts=rolled.attempts)
-            for slot, rolled in good.items()
-        }
-
-    def _tell(self, bad: tuple[int, ...], order: Order) -> None:
-        for slot, seed in zip(bad, order.seeds, strict=True):
-            old = self.best[slot][0]
-            self.listener.warn(
-                f"take {old.take.seed}: {'; '.join(_faults(self.best[slot]))}; rolled again with seed {seed} "
-                f"(attempt {old.attempts + 1} of {self.request.max_attempts})"
-            )
-
-
-def _faults(take: Sequence[Rolled]) -> list[str]:
-    """What is wrong with a take, in any of its regions."""
-    return [text for rolled in take for text in rolled.finished.report.failed]
-
-
-def _rolled(
-    client: Client,
-    captures: Sequence[Capture],
-    plan: Plan,
-    record: JobRecord,
-    index: int,
-    attempts: int,
-    known: Sequence[Known],
-    listener: Listener,
-) -> tuple[Rolled, ...]:
-    """One take of a job, region by region."""
-    take = record.takes[index]
-    made, wanted = client.get_audio(take.audio), record.order.wanted or (0, record.order.frames)
-    return tuple(
-        Rolled(record, take, attempts, finish(captured, plan, made, wanted, facts, listener), region)
-        for region, (captured, facts) in enumerate(zip(captures, known, strict=True))
-    )
-
-
 def _land(client: Client, parts: Sequence[Part]) -> Result:
-    jobs = dict.fromkeys(each.record.id for part in parts for each in part.rolled)
-    try:
-        with _kept_takes(jobs):
-            result = landing.land(parts)
-    except Cancelled:
-        raise
-    except PunchinError as error:
-        error.hint = f"{error.hint}\nthe takes are kept; once it is mended: {_later(jobs)}".strip()
-        raise
-    _tell_landed(client, jobs, result.output.absolute())  # jobs outlive the folder they were asked from
-    return result
-
-
-def _tell_landed(client: Client, jobs: Iterable[str], output: Path) -> None:
-    """Have it journaled. What goes wrong here is told, and so is that the takes are in their place all the same."""
-    there = f"the takes have landed in {output}"
-    try:
-        for job in jobs:
-            client.landed(job, str(output))
-    except KeyboardInterrupt:
-        raise Cancelled(f"stopped; {there}") from None
-    except PunchinError as error:
-        error.hint = f"{error.hint}\n{there}".strip()
-        raise
-
-
-@contextmanager
-def _kept_takes(jobs: Iterable[str]) -> Iterator[None]:
-    """A ctrl-C in here costs no take: it says how they land after all."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise Cancelled("stopped before anything was written; the takes are kept", _later(jobs)) from None
-
-
-def _later(jobs: Iterable[str]) -> str:
-    return " and ".join(f"punchin land {job}" for job in dict.fromkeys(jobs))
+    made_by = (each.record.id for part in parts for each in part.rolled)
+    return write_out(client, made_by, lambda: landing.land(parts))
 
 
 def _up_to_date(client: Client, parts: Sequence[Part], listener: Listener) -> Sequence[Part]:
@@ -320,12 +218,6 @@ def _again(client: Client, part: Part, session: Session, listener: Listener) -> 
         return replace(each, finished=finish(captured, part.plan, made, wanted, known, listener))
 
     return Part(captured, part.plan, tuple(again(each) for each in part.rolled))
-
-
-def _may_differ(record: JobRecord) -> bool:
-    """Whether another seed can be better: neither for noise nor for what returns its input."""
-    made_by = record.provenance
-    return made_by is None or (made_by.trained and made_by.model != "identity")
 
 
 def _plan(requests: Sequence[Request], captures: Sequence[Capture], heard_sha256: str) -> Plan:
