@@ -8,13 +8,13 @@ import numpy as np
 from punchin.protocol.order import Blob, Event, JobRecord, Provenance, Take
 
 
-def identity(source, order, seed):
+def identity(source, passage, seed):
     """The engine that returns its input."""
     return source
 
 
 class DirectClient:
-    """`make(source, order, seed)` gives the whole window [channels, frames]; the wanted part of it is the take."""
+    """`make(source, passage, seed)` gives the whole window [channels, frames]; the wanted part of it is the take."""
 
     def __init__(self, make=identity, model="direct", trained=True) -> None:
         self.make, self.model, self.trained = make, model, trained
@@ -30,21 +30,25 @@ class DirectClient:
         return self.blobs[blob.sha256]
 
     def submit(self, order, plan=b"", job_id=None, keep_alive_s=None):
-        start, stop = order.wanted or (0, order.frames)
-        source = self.blobs[order.source.sha256] if order.source else np.zeros((2, order.frames), np.float32)
-        made = [(seed, self.make(source, order, seed)[:, start:stop]) for seed in order.seeds]
+        takes = tuple(self.take(n, each, seed) for n, each in enumerate(order.passages) for seed in each.seeds)
         record = JobRecord(
             id=f"direct-{len(self.records):04d}",
             state="done",
             order=order,
             created_ns=time.time_ns(),
             plan=plan,
-            takes=tuple(Take(seed=seed, audio=self.put_audio(audio, 48_000)) for seed, audio in made),
+            takes=takes,
             provenance=Provenance(model=self.model, trained=self.trained),
         )
         self.records[record.id] = record
         self.orders.append(order)
         return record
+
+    def take(self, number, passage, seed):
+        start, stop = passage.span
+        source = self.blobs[passage.source.sha256] if passage.source else np.zeros((2, passage.frames), np.float32)
+        made = self.make(source, passage, seed)[:, start:stop]
+        return Take(seed=seed, audio=self.put_audio(made, 48_000), passage=number)
 
     def follow(self, job, since=0):
         yield Event(job=job, seq=1, at_ns=0, state="done")

@@ -48,19 +48,24 @@ def run(mode, folder, command, send, cancelled):
     send(link.Progress(job=command.job, phase="diffusing", done=1, total=8))
     if mode in ("hold", "stubborn") and not wait_for_gate(folder, command.job, send, cancelled):
         return send(link.Stopped(job=command.job))
-    source = np.zeros((order.frames, 2), "<f4")
-    if order.source is not None:
-        raw = Path(command.files[order.source.sha256]).read_bytes()
-        source = np.frombuffer(raw, "<f4").reshape(-1, order.source.channels)
-    start, stop = order.wanted or (0, order.frames)
-    takes = []
-    for seed in order.seeds:
-        made = perform(mode, source, seed)[start : stop - (mode == "short")]
-        path = Path(command.out_dir) / f"{hashlib.sha256(made.tobytes()).hexdigest()}-{seed}.f32"
-        path.write_bytes(made.tobytes())
-        takes.append(link.MadeTake(seed=seed, path=str(path), channels=made.shape[1], frames=len(made)))
+    takes = [take for number in range(len(order.passages)) for take in takes_of(mode, command, number)]
     provenance = Provenance(model=f"scripted-{mode}")
     return send(link.Made(job=command.job, takes=tuple(takes), provenance=provenance))
+
+
+def takes_of(mode, command, number):
+    passage = command.order.passages[number]
+    source = np.zeros((passage.frames, 2), "<f4")
+    if passage.source is not None:
+        raw = Path(command.files[passage.source.sha256]).read_bytes()
+        source = np.frombuffer(raw, "<f4").reshape(-1, passage.source.channels)
+    start, stop = passage.wanted or (0, passage.frames)
+    for seed in passage.seeds:
+        made = perform(mode, source, seed)[start : stop - (mode == "short")]
+        path = Path(command.out_dir) / f"{hashlib.sha256(made.tobytes()).hexdigest()}-{number}-{seed}.f32"
+        path.write_bytes(made.tobytes())
+        channels, frames = made.shape[1], len(made)
+        yield link.MadeTake(passage=number, seed=seed, path=str(path), channels=channels, frames=frames)
 
 
 def main(mode, folder):

@@ -4,12 +4,14 @@ import errno
 import itertools
 import sqlite3
 
+import msgspec
 import pytest
 
 from punchin.daemon import crash
-from punchin.daemon.journal import MAY_BECOME, IllegalMove, Journal, JournalDamaged, JournalFull, UnknownJob
+from punchin.daemon.journal import MAY_BECOME, SCHEMA, IllegalMove, Journal, JournalDamaged, JournalFull, UnknownJob
 from punchin.daemon.recovery import recover
 from punchin.protocol.errors import Refused
+from punchin.protocol.messages import Preview
 from punchin.protocol.order import TERMINAL, Order
 
 PATHS = {  # the shortest way to each state, written by hand
@@ -185,13 +187,43 @@ def test_ten_thousand_jobs_are_back_at_once(tmp_path):
     journal.close()
 
 
+def test_a_file_of_the_first_format_keeps_what_it_holds(tmp_path):
+    path = tmp_path / "journal.sqlite"
+    db = sqlite3.connect(path)
+    db.executescript(SCHEMA)
+    old = Preview(seed=3, index=1, start_frame=0, sha256="5f" * 32, channels=2, frames=10)
+    first = msgspec.msgpack.encode({k: v for k, v in msgspec.to_builtins(order()).items() if k not in ("also", "name")})
+    db.execute(
+        "INSERT INTO jobs (id, state, digest, request, plan, created_ns, seq)"
+        " VALUES ('job-00001', 'done', x'', ?, x'', 5, 1)",
+        (first,),
+    )
+    db.execute("INSERT INTO previews VALUES (1, 3, 1, ?)", (msgspec.msgpack.encode(old),))
+    db.commit()
+    db.close()
+    for _ in range(2):
+        journal = Journal(path)
+        assert journal.previews("job-00001") == (old,)
+        assert journal.row("job-00001").record.order == order()
+        journal.close()
+
+
+def test_previews_of_two_passages_do_not_meet(journal):
+    submit(journal)
+    one = Preview(seed=3, index=0, start_frame=0, sha256="0" * 64, channels=2, frames=9)
+    each = [one, msgspec.structs.replace(one, sha256="1" * 64, passage=1)]
+    for preview in reversed(each):
+        journal.add_preview("job-00001", preview)
+    assert journal.previews("job-00001") == tuple(each)
+
+
 def test_a_newer_format_and_no_format(tmp_path):
     path = tmp_path / "journal.sqlite"
     Journal(path).close()
     db = sqlite3.connect(path)
-    db.execute("PRAGMA user_version = 2")
+    db.execute("PRAGMA user_version = 3")
     db.close()
-    with pytest.raises(Refused, match="format 2, this one reads 1"):
+    with pytest.raises(Refused, match="format 3, this one reads 2"):
         Journal(path)
     path.write_bytes(b"garbage" * 1_000)
     with pytest.raises(Refused, match="is no journal"):

@@ -34,6 +34,19 @@ ORDER = {
     "shift": 3.0,
     "guidance": 1.5,
     "loras": [{"sha256": SHA, "size_bytes": 1_000_000, "name": "upright", "strength": -0.5}],
+    "name": "Bass 5-6",
+    "also": [
+        {
+            "frames": 240_000,
+            "source": BLOB,
+            "mask": [[5, 9]],
+            "wanted": [9_600, 19_200],
+            "seeds": [9],
+            "bpm": 120.0,
+            "signature": 3,
+            "name": "Keys 5-6",
+        },
+    ],
     "raw": {"use_adg": True, "omega": 1.5, "seed_mode": "same", "n": 3},
     "interactive": False,
 }
@@ -47,10 +60,10 @@ PROVENANCE = {
 }  # fmt: skip
 RECORD = {
     "id": JOB, "state": "failed", "order": ORDER, "created_ns": 1_795_398_235_885_841_880, "attempts": 2, "seq": 5,
-    "takes": [{"seed": 7, "audio": BLOB}], "provenance": PROVENANCE, "error_code": "oom",
+    "takes": [{"seed": 7, "audio": BLOB, "passage": 1}], "provenance": PROVENANCE, "error_code": "oom",
     "error_text": "out of memory", "error_hint": "punchin doctor", "landed": "/music/a.rpp", "plan": b"\x00\xff",
 }  # fmt: skip
-PREVIEW = {"seed": 7, "index": 2, "start_frame": 96_000, "sha256": SHA, "channels": 2, "frames": 48_000}
+PREVIEW = {"seed": 7, "index": 2, "start_frame": 96_000, "sha256": SHA, "channels": 2, "frames": 48_000, "passage": 1}
 WORKER = {
     "pid": 42, "state": "idle", "device": "cuda:0 RTX 4070", "total_bytes": 12_884_901_888, "free_bytes": 1 << 33,
     "plan": "whole", "model": "turbo", "job": JOB, "until_ns": 1_795_398_235_885_841_880,
@@ -61,11 +74,11 @@ LEASE = {
 }  # fmt: skip
 LIMITS = {
     "max_message_bytes": 65_535, "chunk_bytes": 1_000, "credit_chunks": 4, "plan_bytes": 100, "max_queue": 9,
-    "max_seeds": 2, "max_region_s": 60.0, "lease_s": 5.0,
+    "max_seeds": 2, "max_regions": 3, "max_region_s": 60.0, "lease_s": 5.0,
 }  # fmt: skip
 
 VECTORS = {
-    "hello": {"ask": 1, "lowest": 1, "highest": 2, "client": "plain", "version": "0.0.1"},
+    "hello": {"ask": 1, "lowest": 2, "highest": 3, "client": "plain", "version": "0.0.1"},
     "submit": {"ask": 2, "id": JOB, "order": ORDER, "plan": b"\x00\xff", "keep_alive_s": 60.0},
     "get_status": {"ask": 3},
     "get_job": {"ask": 4, "id": JOB},
@@ -82,9 +95,9 @@ VECTORS = {
     "collect": {"ask": 13, "dry_run": True},
     "examine": {"ask": 14},
     "shutdown": {"ask": 15, "when_idle": True},
-    "welcome": {"ask": 1, "protocol": 1, "version": "0.1.0", "instance": "cafe", "pid": 41, "limits": LIMITS},
+    "welcome": {"ask": 1, "protocol": 2, "version": "0.1.0", "instance": "cafe", "pid": 41, "limits": LIMITS},
     "status": {
-        "ask": 3, "pid": 41, "version": "0.1.0", "protocol": 1, "instance": "cafe", "started_ns": 17,
+        "ask": 3, "pid": 41, "version": "0.1.0", "protocol": 2, "instance": "cafe", "started_ns": 17,
         "transport": "ipc", "paused": True, "paused_why": "by hand", "trouble": "disk full", "jobs": {"done": 3},
         "worker": WORKER, "lease": LEASE, "keep_alive_s": 60.0, "idle_exit_s": 1_800.0, "counters": {"submitted": 4},
     },

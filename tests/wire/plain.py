@@ -17,7 +17,7 @@ class Plain:
         self.secure(self.socket)
         self.socket.connect(self.found[socket])
         if greet:
-            reply = self.ask({"type": "hello", "ask": 1, "lowest": 1, "highest": 1})
+            reply = self.ask({"type": "hello", "ask": 1, "lowest": 2, "highest": 2})
             if reply is None or reply["type"] != "welcome":
                 self.close()
                 raise AssertionError(f"no welcome but {reply}")

@@ -138,11 +138,11 @@ def test_hello_first_and_only_in_a_common_version(client):
             "type": "failure", "ask": 5, "code": "hello_first", "hint": "",
             "text": "the first message of a client is hello",
         }  # fmt: skip
-        reply = plain.ask({"type": "hello", "ask": 6, "lowest": 2, "highest": 9, "version": "9.0"})
+        reply = plain.ask({"type": "hello", "ask": 6, "lowest": 3, "highest": 9, "version": "9.0"})
         assert reply["code"] == "version"
-        assert "speaks protocol 1, the client 2 to 9" in reply["text"]
+        assert "speaks protocol 2, the client 3 to 9" in reply["text"]
         assert plain.ask({"type": "get_status", "ask": 7})["code"] == "hello_first"
-        assert plain.ask({"type": "hello", "ask": 8, "lowest": 0, "highest": 1})["type"] == "welcome"
+        assert plain.ask({"type": "hello", "ask": 8, "lowest": 1, "highest": 2})["type"] == "welcome"
         assert plain.ask({"type": "nonsense", "ask": 9})["code"] == "unknown_kind"
         assert plain.ask({"type": "put", "ask": 9})["code"] == "unknown_kind"  # of another socket
         assert (

@@ -149,8 +149,8 @@ def test_a_daemon_of_another_protocol_can_be_stopped(client, monkeypatch, capsys
     job = client.submit(order("steps=1000 pause=0.02")).id
     wait_until(lambda: client.job(job).state == "running", 10, "the run")
     with monkeypatch.context() as other:
-        other.setattr(version, "PROTOCOL", 2)
-        with pytest.raises(Refused, match="speaks protocol 1, the client 2 to 2") as error:
+        other.setattr(version, "PROTOCOL", 3)
+        with pytest.raises(Refused, match="speaks protocol 2, the client 3 to 3") as error:
             connect(start=False)
         assert error.value.code == "version"
         assert error.value.hint.startswith("punchin stop (")

@@ -72,7 +72,7 @@ def test_without_the_right_key_nothing_is_answered(tcp_client, key, name):
                 socket.curve_serverkey = zmq.curve_keypair()[0]
 
     with Stranger(greet=False, socket=name) as stranger:
-        hello = {"type": "hello", "ask": 1, "lowest": 1, "highest": 1}
+        hello = {"type": "hello", "ask": 1, "lowest": 2, "highest": 2}
         assert stranger.ask(hello, seconds=0.5) is None
     with Plain() as plain:
         assert plain.ask({"type": "get_status", "ask": 2})["type"] == "status"
@@ -125,7 +125,7 @@ def test_an_eavesdropper_reads_nothing(tcp_client):
     with Plain(greet=False) as plain:
         plain.socket.disconnect(found.control)
         plain.socket.connect(f"tcp://127.0.0.1:{tap.port}")
-        assert plain.ask({"type": "hello", "ask": 1, "lowest": 1, "highest": 1, "client": secret.decode()})
+        assert plain.ask({"type": "hello", "ask": 1, "lowest": 2, "highest": 2, "client": secret.decode()})
         order = {"task": "text2music", "frames": 4_800, "model": "identity", "prompt": secret.decode()}
         reply = plain.ask({"type": "submit", "ask": 2, "id": "secret-job-01", "order": order})
         assert reply["record"]["order"]["prompt"] == secret.decode()

@@ -18,7 +18,7 @@ import msgspec
 
 from punchin.daemon import choice, happenings, scheduler, waiting
 from punchin.daemon.happenings import Action, Happening
-from punchin.daemon.journal import Journal, JournalFull, Row, blobs_of
+from punchin.daemon.journal import Journal, JournalFull, Row
 from punchin.daemon.keeper import Keeper
 from punchin.daemon.recovery import card_of
 from punchin.daemon.scheduler import Board
@@ -89,13 +89,10 @@ class Foreman:
         return row
 
     def _check_blobs(self, order: Order) -> None:
-        for sha256 in sorted(blobs_of(order)):
+        sizes = {blob.sha256: blob.size_bytes for blob in order.blobs}
+        for sha256 in sorted(sizes):
             if not self.store.touch(sha256):  # touched: no sweep takes it before its job is in the journal
                 raise Refused(f"blob {sha256[:12]} was not sent", "put it first", "unknown_blob")
-        audio = [*order.references] + ([order.source] if order.source is not None else [])
-        sizes = {blob.sha256: blob.size_bytes for blob in audio} | {
-            lora.sha256: lora.size_bytes for lora in order.loras
-        }
         for sha256, said in sizes.items():
             if self.store.size(sha256) != said:
                 text = f"blob {sha256[:12]} has {self.store.size(sha256)} bytes, the order says {said}"
@@ -275,7 +272,7 @@ class Foreman:
             failed = happenings.WorkerFailed(job, error.code, str(error), error.hint)
             self._happenings.append(failed)
             return
-        files = {sha256: str(self.store.path(sha256)) for sha256 in blobs_of(row.record.order)}
+        files = {blob.sha256: str(self.store.path(blob.sha256)) for blob in row.record.order.blobs}
         self.hand.worker.send(
             link.Run(
                 job=job,

@@ -61,6 +61,16 @@ CREATE TABLE lives (
     ended_ns INTEGER, finished INTEGER NOT NULL DEFAULT 0, cut INTEGER NOT NULL DEFAULT 0);
 PRAGMA user_version = 1;
 """
+PASSAGES: Final = """
+ALTER TABLE previews RENAME TO previews_1;
+CREATE TABLE previews (
+    job INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE, passage INTEGER NOT NULL, seed INTEGER NOT NULL,
+    part INTEGER NOT NULL, preview BLOB NOT NULL, PRIMARY KEY (job, passage, seed, part)) WITHOUT ROWID;
+INSERT INTO previews SELECT job, 0, seed, part, preview FROM previews_1;
+DROP TABLE previews_1;
+PRAGMA user_version = 2;
+"""
+FORMATS: Final = (SCHEMA, PASSAGES)  # what brings a file from each format to the next
 
 _pack = msgspec.msgpack.Encoder().encode
 _order = msgspec.msgpack.Decoder(Order)
@@ -129,10 +139,11 @@ class Journal:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA foreign_keys = ON")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, 1):
-                raise Refused(f"{path} was written by a newer punchin (format {version}, this one reads 1)")
-            if version == 0:
-                self._db.executescript(f"BEGIN IMMEDIATE;{SCHEMA}COMMIT;")
+            if version > len(FORMATS):
+                text = f"{path} was written by a newer punchin (format {version}, this one reads {len(FORMATS)})"
+                raise Refused(text)
+            for change in FORMATS[version:]:
+                self._db.executescript(f"BEGIN IMMEDIATE;{change}COMMIT;")
         except sqlite3.DatabaseError as error:
             self._db.close()
             raise trouble(path, error) from error
@@ -183,7 +194,7 @@ class Journal:
                 )
                 crash_point("journal.submit")
                 self._record_event(added.lastrowid or 0, Event(job=job, seq=1, at_ns=at_ns, state="queued"))
-                self._record_uses(added.lastrowid or 0, blobs_of(order))
+                self._record_uses(added.lastrowid or 0, frozenset(blob.sha256 for blob in order.blobs))
         new = Event(job=job, seq=1, at_ns=at_ns, state="queued") if found is None else None
         return self.row(job), new
 
@@ -252,8 +263,8 @@ class Journal:
         """Record a decoded stretch of a take, which is in the store already."""
         with self._write(durable=False) as db:
             number = self._number(job)
-            values = (number, preview.seed, preview.index, _pack(preview))
-            db.execute("INSERT OR REPLACE INTO previews (job, seed, part, preview) VALUES (?, ?, ?, ?)", values)
+            values = (number, preview.passage, preview.seed, preview.index, _pack(preview))
+            db.execute("INSERT OR REPLACE INTO previews VALUES (?, ?, ?, ?, ?)", values)
             self._record_uses(number, frozenset({preview.sha256}))
 
     def _number(self, job: str) -> int:
@@ -299,8 +310,9 @@ class Journal:
         return [Event(job=job, seq=seq, at_ns=at_ns, state=state, text=text) for seq, at_ns, state, text in rows]
 
     def previews(self, job: str) -> tuple[Preview, ...]:
-        """The decoded stretches of a job's takes, by seed and order."""
-        rows = self._db.execute("SELECT preview FROM previews WHERE job = ? ORDER BY seed, part", (self._number(job),))
+        """The decoded stretches of a job's takes, by passage, seed and order."""
+        query = "SELECT preview FROM previews WHERE job = ? ORDER BY passage, seed, part"
+        rows = self._db.execute(query, (self._number(job),))
         return tuple(_preview.decode(row[0]) for row in rows)
 
     def counts(self) -> dict[str, int]:
@@ -390,9 +402,3 @@ def _to_row(row: tuple[Any, ...]) -> Row:
         landed=row[12],
     )
     return Row(record, *row[13:19], cancel_asked=bool(row[19]), pinned=bool(row[20]))
-
-
-def blobs_of(order: Order) -> frozenset[str]:
-    """The blobs that an order refers to."""
-    audio = [*order.references] + ([order.source] if order.source is not None else [])
-    return frozenset(blob.sha256 for blob in audio) | frozenset(lora.sha256 for lora in order.loras)

@@ -43,7 +43,9 @@ class Keeper:
 
     def _keep(self, keep: Keep, folder: Path) -> None:
         try:
-            takes = tuple(Take(seed=made.seed, audio=self._adopt(made, folder)) for made in keep.takes)
+            takes = tuple(
+                Take(seed=made.seed, audio=self._adopt(made, folder), passage=made.passage) for made in keep.takes
+            )
             self._drop(folder)
         except (PunchinError, OSError) as error:
             code = error.code if isinstance(error, Refused) else "store"
@@ -69,6 +71,7 @@ class Keeper:
             sha256=blob.sha256,
             channels=part.channels,
             frames=part.frames,
+            passage=part.passage,
         )
         self._post(Previewed(job=part.job, preview=preview))
 

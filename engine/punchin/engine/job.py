@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from msgspec.structs import replace
+from torch import Tensor
 
 from punchin.engine import prompts, tiny, weights
 from punchin.engine.conditioner import LATENT_BYTES, Recent
@@ -18,11 +20,11 @@ from punchin.engine.released import VAE_STEM, Loaded, load
 from punchin.engine.request import Request, reference, stereo
 from punchin.engine.takes import Offer, Report, read_blob, write_part, write_take
 from punchin.protocol import home, installed
-from punchin.protocol.errors import Refused
+from punchin.protocol.errors import PunchinError, Refused
 from punchin.protocol.limits import HOP
-from punchin.protocol.link import Made, Run
+from punchin.protocol.link import Made, MadeTake, Run
 from punchin.protocol.models import BY_NAME, Model
-from punchin.protocol.order import Order, Provenance
+from punchin.protocol.order import Order, Passage, Provenance
 
 
 def find(model: Model) -> Path:
@@ -60,26 +62,21 @@ class Performer:
         model = BY_NAME.get(order.model)
         if model is None:
             raise Refused(f"no model is called {order.model!r}", f"one of: {', '.join(BY_NAME)}", "model_missing")
-        request = request_of(order, run)
-        model.check(request.task)
+        model.check(order.task)
+        requests = requests_of(run)
         pipeline = self._loaded(model, run.rung, report)
         self._use_loras(pipeline, run)
-        stages = pipeline.stages(request)
-        while True:
+        takes, made_by = list[MadeTake](), list[Provenance]()
+        for number, request in enumerate(requests):
             try:
-                stage = next(stages)
-            except StopIteration as end:
-                music: Music = end.value
-                break
-            if stage.stretch is not None:
-                piece = stage.stretch
-                audio = piece.audio.numpy()
-                offer(write_part(run.out_dir, run.job, piece.seed, piece.index, piece.start_frame, audio))
-            report(stage.phase, stage.done, stage.total)
-        takes = tuple(
-            write_take(run.out_dir, seed, audio.numpy()) for seed, audio in zip(music.seeds, music.audio, strict=True)
-        )
-        return Made(job=run.job, takes=takes, provenance=_provenance(pipeline, music, run.rung))
+                music = _made(pipeline, request, run, number, report, offer)
+            except PunchinError as error:
+                raise error.of(order.label(number)) from None
+            pairs = zip(music.seeds, music.audio, strict=True)
+            takes += [write_take(run, number, seed, audio.numpy()) for seed, audio in pairs]
+            made_by.append(_provenance(pipeline, music, run.rung))
+        notes = dict.fromkeys(note for each in made_by for note in each.notes)  # all else is the same for each
+        return Made(job=run.job, takes=tuple(takes), provenance=replace(made_by[0], notes=tuple(notes)))
 
     def _use_loras(self, pipeline: AceStepPipeline, run: Run) -> None:
         wanted = tuple((lora.sha256, lora.strength) for lora in run.order.loras)
@@ -111,31 +108,44 @@ class Performer:
         return self._heard[1]
 
 
-def request_of(order: Order, run: Run) -> Request:
-    """The engine's request for an order whose audio lies in `run.files`. Refused for what the engine cannot take."""
-    source = None
-    if order.source is not None:
-        source = stereo(torch.from_numpy(read_blob(order.source, run.files, "the source")), "the source")
+def requests_of(run: Run) -> list[Request]:
+    """The engine's requests for an order's passages, whose audio lies in `run.files`, before any is made.
+
+    Raises Refused for what the engine cannot take.
+    """
+    order, requests = run.order, list[Request]()
     references = tuple(
         reference(torch.from_numpy(read_blob(blob, run.files, f"reference {number}")), number)
         for number, blob in enumerate(order.references, start=1)
     )
-    whole = ((0, -(-order.frames // HOP)),) if order.task == "repaint" and not order.mask else ()
+    for number, passage in enumerate(order.passages):
+        try:
+            requests.append(_request(order, passage, references, run))
+        except Refused as error:
+            raise error.of(order.label(number)) from None
+    return requests
+
+
+def _request(order: Order, passage: Passage, references: tuple[Tensor, ...], run: Run) -> Request:
+    source = None
+    if passage.source is not None:
+        source = stereo(torch.from_numpy(read_blob(passage.source, run.files, "the source")), "the source")
+    whole = ((0, -(-passage.frames // HOP)),) if order.task == "repaint" and not passage.mask else ()
     request = Request(
         task=order.task,
-        frames=order.frames,
+        frames=passage.frames,
         prompt=order.prompt,
         lyrics=order.lyrics,
         language=order.language,
         instruments=prompts.instruments(order.instrument),
-        bpm=order.bpm,
+        bpm=passage.bpm,
         keyscale=order.key,
-        timesignature=None if order.signature is None else str(order.signature),
+        timesignature=None if passage.signature is None else str(passage.signature),
         source=source,
         references=references,
-        regions=tuple((start, stop) for start, stop in order.mask) or whole,
-        wanted=order.wanted,
-        seeds=order.seeds,
+        regions=tuple((start, stop) for start, stop in passage.mask) or whole,
+        wanted=passage.wanted,
+        seeds=passage.seeds,
         num_inference_steps=order.steps,
         shift=order.shift,
         cfg_scale=order.guidance,
@@ -143,6 +153,21 @@ def request_of(order: Order, run: Run) -> Request:
         audio_cover_strength=1 - order.strength if order.task == "cover" else 1.0,
     )
     return request.with_raw(order.raw)
+
+
+def _made(pipeline: AceStepPipeline, request: Request, run: Run, passage: int, report: Report, offer: Offer) -> Music:
+    """A passage's takes, with each stretch offered and each step reported."""
+    label = run.order.label(passage)
+    stages = pipeline.stages(request)
+    while True:
+        try:
+            stage = next(stages)
+        except StopIteration as end:
+            return end.value
+        if stage.stretch is not None:
+            piece = stage.stretch
+            offer(write_part(run, passage, piece.seed, piece.index, piece.start_frame, piece.audio.numpy()))
+        report(f"{label}: {stage.phase}" if label else stage.phase, stage.done, stage.total)
 
 
 def _provenance(pipeline: AceStepPipeline, music: Music, rung: int) -> Provenance:

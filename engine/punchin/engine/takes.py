@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from punchin.protocol.errors import Refused
 from punchin.protocol.limits import MODEL_HZ
-from punchin.protocol.link import MadeTake, Part
+from punchin.protocol.link import MadeTake, Part, Run
 from punchin.protocol.order import Blob
 
 Audio = NDArray[np.float32]  # [channels, frames]
@@ -40,23 +40,31 @@ def read_blob(blob: Blob, files: Mapping[str, str], what: str) -> Audio:
     return np.ascontiguousarray(samples.astype(np.float32, copy=False).reshape(blob.frames, blob.channels).T)
 
 
-def write_take(folder: str, seed: int, audio: Audio) -> MadeTake:
+def write_take(run: Run, passage: int, seed: int, audio: Audio) -> MadeTake:
     """A take's file, complete and on the disk. Raises OSError."""
-    path = _path(folder, f"take-{seed}.f32")
+    path = _path(run.out_dir, f"take-{passage}-{seed}.f32")
     with path.open("wb") as file:
         file.write(_interleaved(audio))
         file.flush()
         os.fsync(file.fileno())
-    return MadeTake(seed=seed, path=str(path), channels=audio.shape[0], frames=audio.shape[1])
+    channels, frames = audio.shape
+    return MadeTake(passage=passage, seed=seed, path=str(path), channels=channels, frames=frames)
 
 
-def write_part(folder: str, job: str, seed: int, index: int, start_frame: int, audio: Audio) -> Part:
+def write_part(run: Run, passage: int, seed: int, index: int, start_frame: int, audio: Audio) -> Part:
     """A stretch's file, complete; the daemon brings it to the disk. Raises OSError."""
-    path = _path(folder, f"part-{seed}-{index}.f32")
+    path = _path(run.out_dir, f"part-{passage}-{seed}-{index}.f32")
     path.write_bytes(_interleaved(audio))
     channels, frames = audio.shape
     return Part(
-        job=job, seed=seed, index=index, start_frame=start_frame, path=str(path), channels=channels, frames=frames
+        job=run.job,
+        passage=passage,
+        seed=seed,
+        index=index,
+        start_frame=start_frame,
+        path=str(path),
+        channels=channels,
+        frames=frames,
     )
 
 

@@ -13,7 +13,7 @@ The text says what happened, the number and the limit; `hint` is the next comman
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
     from punchin.protocol.limits import Limit
@@ -27,6 +27,11 @@ class PunchinError(Exception):
     def __init__(self, text: str, hint: str = "") -> None:
         super().__init__(text)
         self.hint = hint
+
+    def of(self, what: str) -> Self:
+        """The same error, whose text now begins with what it is about; as it is where that is empty."""
+        self.args = (f"{what}: {self}" if what else str(self),)
+        return self
 
 
 class BadUsage(PunchinError):

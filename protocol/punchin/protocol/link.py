@@ -60,19 +60,20 @@ class Progress(Struct, tag="progress", frozen=True, kw_only=True):
 
 
 class MadeTake(Struct, frozen=True, kw_only=True):
-    """A take in a file: interleaved little-endian float32 at 48 kHz."""
+    """A take in a file: interleaved little-endian float32 at 48 kHz. passage: which of the order's."""
 
     seed: int
     path: str
     channels: int
     frames: int
+    passage: int = 0
 
 
 class Part(Struct, tag="part", frozen=True, kw_only=True):
     """A stretch of a take that is decoded already, for those who want to listen ahead. May be said or not.
 
-    The file lies in `out_dir`, is complete, and is the daemon's from now on. `index` counts from 0 within the seed;
-    `start_frame` is counted in the take's (`wanted`) frames; the stretches of a seed adjoin.
+    The file lies in `out_dir`, is complete, and is the daemon's from now on. `index` counts from 0 within the passage's
+    seed; `start_frame` is counted in the take's (`wanted`) frames; the stretches of a seed adjoin.
     """
 
     job: JobId
@@ -82,6 +83,7 @@ class Part(Struct, tag="part", frozen=True, kw_only=True):
     path: str
     channels: int
     frames: int
+    passage: int = 0
 
 
 class Made(Struct, tag="made", frozen=True, kw_only=True):

@@ -185,6 +185,7 @@ class LimitValues(Struct, frozen=True, kw_only=True):
     plan_bytes: int = PLAN_BYTES
     max_queue: int = limits.MAX_QUEUE
     max_seeds: int = limits.MAX_SEEDS
+    max_regions: int = limits.MAX_REGIONS
     max_region_s: float = limits.REGION.high
     lease_s: float = limits.LEASE_S
 
@@ -274,11 +275,12 @@ class Preview(Struct, frozen=True, kw_only=True):
     """A stretch of a take that is decoded already, in the store: `frames` from `start_frame` of the wanted frames."""
 
     seed: int
-    index: int  # from 0, without gaps, within the seed
+    index: int  # from 0, without gaps, within the passage's seed
     start_frame: int
     sha256: Sha256
     channels: int
     frames: int
+    passage: int = 0
 
 
 class History(Struct, tag="history", frozen=True, kw_only=True):

@@ -3,4 +3,4 @@
 from typing import Final
 
 PACKAGE: Final = "0.1.0"
-PROTOCOL: Final = 1  # rises when an old peer would misread a message; unknown fields are not such a case
+PROTOCOL: Final = 2  # rises when an old peer would misread a message; unknown fields are not such a case
