@@ -95,6 +95,16 @@ def test_time_decides_the_end_once(tmp_path, quiet):
     assert (some.progress.decay_from, some.progress.end, some.progress.step) == (4, 5, 5)
 
 
+def test_more_time_goes_on_from_the_end(tmp_path, quiet):
+    timed = replace(PLAN, steps=None)
+    Run(Toy(), tmp_path / "t.safetensors", timed, 1e-9, {}).go(quiet, lambda: False)
+    assert Run(Toy(), tmp_path / "t.safetensors", timed, 1e-9, {}).progress.done
+    more = Run(Toy(), tmp_path / "t.safetensors", timed, 3600, {})
+    assert (more.progress.done, more.progress.decay_from, more.progress.step) == (False, None, 5)
+    assert not more.go(quiet, lambda: True)
+    assert more.progress.step == 6
+
+
 def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(tmp_path, quiet):
     bad = run(tmp_path, Toy(bad_at=9))
     with pytest.raises(JobFailed, match="step 12 is nan") as caught:

@@ -2,7 +2,8 @@
 
 The learning rate rises over a warm-up, stays, and falls linearly over the last quarter. Where the end is a matter of
 time, the quarter begins when three quarters of the time are spent and lasts a third of the steps so far; that choice
-is written into the checkpoint, so that going on from it is as exact as going on with a fixed number of steps.
+is written into the checkpoint, so that going on from it is as exact as going on with a fixed number of steps. Where it
+goes on with so much more time that the quarter would not have begun yet, the choice is made anew, also at the end.
 """
 
 from __future__ import annotations
@@ -192,6 +193,8 @@ class Run(Generic[T]):
         self.progress = Progress(**{**facts, "losses": [(step, loss) for step, loss in facts["losses"]]})
         if self.plan.steps is not None:
             self.progress.end, self.progress.decay_from = end, decay_from
+        elif self.progress.seconds < (1 - _DECAY) * self.budget_s:
+            self.progress.end = self.progress.decay_from = None
 
 
 def _groups(stage: Stage[Any]) -> list[dict[str, Any]]:
