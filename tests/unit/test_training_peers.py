@@ -139,7 +139,7 @@ def test_diffsynths_full_file_has_the_models_own_keys_shapes_and_bfloat16(files)
 
 
 def test_diffsynth_studio_itself_reads_both_files(files):
-    """Its own transformer and its own LoRA loader, where they are installed: all weights arrive, and the right ones."""
+    """Its own transformer and its own LoRA loader, where they are installed: the right weights, the same sound."""
     dit = pytest.importorskip("diffsynth.models.ace_step_dit")
     loader = pytest.importorskip("diffsynth.utils.lora.general").GeneralLoRALoader()
     root, model = files
@@ -147,6 +147,11 @@ def test_diffsynth_studio_itself_reads_both_files(files):
     config["layer_types"] = ["sliding_attention", "full_attention"] * config["num_hidden_layers"]
     theirs, ours = dit.AceStepDiTModel(**config), fresh(model)
     theirs.load_state_dict(ours.decoder.state_dict())
+    x, context, condition = inputs()
+    t = torch.tensor([600.0])  # its scheduler counts to 1000
+    with torch.no_grad():
+        played = theirs(x, t, t, None, condition, None, context)[0]
+    torch.testing.assert_close(played, velocity(ours.decoder), rtol=0, atol=1e-5)
     loader.fuse_lora_to_base_model(theirs, load_file(root / "lora" / "epoch-0.safetensors"))
     lora = Adapters(ours)
     lora.use([(read_lora(root / "lora" / "epoch-0-peft", ours), 1.0)])
