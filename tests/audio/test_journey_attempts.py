@@ -173,7 +173,7 @@ def test_a_later_landing_gives_the_same_takes(session, tmp_path):
 def test_a_session_with_another_tempo_is_not_landed_on(session):
     client, heard, result = go(session, silent_unless(10))
     landed = capture_of(session).heard_sha256
-    assert decode(client.result(result.job).plan, result.job).heard_sha256 == landed
+    assert decode(client.result(result.job).plan, result.job).places[0].heard_sha256 == landed
     text = session.read_bytes()
     session.write_bytes(text.replace(b"VOLPAN 1 0 1 -1", b"VOLPAN 1 0.5 1 -1"))
     with pytest.raises(Refused, match="has changed since") as raised:

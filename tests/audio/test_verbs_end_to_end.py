@@ -257,9 +257,12 @@ def test_several_regions_and_tracks_land_in_one_document(punchin, session):
             changed[start - 2_640 : end] = True
         assert np.array_equal(before[~changed], after[~changed])
     assert len(list(session.parent.glob("*.rpp"))) == 2
-    jobs = punchin.json("jobs")[:2]
-    assert all(job["landed"] == made["output"] for job in jobs)
-    assert [len(job["order"]["mask"]) for job in jobs] == [2, 2], "near regions of a track are one job"
+    newest, *older = punchin.json("jobs")
+    assert (newest["job"], newest["landed"]) == (made["job"], made["output"])
+    assert made["output"] not in [job["landed"] for job in older], "all of it is one job"
+    passages = [newest["order"], *newest["order"]["also"]]
+    assert [len(passage["mask"]) for passage in passages] == [2, 2], "near regions of a track are made together"
+    assert [(take["passage"], take["seed"]) for take in newest["takes"]] == [(0, 5), (1, 5)]
 
 
 def test_regions_that_touch_are_refused(punchin, session):

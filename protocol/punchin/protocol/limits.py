@@ -14,6 +14,7 @@ HOP = MODEL_HZ // LATENT_HZ  # 1920 samples a latent frame
 MAX_MESSAGE_BYTES = 64 * 1024  # a control message, before decoding
 CHUNK_BYTES = 1024 * 1024  # a piece of a blob on the data socket
 CREDIT_CHUNKS = 8  # pieces a peer may have under way
+NAME_CHARS = 200
 PROMPT_CHARS = 4_000
 LYRICS_CHARS = 20_000
 MAX_SEEDS = 16  # variations in one job

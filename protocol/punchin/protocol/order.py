@@ -43,7 +43,7 @@ class Lora(Struct, frozen=True, kw_only=True):
 
     sha256: Sha256
     size_bytes: Annotated[int, Meta(ge=1, le=int(limits.LORA_SIZE.high))]
-    name: Annotated[str, Meta(max_length=200)]
+    name: Annotated[str, Meta(max_length=limits.NAME_CHARS)]
     strength: float = 1.0
 
 
@@ -66,7 +66,7 @@ class Passage(Struct, frozen=True, kw_only=True):
     seeds: Annotated[tuple[int, ...], Meta(min_length=1, max_length=limits.MAX_SEEDS)] = (0,)
     bpm: float | None = None
     signature: Literal[2, 3, 4, 6] | None = None
-    name: Annotated[str, Meta(max_length=200)] = ""
+    name: Annotated[str, Meta(max_length=limits.NAME_CHARS)] = ""
 
     def __post_init__(self) -> None:
         try:
@@ -114,7 +114,7 @@ class Order(Passage, frozen=True, kw_only=True):
     prompt: Annotated[str, Meta(max_length=limits.PROMPT_CHARS)] = ""
     lyrics: Annotated[str, Meta(max_length=limits.LYRICS_CHARS)] = ""  # "" is instrumental
     language: Annotated[str, Meta(max_length=20)] = "unknown"
-    instrument: Annotated[str, Meta(max_length=200)] = ""  # lego, extract, complete
+    instrument: Annotated[str, Meta(max_length=limits.NAME_CHARS)] = ""  # lego, extract, complete
     key: Annotated[str, Meta(max_length=40)] | None = None
     references: Annotated[tuple[Blob, ...], Meta(max_length=limits.MAX_REFERENCES)] = ()
     strength: float = 1.0
@@ -145,6 +145,11 @@ class Order(Passage, frozen=True, kw_only=True):
     def passages(self) -> tuple[Passage, ...]:
         """All that the order asks for, in order; a take's `passage` counts here."""
         return (self, *self.also)
+
+    @property
+    def rolls(self) -> tuple[tuple[int, int], ...]:
+        """Passage and seed of each take, in the order of the record's takes."""
+        return tuple((number, seed) for number, passage in enumerate(self.passages) for seed in passage.seeds)
 
     def label(self, number: int) -> str:
         """What people are told of a passage, which counts from 0; "" where it is the only one."""

@@ -26,12 +26,13 @@ class Heard:
     """Of one job. `add` each preview as it comes."""
 
     def __init__(self, client: Client, record: JobRecord, folder: Path | None, talk: Talk) -> None:
-        """folder: where the files go, `ID-SEED.wav`; None keeps none. Raises Refused where it cannot be made."""
-        start, stop = record.order.wanted or (0, record.order.frames)
-        self._client, self._job, self._folder, self._talk = client, record.id, folder, talk
-        self._whole = stop - start
-        self._frames: dict[int, int] = {}  # by seed
-        self._said: dict[int, int] = {}
+        """folder: where the files go, `ID-SEED.wav`, or `ID-N-SEED.wav` of passage N from 1; None keeps none.
+
+        Raises Refused where it cannot be made.
+        """
+        self._client, self._order, self._job, self._folder, self._talk = client, record.order, record.id, folder, talk
+        self._frames: dict[tuple[int, int], int] = {}  # by passage and seed
+        self._said: dict[tuple[int, int], int] = {}
         if folder is not None:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -40,19 +41,22 @@ class Heard:
 
     def add(self, preview: Preview) -> None:
         """Keep a stretch and say how far it is now. Raises Refused where the file cannot be written."""
-        seed, end = preview.seed, preview.start_frame + preview.frames
-        if preview.start_frame > self._frames.get(seed, 0):
+        take, end = (preview.passage, preview.seed), preview.start_frame + preview.frames
+        if preview.start_frame > self._frames.get(take, 0):
             return  # one before it was lost: what can be heard ends there, the take comes whole
-        path = None if self._folder is None else self._folder / f"{self._job}-{seed}.wav"
+        label = self._order.label(preview.passage)
+        number = f"{preview.passage + 1}-" if label else ""
+        path = None if self._folder is None else self._folder / f"{self._job}-{number}{preview.seed}.wav"
         if path is not None:
             grow(path, preview.start_frame, self._client.get(preview.sha256), preview.channels)
-        self._frames[seed] = end
-        said = self._said.get(seed)
-        if said is None or end == self._whole or end - said >= SAID_EVERY_S * MODEL_HZ:
-            self._said[seed] = end
+        self._frames[take] = end
+        start, stop = self._order.passages[preview.passage].span
+        said = self._said.get(take)
+        if said is None or end == stop - start or end - said >= SAID_EVERY_S * MODEL_HZ:
+            self._said[take] = end
             where = path or "with --save FOLDER"
-            far = f"{end / MODEL_HZ:.2f} of {self._whole / MODEL_HZ:.2f} s of seed {seed}"
-            self._talk.say(f"  {far} can be heard: {where}")
+            far = f"{end / MODEL_HZ:.2f} of {(stop - start) / MODEL_HZ:.2f} s of seed {preview.seed}"
+            self._talk.say(f"  {f'{label}: ' if label else ''}{far} can be heard: {where}")
 
 
 def grow(path: Path, start_frame: int, data: bytes, channels: int) -> None:

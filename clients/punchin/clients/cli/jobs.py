@@ -168,7 +168,7 @@ def facts(record: JobRecord) -> dict[str, Any]:
         "task": record.order.task,
         "prompt": record.order.prompt,
         "model": record.provenance.model if record.provenance else record.order.model,
-        "seeds": list(record.order.seeds),
+        "seeds": list(dict.fromkeys(seed for _, seed in record.order.rolls)),
         "attempts": record.attempts,
         "landed": record.landed,
         "error": _error(record),
@@ -179,7 +179,7 @@ def facts(record: JobRecord) -> dict[str, Any]:
 
 
 def _take(take: Take) -> dict[str, Any]:
-    return {"seed": take.seed, "sha256": take.audio.sha256, "frames": take.audio.frames}
+    return {"passage": take.passage, "seed": take.seed, "sha256": take.audio.sha256, "frames": take.audio.frames}
 
 
 def _error(record: JobRecord) -> dict[str, str] | None:
@@ -191,9 +191,10 @@ def _error(record: JobRecord) -> dict[str, str] | None:
 def _what(record: JobRecord) -> str:
     if record.error_text:
         return record.error_text
-    seconds = record.order.frames / 48_000
-    text = record.order.prompt if len(record.order.prompt) <= 48 else record.order.prompt[:47] + "…"
-    return f"{record.order.task}, {seconds:.0f} s: {text}"
+    order = record.order
+    seconds, several = sum(each.frames for each in order.passages) / 48_000, len(order.passages)
+    text = order.prompt if len(order.prompt) <= 48 else order.prompt[:47] + "…"
+    return f"{order.task}, {f'{several} passages, ' if several > 1 else ''}{seconds:.0f} s: {text}"
 
 
 def _job_argument(parser: argparse.ArgumentParser) -> None:

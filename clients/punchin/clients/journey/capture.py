@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from punchin.clients.journey.conform import Way, way
-from punchin.clients.journey.plan import Plan
+from punchin.clients.journey.plan import Place
 from punchin.clients.journey.request import Request
 from punchin.clients.journey.window import Window, around, auto_context, hull
 from punchin.protocol import limits
@@ -85,8 +85,8 @@ def capture(request: Request, session: Session) -> Capture:
     return Capture(session, target, window, heard, bounds)
 
 
-def together(captures: Sequence[Capture], *, widen: bool) -> tuple[Capture, ...]:
-    """Regions of one track in one window, as one job hears and makes them. widen: until half of it is context."""
+def in_one_window(captures: Sequence[Capture], *, widen: bool) -> tuple[Capture, ...]:
+    """Regions of one track in one window, as the model hears and makes them. widen: until half of it is context."""
     first = captures[0]
     window = hull([each.window for each in captures], first.bounds if widen else None)
     heard = _hear(first.target, window)
@@ -96,16 +96,16 @@ def together(captures: Sequence[Capture], *, widen: bool) -> tuple[Capture, ...]
     )
 
 
-def capture_again(plan: Plan, session: Session) -> Capture:
-    """What a plan's job was made from, as the session is now.
+def capture_again(request: Request, place: Place, session: Session) -> Capture:
+    """What the takes of a place were made from, as the session is now.
 
     Raises Refused (`changed`) when the region or what surrounds it no longer sounds as the model heard it.
     """
-    region = session.region(time=plan.region_s)
-    target = _target(session, plan.request, region)
-    if target.rate_hz == plan.rate_hz:
-        found = Capture(session, target, plan.span, _hear(target, plan.span), (plan.span.start, plan.span.stop))
-        if found.heard_sha256 == plan.heard_sha256:
+    region, span = session.region(time=place.region_s), place.span
+    target = _target(session, request, region)
+    if target.rate_hz == place.rate_hz:
+        found = Capture(session, target, span, _hear(target, span), (span.start, span.stop))
+        if found.heard_sha256 == place.heard_sha256:
             return found
     raise Refused(
         f"{session.path.name} has changed since: {_what(target)} no longer sounds as the model heard it from "

@@ -13,12 +13,13 @@ from punchin.protocol.order import JobRecord, Order, Provenance
 from punchin.protocol.version import PACKAGE, PROTOCOL
 
 
-def of(record: JobRecord, seed: int, attempts: int = 1, region: int = 0) -> dict[str, Any]:
+def of(record: JobRecord, seed: int, attempts: int = 1, *, passage: int = 0, region: int = 0) -> dict[str, Any]:
     """What made a take of a job: the request, the seed, the model, hashes of all that was heard, versions.
 
-    region: which of the job's, from 0.
+    passage: which of the order's, region: which of the plan's places, from 0.
     """
     order, plan = record.order, decode(record.plan, record.id)
+    source = order.passages[passage].source
     kept = {
         "punchin": PACKAGE,
         "protocol": PROTOCOL,
@@ -26,14 +27,14 @@ def of(record: JobRecord, seed: int, attempts: int = 1, region: int = 0) -> dict
         "task": order.task,
         "seed": seed,
         "attempts": attempts,
-        "source_sha256": order.source.sha256 if order.source else "",
+        "source_sha256": source.sha256 if source else "",
         "references_sha256": [blob.sha256 for blob in order.references],
         "loras_sha256": [lora.sha256 for lora in order.loras],
         "made_by": msgspec.to_builtins(record.provenance or Provenance(model=order.model)),
     }
     if isinstance(plan, Plan):
-        place = plan.regions[region]
-        return kept | {"heard_sha256": place.heard_sha256, "request": asked(place.request, order)}
+        place = plan.places[region]
+        return kept | {"heard_sha256": place.heard_sha256, "request": asked(plan.asked(place), order)}
     return kept | {"making": {} if plan.making is None else asked(plan.making, order)}
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from punchin.clients.journey import kept
 from punchin.clients.journey.capture import Capture
-from punchin.clients.journey.plan import Plan
+from punchin.clients.journey.plan import Place
+from punchin.clients.journey.request import Request
 from punchin.clients.journey.returning import Finished
 from punchin.protocol.order import JobRecord, Provenance, Take
 from punchin.session import document
@@ -22,7 +23,7 @@ TOLD = {"lego": "layer", "text2music": "generate"}  # tasks that have another na
 class Rolled:
     """A take that is ready to land: whose job made it, how often it was rolled, and its audio in place.
 
-    region: which of the job's regions this is, from 0.
+    region: which of the plan's places this is, from 0.
     """
 
     record: JobRecord
@@ -34,10 +35,11 @@ class Rolled:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """One region's takes, in the order of the variations, and where they belong."""
+    """One region's takes, in the order of the variations, and where they belong: what was asked, and the plan of it."""
 
     captured: Capture
-    plan: Plan
+    request: Request
+    place: Place
     rolled: tuple[Rolled, ...]
 
 
@@ -93,7 +95,7 @@ def land(parts: Sequence[Part]) -> Result:
     newest = max((each.record for each in rolled), key=lambda record: record.created_ns)
     made_by = newest.provenance or Provenance(model=newest.order.model)
     landings = [(part.captured.target, [_take(each) for each in part.rolled]) for part in parts]
-    written = document.land_all(landings, parts[0].plan.request.out)
+    written = document.land_all(landings, parts[0].request.out)
     landed = [
         LandedTake(
             file, target.track, target.region.bars, take.name, each.take.seed, each.attempts, each.finished.report
@@ -130,4 +132,5 @@ def _who(record: JobRecord, seed: int) -> str:
 
 def provenance(rolled: Rolled) -> dict[str, Any]:
     """What made a take, as JSON values; see `kept.of`."""
-    return kept.of(rolled.record, rolled.take.seed, rolled.attempts, rolled.region)
+    take = rolled.take
+    return kept.of(rolled.record, take.seed, rolled.attempts, passage=take.passage, region=rolled.region)

@@ -14,7 +14,7 @@ from punchin.clients.journey.grid import SPARE, OnGrid, on_grid
 from punchin.clients.journey.ordering import loras, references, seeds_from, told_bpm, told_signature
 from punchin.clients.journey.plan import FilePlan
 from punchin.clients.journey.request import Making, check_folder
-from punchin.clients.journey.rolling import Place, Roll, roll, rolled
+from punchin.clients.journey.rolling import Placing, Roll, roll, rolled
 from punchin.clients.journey.waiting import Listener, tell_version
 from punchin.protocol import limits
 from punchin.protocol.errors import BadUsage
@@ -124,10 +124,10 @@ def _plan(making: Making) -> FilePlan:
     return FilePlan(out=str(told.out), bpm=told.bpm, frames=told.frames, making=told, slots=slots)
 
 
-def _placing(client: Client, plan: FilePlan) -> Place[OnGrid]:
+def _placing(client: Client, plan: FilePlan) -> Placing[OnGrid]:
     """How a take comes onto the grid that was asked for, and is measured there."""
 
-    def place(record: JobRecord, take: Take) -> tuple[OnGrid]:
+    def place(record: JobRecord, take: Take, _: int) -> tuple[OnGrid]:
         return (on_grid(client.get_audio(take.audio), plan.bpm, plan.frames, record.order.frames / limits.MODEL_HZ),)
 
     return place

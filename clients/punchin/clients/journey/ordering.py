@@ -6,14 +6,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from punchin.clients.journey import lorafile
 from punchin.clients.journey.capture import Capture
+from punchin.clients.journey.groups import Group
 from punchin.clients.journey.request import Prompt, Request
 from punchin.protocol import limits
-from punchin.protocol.order import Blob, Lora, Order
+from punchin.protocol.errors import Refused
+from punchin.protocol.order import Blob, Lora, Order, Passage
 from punchin.session import audiofile
 from punchin.session.resample import resample
 
@@ -28,37 +31,66 @@ HEARD_SIGNATURES = (2, 3, 4, 6)  # beats in a bar that ACE-Step was trained to b
 WHOLE_WINDOW = frozenset({"cover", "extract"})  # tasks that make all of their source anew
 
 
-def order_of(request: Request, captures: Sequence[Capture], client: Client, listener: Listener) -> Order:
-    """The order for a request of these regions, which share a window: all are made at once.
+def order_of(groups: Sequence[Group], client: Client, listener: Listener) -> Order:
+    """The order for these groups, a passage each, all of which are asked for alike but for place and seed: one job.
 
-    Its audio is in the daemon's store on return. Raises Refused and OverLimit.
+    Its audio is in the daemon's store on return. Raises Refused and OverLimit, which name the passage.
     """
-    captured, ways = captures[0], [each.way for each in captures]
-    source = client.put_audio(model_audio(request, captured, listener), limits.MODEL_HZ)
-    way, prompt, at_s = captured.way, request.prompt, captured.region.start_s
+    request = groups[0].requests[0]
+    prompt, told = request.prompt, _Once(listener)
+    first, *also = [_passage(each, each.name if len(groups) > 1 else "", client, told) for each in groups]
     return Order(
         task=request.task,
-        frames=source.frames,
+        also=tuple(also),
         model=prompt.model,
         prompt=prompt.text,
         lyrics=prompt.lyrics,
         language=prompt.language,
         instrument=prompt.instrument,
-        bpm=told_bpm(way.bpm or captured.session.tempo.bpm_at(at_s), listener),
         key=prompt.key,
-        signature=told_signature(prompt.signature or captured.session.tempo.signature_at(at_s), listener),
-        source=source,
         references=references(prompt, client),
-        mask=() if request.task in WHOLE_WINDOW else joined(each.mask for each in ways),
-        wanted=(min(each.wanted[0] for each in ways), max(each.wanted[1] for each in ways)),
-        seeds=tuple(seeds_from(request.seed, request.variations)),
         strength=prompt.strength,
         steps=prompt.steps,
         shift=prompt.shift,
         guidance=prompt.guidance,
         loras=loras(prompt, client),
         raw=prompt.raw,
+        **msgspec.structs.asdict(first),
     )
+
+
+def _passage(group: Group, name: str, client: Client, listener: Listener) -> Passage:
+    """One window of the order: its regions are made at once."""
+    request, captured, ways = group.requests[0], group.captures[0], [each.way for each in group.captures]
+    tempo, at_s = captured.session.tempo, captured.region.start_s
+    try:
+        source = client.put_audio(model_audio(request, captured, listener), limits.MODEL_HZ)
+        return Passage(
+            frames=source.frames,
+            source=source,
+            mask=() if request.task in WHOLE_WINDOW else joined(each.mask for each in ways),
+            wanted=(min(each.wanted[0] for each in ways), max(each.wanted[1] for each in ways)),
+            seeds=tuple(seeds_from(request.seed, request.variations)),
+            bpm=told_bpm(captured.way.bpm or tempo.bpm_at(at_s), listener),
+            signature=told_signature(request.prompt.signature or tempo.signature_at(at_s), listener),
+            name=name[: limits.NAME_CHARS],
+        )
+    except Refused as error:
+        raise error.of(name) from None
+
+
+class _Once:
+    """A listener who is warned of the same thing once: most is the same for all passages."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.say, self.watch, self._warn = listener.say, listener.watch, listener.warn
+        self._warned = set[str]()
+
+    def warn(self, text: str) -> None:
+        """See `Listener`."""
+        if text not in self._warned:
+            self._warned.add(text)
+            self._warn(text)
 
 
 def joined(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

@@ -5,6 +5,8 @@ It travels with the order as opaque bytes, is journaled with it, and comes back 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 from msgspec import Struct
 
@@ -12,10 +14,10 @@ from punchin.clients.journey.request import Making, Request, plain, read
 from punchin.clients.journey.window import Window
 from punchin.protocol.errors import Refused
 
-VERSION = 1
+VERSION = 2
 
 
-class Kept(Struct, frozen=True, kw_only=True):
+class Kept(Struct, frozen=True, kw_only=True, array_like=True):
     """A take of an earlier job that needs no further roll. `index` counts in that job's takes."""
 
     job: str
@@ -23,40 +25,53 @@ class Kept(Struct, frozen=True, kw_only=True):
     attempts: int
 
 
-class Plan(Struct, tag="region", frozen=True, kw_only=True):
-    """Where takes belong. Times are project time, window frames the target's.
+class Place(Struct, frozen=True, kw_only=True):
+    """Where one region's takes belong. Times are project time, window frames the target's.
 
-    request: what was asked for, with absolute paths, but without prompt and lyrics: those are in the order.
+    passage: which of the first order's passages made them, from 0.
     heard_sha256: of what the model was given, before any effect, so that a landing sees whether the region and what
     surrounds it are still what they were.
-    slots: which take of the request each seed of this job makes; kept: takes that are good already, by slot.
-    also: where the same takes belong too, region by region; of these plans `attempt`, `slots` and `kept` say nothing.
+    track, bars, time_s: as they were asked for.
     """
 
-    version: int = VERSION
-    request: Request
+    passage: int
     heard_sha256: str
     region_s: tuple[float, float]
     window: tuple[int, int, int, int]
     rate_hz: int
-    attempt: int = 1
-    slots: tuple[int, ...] = (0,)
-    kept: dict[int, Kept] = {}
-    also: tuple[Plan, ...] = ()
-
-    def encode(self) -> bytes:
-        """The bytes that travel."""
-        return msgspec.msgpack.encode(self, enc_hook=plain)
-
-    @property
-    def regions(self) -> tuple[Plan, ...]:
-        """One plan for each region of the job, this one first."""
-        return (self, *self.also)
+    track: str | None = None
+    bars: tuple[int, int] | None = None
+    time_s: tuple[float, float] | None = None
 
     @property
     def span(self) -> Window:
         """The window in the target's frames."""
         return Window(self.rate_hz, *self.window)
+
+
+class Plan(Struct, tag="region", frozen=True, kw_only=True):
+    """Where a job's takes belong, region by region.
+
+    request: what was asked for, with absolute paths, but without prompt and lyrics: those are in the order. It names
+    the first region; all else was asked of all of them.
+    slots: which take of the request each take of this job is: passage by passage, `variations` of each.
+    kept: takes that are good already, by slot.
+    """
+
+    version: int = VERSION
+    request: Request
+    places: tuple[Place, ...]
+    attempt: int = 1
+    slots: tuple[int, ...] = (0,)
+    kept: dict[int, Kept] = {}
+
+    def encode(self) -> bytes:
+        """The bytes that travel."""
+        return msgspec.msgpack.encode(self, enc_hook=plain)
+
+    def asked(self, place: Place) -> Request:
+        """What was asked for one of the places."""
+        return replace(self.request, track=place.track, bars=place.bars, time_s=place.time_s)
 
 
 class FilePlan(Struct, tag="file", frozen=True, kw_only=True):
@@ -85,9 +100,14 @@ def decode(data: bytes, job: str) -> Plan | FilePlan:
     if not data:
         raise Refused(f"job {job} has no landing plan: it was not asked for by a journey", f"punchin show {job}")
     try:
-        plan = msgspec.msgpack.decode(data, type=Plan | FilePlan, dec_hook=read)
+        version = msgspec.msgpack.decode(data, type=_Head).version
+        if version != VERSION:
+            text = f"the landing plan of job {job} has version {version}, this punchin reads {VERSION}"
+            raise Refused(text, f"punchin play {job}")
+        return msgspec.msgpack.decode(data, type=Plan | FilePlan, dec_hook=read)
     except msgspec.MsgspecError as error:
         raise Refused(f"the landing plan of job {job} cannot be read: {error}") from None
-    if plan.version != VERSION:
-        raise Refused(f"the landing plan of job {job} has version {plan.version}, this punchin reads {VERSION}")
-    return plan
+
+
+class _Head(Struct):
+    version: int = 0

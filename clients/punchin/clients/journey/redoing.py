@@ -18,6 +18,7 @@ from punchin.clients.journey.travel import perform_all
 from punchin.clients.journey.waiting import Listener
 from punchin.protocol.errors import Refused
 from punchin.protocol.models import BY_NAME
+from punchin.protocol.order import JobRecord
 from punchin.session import takefiles
 from punchin.session.target import free_name
 
@@ -60,8 +61,21 @@ def of_job(client: Client, job: str) -> dict[str, Any]:
     plan = decode(record.plan, job)
     if not isinstance(plan, Plan) and plan.making is None:
         raise Refused(f"job {job} was asked for by an older punchin", "punchin generate ...")
-    first, *more = (kept.of(record, record.order.seeds[0], region=i) for i in range(_count(plan)))
+    if isinstance(plan, FilePlan):
+        return kept.of(record, record.order.seeds[0])
+    first, *more = (_first_of(client, record, plan, region) for region in range(len(plan.places)))
     return first | {"also": more}
+
+
+def _first_of(client: Client, record: JobRecord, plan: Plan, region: int) -> dict[str, Any]:
+    """What made the first take of a region: a job that rolled some again names the others, of earlier jobs."""
+    slot = plan.places[region].passage * plan.request.variations
+    if slot in plan.slots:
+        passage, seed = record.order.rolls[plan.slots.index(slot)]
+    else:
+        record = client.job(plan.kept[slot].job)
+        passage, seed = record.order.rolls[plan.kept[slot].index]
+    return kept.of(record, seed, passage=passage, region=region)
 
 
 def request_of(made: dict[str, Any], change: Change, take: Path | None = None) -> Making | tuple[Request, ...]:
@@ -103,10 +117,6 @@ def redo(made: dict[str, Any], what: Making | tuple[Request, ...], listener: Lis
     if (was.get("model"), was.get("model_sha256")) != (new.get("model"), new.get("model_sha256")):
         listener.warn(f"made by {new.get('model')}, the first one by {was.get('model')}: this one differs")
     return result
-
-
-def _count(plan: Plan | FilePlan) -> int:
-    return len(plan.regions) if isinstance(plan, Plan) else 1
 
 
 def _regions(made: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -87,6 +87,13 @@ class Request:
         """Whether the takes go on a track of their own, beside what is heard."""
         return self.task in LAYERS
 
+    @property
+    def place(self) -> str:
+        """The region in words, like `Keys bars 5-6`."""
+        start, end = self.bars or self.time_s or (0, 0)
+        where = f"bars {start}-{end}" if self.bars else f"{start:g}-{end:g} s"
+        return f"{self.track} {where}" if self.track else where
+
     def absolute(self) -> Request:
         """The same request with absolute paths, for whoever goes on with it from another folder."""
         return replace(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from punchin.clients.journey.capture import Capture
-from punchin.clients.journey.plan import Plan
+from punchin.clients.journey.request import Request
 from punchin.protocol import limits
 from punchin.protocol.errors import JobFailed, PunchinError
 from punchin.session import level, measure
@@ -55,9 +55,9 @@ class Known:
 
 
 def finish(
-    captured: Capture, plan: Plan, made: Audio, wanted: tuple[int, int], known: Known, listener: Listener
+    captured: Capture, request: Request, made: Audio, wanted: tuple[int, int], known: Known, listener: Listener
 ) -> Finished:
-    """Put a take's audio into its place. made: [1 or 2, n], the order's `wanted` frames at 48 kHz.
+    """Put a take's audio into its place. made: [1 or 2, n], its passage's `wanted` frames at 48 kHz.
 
     known: of what was captured.
 
@@ -69,9 +69,9 @@ def finish(
         raise JobFailed(f"the engine returned {made.shape[1]} frames, {asked} were asked for", "punchin doctor")
     made = made[:, way.wanted[0] - wanted[0] : way.wanted[1] - wanted[0]]
     stereo = np.repeat(made, 2, axis=0) if len(made) == 1 else made
-    wet, fx_failed = _through_return_fx(plan, stereo, listener)
+    wet, fx_failed = _through_return_fx(request, stereo, listener)
     new = _at_target_rate(captured, way.back(wet))
-    mono, matching = target.channels == 1, plan.request.level
+    mono, matching = target.channels == 1, request.level
     new, matched = level.match(new, known.aim, target.rate_hz, target.lead_frames, level=matching, mono=mono)
     placed = target.place(new)
     facts = measure.Made(
@@ -99,9 +99,9 @@ def _at_target_rate(captured: Capture, came: Audio) -> Audio:
     return at_rate[:, window.touched - begins : window.end - begins]
 
 
-def _through_return_fx(plan: Plan, made: Audio, listener: Listener) -> tuple[Audio, str | None]:
+def _through_return_fx(request: Request, made: Audio, listener: Listener) -> tuple[Audio, str | None]:
     """What comes out of the chain, if there is one; or what went in, and why."""
-    chain = plan.request.return_fx
+    chain = request.return_fx
     if chain is None:
         return made, None
     from punchin.clients import fx

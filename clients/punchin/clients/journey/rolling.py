@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -12,7 +13,7 @@ from punchin.clients.journey.ending import kept_takes
 from punchin.clients.journey.ordering import seeds_from
 from punchin.clients.journey.plan import FilePlan, Kept, Plan
 from punchin.clients.journey.waiting import Listener, wait
-from punchin.protocol.order import JobRecord, Order, Take
+from punchin.protocol.order import JobRecord, Order, Passage, Take
 from punchin.session.report import Report
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Measured(Protocol):
 
 M = TypeVar("M", bound=Measured)
 P = TypeVar("P", Plan, FilePlan)
-Place = Callable[[JobRecord, Take], tuple[M, ...]]  # brings a job's take to its places, and measures it there
+Placing = Callable[[JobRecord, Take, int], tuple[M, ...]]  # brings the take of a slot to its places, and measures it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,13 +50,14 @@ class Roll(Generic[M]):
 
 
 def roll(
-    client: Client, order: Order, plan: P, most: int, place: Place[M], listener: Listener, job_id: str | None = None
+    client: Client, order: Order, plan: P, most: int, place: Placing[M], listener: Listener, job_id: str | None = None
 ) -> list[Roll[M]]:
-    """The takes of an order, one for each of its seeds: those over a limit are made again with the next seeds.
+    """The takes of an order, passage by passage: those over a limit are made again, each with its passage's next seed.
 
-    most: attempts for each. job_id: the first job's id; those of later attempts end in -2, -3. Raises as `wait` does.
+    What is good already is not made again. most: attempts for each. job_id: the first job's id; those of later attempts
+    end in -2, -3. Raises as `wait` does.
     """
-    best: dict[int, Roll[M]] = {}  # by slot, the take's place among the variations
+    best: dict[int, Roll[M]] = {}  # by slot, the take's place among all that are asked for
     while True:
         named = job_id if job_id is None or plan.attempt == 1 else f"{job_id}-{plan.attempt}"
         job = client.submit(order, plan.encode(), named).id
@@ -63,26 +65,37 @@ def roll(
         record = wait(client, job, listener)
         with kept_takes([job]):
             for slot, take in zip(plan.slots, record.takes, strict=True):
-                new = Roll(record, take, plan.attempt, place(record, take))
+                new = Roll(record, take, plan.attempt, place(record, take, slot))
                 best[slot] = _better(best.get(slot), new)
-        bad = tuple(slot for slot in plan.slots if best[slot].failed)
+        takes = zip(plan.slots, record.takes, strict=True)
+        bad = {slot: take.passage for slot, take in takes if best[slot].failed}
         if not bad or plan.attempt == most or not _may_differ(record):
             return [best[slot] for slot in sorted(best)]
-        order = msgspec.structs.replace(order, seeds=tuple(seeds_from(order.seeds[-1] + 1, len(bad))))
-        plan = msgspec.structs.replace(plan, attempt=plan.attempt + 1, slots=bad, kept=_kept(best, bad))
-        for slot, seed in zip(bad, order.seeds, strict=True):
+        order = _again(order, Counter(bad.values()))
+        plan = msgspec.structs.replace(plan, attempt=plan.attempt + 1, slots=tuple(bad), kept=_kept(best, bad))
+        for slot, (passage, seed) in zip(bad, order.rolls, strict=True):
+            name, faults = order.passages[passage].name, "; ".join(best[slot].failed)
             listener.warn(
-                f"take {best[slot].take.seed}: {'; '.join(best[slot].failed)}; rolled again with seed {seed} "
+                f"{name and f'{name}: '}take {best[slot].take.seed}: {faults}; rolled again with seed {seed} "
                 f"(attempt {plan.attempt} of {most})"
             )
 
 
-def rolled(client: Client, record: JobRecord, plan: Plan | FilePlan, place: Place[M]) -> list[Roll[M]]:
+def rolled(client: Client, record: JobRecord, plan: Plan | FilePlan, place: Placing[M]) -> list[Roll[M]]:
     """The takes of a done job in order, and with them those of earlier ones that it left as they were."""
     slots = {slot: (record, index, plan.attempt) for index, slot in enumerate(plan.slots)}
     slots |= {slot: (client.result(kept.job), kept.index, kept.attempts) for slot, kept in plan.kept.items()}
-    takes = [(of, of.takes[index], attempts) for of, index, attempts in (slots[slot] for slot in sorted(slots))]
-    return [Roll(of, take, attempts, place(of, take)) for of, take, attempts in takes]
+    takes = [(slot, of, of.takes[index], attempts) for slot, (of, index, attempts) in sorted(slots.items())]
+    return [Roll(of, take, attempts, place(of, take, slot)) for slot, of, take, attempts in takes]
+
+
+def _again(order: Order, counts: Mapping[int, int]) -> Order:
+    """The same asked once more of those passages that lack takes; counts: how many, by passage."""
+    passages: list[Passage] = []
+    for number, count in sorted(counts.items()):
+        passage = order.passages[number]
+        passages.append(msgspec.structs.replace(passage, seeds=tuple(seeds_from(passage.seeds[-1] + 1, count))))
+    return order.of(passages)
 
 
 def _better(old: Roll[M] | None, new: Roll[M]) -> Roll[M]:
@@ -90,7 +103,7 @@ def _better(old: Roll[M] | None, new: Roll[M]) -> Roll[M]:
     return replace(old, attempts=new.attempts) if old is not None and len(old.failed) < len(new.failed) else new
 
 
-def _kept(best: Mapping[int, Roll[M]], bad: tuple[int, ...]) -> dict[int, Kept]:
+def _kept(best: Mapping[int, Roll[M]], bad: Container[int]) -> dict[int, Kept]:
     """The takes that need no further roll, for the next job's plan."""
     return {
         slot: Kept(job=roll.record.id, index=roll.record.takes.index(roll.take), attempts=roll.attempts)

@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from punchin.clients.journey import landing, making
-from punchin.clients.journey.capture import Capture, capture, capture_again, opened, together
+from punchin.clients.journey.capture import Capture, capture, capture_again, opened
 from punchin.clients.journey.ending import kept_takes, write_out
+from punchin.clients.journey.groups import Group, check_alike, together
 from punchin.clients.journey.landing import Part, Result, Rolled
 from punchin.clients.journey.making import MadeResult
 from punchin.clients.journey.ordering import heard_name, order_of
-from punchin.clients.journey.plan import FilePlan, Plan, decode
+from punchin.clients.journey.plan import FilePlan, Place, Plan, decode
 from punchin.clients.journey.request import Request, check_folder
 from punchin.clients.journey.returning import Finished, Known, finish
-from punchin.clients.journey.rolling import Place, Roll, roll, rolled
+from punchin.clients.journey.rolling import Placing, Roll, roll, rolled
 from punchin.clients.journey.waiting import Listener, tell_version
-from punchin.protocol import limits
 from punchin.protocol.errors import PunchinError, Refused
-from punchin.protocol.order import JobRecord, Take
+from punchin.protocol.order import JobRecord, Order, Take
 from punchin.session.document import Session
 
 if TYPE_CHECKING:
     from punchin.clients.client import Client
-
-MOST_REGIONS = 8  # of one job: its plan, which travels in one message, names each with all that was asked of it
 
 
 def perform(request: Request, listener: Listener) -> Result:
@@ -43,20 +40,21 @@ def perform(request: Request, listener: Listener) -> Result:
 
 
 def perform_all(requests: Sequence[Request], listener: Listener) -> Result:
-    """As `perform`, for several regions or tracks of one session, which land in one new document.
+    """As `perform`, for several regions of one session, of one track or several: one job, which lands as a whole.
 
-    requests: of the same session and with the same number of variations; the first one's output is used.
+    requests: up to 32 that ask for the same but for `track`, `bars`, `time_s` and `seed`. One that cannot be made
+    refuses them all, by its name.
     """
+    check_alike(requests)
     session = opened(requests[0])
-    captures = tuple(capture(request, session) for request in requests)
+    captures = tuple(_captured(request, session, len(requests)) for request in requests)
     _check_apart(captures)
     for note in dict.fromkeys(note for captured in captures for note in captured.target.notes):
         listener.warn(note)
     from punchin.clients.connect import connect
 
-    for request in requests:
-        check_folder(request.out or request.session)
-        _check_effects(request)
+    check_folder(requests[0].out or requests[0].session)
+    _check_effects(requests[0])
     with connect(start=True, name="cli") as client:
         tell_version(client, listener)
         return go(client, requests, captures, listener)
@@ -64,43 +62,18 @@ def perform_all(requests: Sequence[Request], listener: Listener) -> Result:
 
 def go(client: Client, requests: Sequence[Request], captures: Sequence[Capture], listener: Listener) -> Result:
     """The way from what was captured to what has landed, with a client that is there. Raises as `perform` does."""
-    parts: Sequence[Part] = [part for regions in jobs(requests, captures) for part in _made(client, *regions, listener)]
+    parts: Sequence[Part] = _made(client, together(requests, captures), listener)
     with kept_takes(each.record.id for part in parts for each in part.rolled):
         parts = _up_to_date(client, parts, listener)
     return _land(client, parts)
 
 
-def jobs(
-    requests: Sequence[Request], captures: Sequence[Capture]
-) -> list[tuple[tuple[Request, ...], tuple[Capture, ...]]]:
-    """What is made together: regions of one track (or item) whose windows meet are one job, as long as 600 s hold it.
-
-    So the model hears them as they will be, and makes both from one seed. The order of the requests stays.
-    """
-    groups: list[list[tuple[Request, Capture]]] = []
-    for pair in zip(requests, captures, strict=True):
-        group = next((group for group in groups if _meets(group, *pair)), None)
-        groups.append([pair]) if group is None else group.append(pair)
-    out = []
-    for group in groups:
-        asked, heard = zip(*group, strict=True)
-        out.append((asked, heard if len(heard) == 1 else together(heard, widen=asked[0].context == "auto")))
-    return out
-
-
-def _meets(group: Sequence[tuple[Request, Capture]], request: Request, captured: Capture) -> bool:
-    """Whether a region may be made together with others: the same is asked of it, and its window meets theirs."""
-    first, one = group[0]
-    same_axis = one.target.origin_s == captured.target.origin_s and one.target.rate_hz == captured.target.rate_hz
-    if replace(request, bars=first.bars, time_s=first.time_s) != first or not same_axis:
-        return False
-    window, others = captured.window, [each.window for _, each in group]
-    near = any(other.start <= window.stop and window.start <= other.stop for other in others)
-    if not near or len(group) == MOST_REGIONS:
-        return False
-    both = [window, *others]
-    seconds = (max(each.stop for each in both) - min(each.start for each in both)) / window.rate_hz
-    return seconds * limits.LATENT_HZ <= limits.WINDOW.high - 2
+def _captured(request: Request, session: Session, count: int) -> Capture:
+    """What a request's region sounds like; where there are several, an error says which it is of."""
+    try:
+        return capture(request, session)
+    except Refused as error:
+        raise error.of(request.place if count > 1 else "") from None
 
 
 def _check_apart(captures: Sequence[Capture]) -> None:
@@ -146,23 +119,24 @@ def look(client: Client, job: str, listener: Listener) -> tuple[Rolled, ...]:
 def _parts(client: Client, plan: Plan, record: JobRecord, listener: Listener) -> list[Part]:
     """The takes of a request in order: those of this job, and those of earlier ones that it left as they were."""
     session = opened(plan.request)
-    captures = [capture_again(place, session) for place in plan.regions]
+    captures = [capture_again(plan.asked(place), place, session) for place in plan.places]
     known = [Known.of(captured) for captured in captures]
-    place = _placing(client, captures, plan, lambda: known, listener)
-    return _by_region(captures, plan, rolled(client, record, plan, place))
+    placing = _placing(client, captures, plan, lambda: known, listener)
+    return _by_place(captures, plan, rolled(client, record, plan, placing))
 
 
-def _made(client: Client, requests: Sequence[Request], captures: Sequence[Capture], listener: Listener) -> list[Part]:
-    """Takes that are ready to land, of requests that are one job, region by region. Raises as `perform` does."""
-    request = requests[0]
-    order = order_of(request, captures, client, listener)
-    assert order.source is not None
-    plan = _plan(requests, captures, heard_name(request, captures[0], order.source))
+def _made(client: Client, groups: Sequence[Group], listener: Listener) -> list[Part]:
+    """Takes that are ready to land, region by region. Raises as `perform` does."""
+    request = groups[0].requests[0]
+    order = order_of(groups, client, listener)
+    plan = _plan(groups, order)
+    by_place = {place: each for group in groups for place, each in zip(group.places, group.captures, strict=True)}
+    captures = [by_place[place] for place in sorted(by_place)]
     with ThreadPoolExecutor(1, "measure") as aside:
         known = [aside.submit(Known.of, each) for each in captures]  # this process only waits meanwhile
-        place = _placing(client, captures, plan, lambda: [each.result() for each in known], listener)
-        takes = roll(client, order, plan, request.max_attempts, place, listener, request.job_id)
-    return _by_region(captures, plan, takes)
+        placing = _placing(client, captures, plan, lambda: [each.result() for each in known], listener)
+        takes = roll(client, order, plan, request.max_attempts, placing, listener, request.job_id)
+    return _by_place(captures, plan, takes)
 
 
 def _placing(
@@ -171,24 +145,30 @@ def _placing(
     plan: Plan,
     known: Callable[[], Sequence[Known]],
     listener: Listener,
-) -> Place[Finished]:
-    """How a take comes into its place in each region, and is measured there."""
+) -> Placing[Finished]:
+    """How a take comes into its place in each region of its passage, and is measured there."""
 
-    def place(record: JobRecord, take: Take) -> tuple[Finished, ...]:
-        made, wanted = client.get_audio(take.audio), record.order.wanted or (0, record.order.frames)
+    def placing(record: JobRecord, take: Take, slot: int) -> tuple[Finished, ...]:
+        made, wanted = client.get_audio(take.audio), record.order.passages[take.passage].span
         return tuple(
-            finish(captured, plan, made, wanted, facts, listener)
-            for captured, facts in zip(captures, known(), strict=True)
+            finish(captured, plan.request, made, wanted, facts, listener)
+            for captured, place, facts in zip(captures, plan.places, known(), strict=True)
+            if place.passage == slot // plan.request.variations
         )
 
-    return place
+    return placing
 
 
-def _by_region(captures: Sequence[Capture], plan: Plan, takes: Sequence[Roll[Finished]]) -> list[Part]:
-    return [
-        Part(captured, place, tuple(Rolled(of.record, of.take, of.attempts, of.places[i], i) for of in takes))
-        for i, (captured, place) in enumerate(zip(captures, plan.regions, strict=True))
-    ]
+def _by_place(captures: Sequence[Capture], plan: Plan, takes: Sequence[Roll[Finished]]) -> list[Part]:
+    """Each place with its takes, of all of them: passage by passage, and in each take region by region."""
+    parts, before, variations = list[Part](), Counter[int](), plan.request.variations
+    for number, (captured, place) in enumerate(zip(captures, plan.places, strict=True)):
+        own = takes[place.passage * variations : (place.passage + 1) * variations]
+        nth = before[place.passage]
+        made = tuple(Rolled(of.record, of.take, of.attempts, of.places[nth], number) for of in own)
+        parts.append(Part(captured, plan.asked(place), place, made))
+        before[place.passage] += 1
+    return parts
 
 
 def _land(client: Client, parts: Sequence[Part]) -> Result:
@@ -205,34 +185,43 @@ def _up_to_date(client: Client, parts: Sequence[Part], listener: Listener) -> Se
         raise PunchinError(f"{path.name} cannot be read any more: {error.strerror}", "put it back") from None
     if now == parts[0].captured.session.sha256:
         return parts
-    session = opened(parts[0].plan.request)
+    session = opened(parts[0].request)
     return [_again(client, part, session, listener) for part in parts]
 
 
 def _again(client: Client, part: Part, session: Session, listener: Listener) -> Part:
-    captured = capture_again(part.plan, session)
+    captured = capture_again(part.request, part.place, session)
     known = Known.of(captured)
 
     def again(each: Rolled) -> Rolled:
-        made, wanted = client.get_audio(each.take.audio), each.record.order.wanted or (0, each.record.order.frames)
-        return replace(each, finished=finish(captured, part.plan, made, wanted, known, listener))
+        made, wanted = client.get_audio(each.take.audio), each.record.order.passages[each.take.passage].span
+        return replace(each, finished=finish(captured, part.request, made, wanted, known, listener))
 
-    return Part(captured, part.plan, tuple(again(each) for each in part.rolled))
+    return replace(part, captured=captured, rolled=tuple(again(each) for each in part.rolled))
 
 
-def _plan(requests: Sequence[Request], captures: Sequence[Capture], heard_sha256: str) -> Plan:
-    """Where a job's takes belong, its regions in order."""
-    places = []
-    for request, captured in zip(requests, captures, strict=True):
-        window, region, asked = captured.window, captured.region, request.absolute()
-        places.append(
-            Plan(
-                request=replace(asked, prompt=replace(asked.prompt, text="", lyrics="")),
+def _plan(groups: Sequence[Group], order: Order) -> Plan:
+    """Where the order's takes belong, each group a passage; its regions in the order in which they were asked for."""
+    places: dict[int, Place] = {}
+    for passage, group in enumerate(groups):
+        source = order.passages[passage].source
+        assert source is not None
+        heard_sha256 = heard_name(group.requests[0], group.captures[0], source)
+        for number, request, captured in zip(group.places, group.requests, group.captures, strict=True):
+            window, region = captured.window, captured.region
+            places[number] = Place(
+                passage=passage,
                 heard_sha256=heard_sha256,
                 region_s=(region.start_s, region.end_s),
                 window=(window.start, window.touched, window.end, window.stop),
                 rate_hz=window.rate_hz,
-                slots=tuple(range(request.variations)),
+                track=request.track,
+                bars=request.bars,
+                time_s=request.time_s,
             )
-        )
-    return msgspec.structs.replace(places[0], also=tuple(places[1:]))
+    asked = groups[0].requests[0].absolute()
+    return Plan(
+        request=replace(asked, prompt=replace(asked.prompt, text="", lyrics="")),
+        places=tuple(places[number] for number in sorted(places)),
+        slots=tuple(range(len(order.rolls))),
+    )
