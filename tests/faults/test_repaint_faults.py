@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import rpp
 import soundfile
 from punchinhere import Home
 
@@ -141,6 +142,64 @@ def test_a_region_changed_meanwhile_is_refused(punchin, session):
     assert files(session) == before
     session.write_bytes(saved)
     landed_well(session, punchin.run("land", job, "--json").stdout)
+
+
+TRACKS = "--track", "Bass", "--track", "Drums", "--variations", "2"
+
+
+def test_several_tracks_are_one_job_and_one_cancel(punchin, session):
+    before = files(session)
+    running, job = start(punchin, session, *TRACKS)
+    assert [(each["job"], each["state"]) for each in punchin.json("jobs")] == [(job, "running")]
+    assert punchin.json("status")["jobs"] == {"running": 1}
+    assert punchin.json("cancel", job)["state"] == "cancelled"
+    ended = running.end()
+    assert (ended.returncode, ended.stdout) == (130, "")
+    assert [each["state"] for each in punchin.json("jobs")] == ["cancelled"]
+    assert files(session) == before
+
+
+@pytest.mark.parametrize("victim", ["worker", "daemon", "client"])
+def test_several_tracks_land_whole_whoever_is_killed(punchin, session, victim):
+    running, job = start(punchin, session, *TRACKS)
+    pids = {"worker": punchin.json("ps")[0]["pid"], "daemon": punchin.json("status")["pid"]}
+    os.kill(pids.get(victim, running.process.pid), signal.SIGKILL)
+    (punchin.folder / "gate").touch()
+    ended = running.end()
+    if victim == "client":
+        assert punchin.run("show", job, "--follow").returncode == 0
+        ended = punchin.run("land", job, "--json")
+    assert ended.returncode == 0, ended.stderr
+    made = json.loads(ended.stdout)
+    (project,) = set(session.parent.glob("*.rpp")) - {session}
+    assert (made["job"], made["output"]) == (job, str(project))
+    assert [(take["track"], take["seed"]) for take in made["takes"]] == [
+        (track, seed) for track in ("Keys", "Bass", "Drums") for seed in (1, 2)
+    ]  # fmt: skip
+    for track in rpp.loads(project.read_text()).findall("TRACK"):
+        (item,) = track.findall("ITEM")
+        original, *takes = (project.parent / source.find("FILE")[1] for source in item.findall(".//SOURCE"))
+        assert [take.resolve() for take in takes] == [
+            Path(take["file"]).resolve() for take in made["takes"] if take["track"] == track.find("NAME")[1]
+        ]  # fmt: skip
+        for take in takes:
+            before, after = (soundfile.read(path, always_2d=True)[0] for path in (original, take))
+            assert abs(after - before).max() == 0.0
+
+
+def test_several_tracks_land_not_at_all_where_one_has_changed(punchin, session):
+    running, job = start(punchin, session, *TRACKS)
+    saved = session.read_bytes()
+    last = saved.rindex(b"VOLPAN 1 0 1 -1")  # of one track's item
+    session.write_bytes(saved[:last] + b"VOLPAN 0.5 0 1 -1" + saved[last + 15 :])
+    before = files(session)
+    (punchin.folder / "gate").touch()
+    ended = running.end()
+    assert (ended.returncode, ended.stdout) == (4, "")
+    assert "has changed since: track" in ended.stderr
+    assert files(session) == before
+    session.write_bytes(saved)
+    assert len(json.loads(punchin.run("land", job, "--json").stdout)["takes"]) == 6
 
 
 def test_an_engine_that_returns_too_little_fails_the_job(tmp_path, session):

@@ -18,7 +18,7 @@ import pytest
 from punchin.engine.worker import Line, Worker
 from punchin.protocol import link
 from punchin.protocol.errors import JobFailed, Refused
-from punchin.protocol.order import Blob, Order
+from punchin.protocol.order import Blob, Order, Passage
 
 JOB = "job-0001"
 
@@ -118,6 +118,60 @@ def test_identity_returns_the_wanted_frames_bit_by_bit_without_torch(worker, sto
         np.testing.assert_array_equal(samples(take), audio[:, 10_001:90_003])
     assert "libtorch" not in Path(f"/proc/{worker.process.pid}/maps").read_text()
     assert worker.end() == 0
+
+
+def several(store, *audios, **more):
+    """An order with a passage each."""
+    first, *also = (
+        Passage(
+            frames=audio.shape[1], source=store.put(audio), mask=((10, 50),), wanted=(10_001, 90_003 + n), seeds=(4, 9),
+            name=f"Track {n}", bpm=90.0 + n,
+        )
+        for n, audio in enumerate(audios)
+    )  # fmt: skip
+    return Order(task="repaint", also=tuple(also), **msgspec.structs.asdict(first), **more)
+
+
+def test_several_passages_are_one_job_with_one_progress(worker, store, tmp_path):
+    audios = noise(6, 1), noise(4, 2, seed=1), np.zeros((2, 96_000), np.float32)
+    worker.send(run(several(store, *audios, model="identity"), store, tmp_path))
+    *progress, made = worker.until_end()
+    assert [(take.passage, take.seed) for take in made.takes] == [(n, seed) for n in range(3) for seed in (4, 9)]
+    for take in made.takes:
+        np.testing.assert_array_equal(samples(take), audios[take.passage][:, 10_001 : 90_003 + take.passage])
+    assert [(each.phase, each.done, each.total) for each in progress] == [("copying", n, 6) for n in range(1, 7)]
+
+
+@pytest.mark.parametrize("model", ["identity", pytest.param("punchin-tiny", marks=pytest.mark.slow)])
+def test_a_passage_that_cannot_be_made_refuses_all_before_any_is(worker, store, tmp_path, model):
+    bad = noise(6)
+    bad[0, 5] = np.nan
+    worker.send(run(several(store, noise(6), bad, model=model), store, tmp_path))
+    failed = worker.until_end()[-1]
+    assert (failed.code, failed.text) == ("refused", "Track 1 (2 of 2): the source has 1 samples that are not finite")
+    assert list(tmp_path.glob("out/*")) == []
+
+
+@pytest.mark.slow
+def test_passages_sound_as_they_do_alone(worker, store, tmp_path):
+    audios = noise(8), noise(6, 1, seed=1)
+    order = several(store, *audios, model="punchin-tiny", prompt="dusty rhodes", steps=2)
+    worker.send(run(order, store, tmp_path))
+    *progress, made = worker.until_end()
+    assert isinstance(made, link.Made), made
+    parts = worker.parts
+    assert list(dict.fromkeys(each.phase for each in progress)) == ["loading model"] + [
+        f"Track {n} ({n + 1} of 2): {phase}" for n in (0, 1) for phase in ("encoding", "diffusing", "decoding")
+    ]  # fmt: skip
+    assert [(take.passage, take.seed) for take in made.takes] == [(0, 4), (0, 9), (1, 4), (1, 9)]
+    together = [samples(take) for take in made.takes]
+    for take in made.takes:
+        mine = [part for part in parts if (part.passage, part.seed) == (take.passage, take.seed)]
+        assert b"".join(Path(part.path).read_bytes() for part in mine) == Path(take.path).read_bytes()
+    for number, passage in enumerate(order.passages):
+        worker.send(run(order.of([passage]), store, tmp_path, job=f"job-alone-{number}"))
+        for take, other in zip(worker.until_end()[-1].takes, together[2 * number :], strict=False):
+            np.testing.assert_array_equal(samples(take), other)
 
 
 @pytest.mark.slow
