@@ -272,6 +272,12 @@ def test_one_that_cannot_be_made_refuses_all_by_its_name(song, monkeypatch, plac
     assert sorted(song.parent.rglob("*")) == before
 
 
+def test_lanes_that_cannot_be_are_refused_before_the_work(song, monkeypatch):
+    monkeypatch.setattr("punchin.clients.connect.connect", None)
+    with pytest.raises(Refused, match="two regions of track 'Keys' cannot land in one lane each"):
+        perform_all(asked(song, ("Bass", (5, 6)), ("Keys", (5, 6)), ("Keys", (20, 21)), land="lane"), Heard())
+
+
 def test_what_is_not_asked_for_alike_is_not_one_job(song):
     one, other = asked(song, ("Keys", (5, 6)), ("Bass", (5, 6)))
     with pytest.raises(Refused, match="Bass bars 5-6 is asked for in other words than Keys bars 5-6"):

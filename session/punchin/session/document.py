@@ -13,6 +13,7 @@ The input is only ever read. What is written is a new document and new take file
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Protocol
 
@@ -25,7 +26,10 @@ from punchin.session.rpp_target import RppTarget
 from punchin.session.target import How, Landing, LandingTake, Placed, Target
 from punchin.session.tempo import TempoMap
 
-__all__ = ["How", "Landing", "LandingTake", "Placed", "Session", "Target", "land", "land_all", "open_session"]
+__all__ = [
+    "How", "Landing", "LandingTake", "Placed", "Session", "Target",
+    "check_together", "land", "land_all", "open_session",
+]  # fmt: skip
 
 
 class Session(Protocol):
@@ -140,6 +144,13 @@ def land_all(
     if len(files) == len(landings) and len({file.session.path for file, _ in files}) == 1:
         return bare.land(files, path)
     raise PunchinError("the regions to land are not of one session that was opened once")
+
+
+def check_together(targets: Sequence[Target]) -> None:
+    """Raise Refused where `land_all` would, by where the regions lie alone: found before their takes are made."""
+    for first, second in combinations(targets, 2):
+        if isinstance(first, RppTarget) and isinstance(second, RppTarget):
+            landing.check_two(first, second)
 
 
 def _project(target: Target) -> Project | None:

@@ -55,7 +55,7 @@ def _by_item(landings: Sequence[tuple[RppTarget, Sequence[LandingTake]]]) -> lis
     groups: list[Group] = []
     for target, takes in landings:
         for group in groups:
-            _check_apart(group.target, target)
+            check_two(group.target, target)
         same = next((g for g in groups if target.item is not None and _item_of(g.target) == _item_of(target)), None)
         if same is None:
             groups.append(Group(target, [target], list(takes), []))
@@ -68,8 +68,11 @@ def _by_item(landings: Sequence[tuple[RppTarget, Sequence[LandingTake]]]) -> lis
     return groups
 
 
-def _check_apart(first: RppTarget, second: RppTarget) -> None:
-    """Two items, lanes or splits on one track must not meet. Takes on one item are checked where they are laid over."""
+def check_two(first: RppTarget, second: RppTarget) -> None:
+    """Two items, lanes or splits on one track must not meet. Takes on one item are checked where they are laid over.
+
+    Raises Refused.
+    """
     if not (first.replaces and second.replaces) or first.under is not second.under:
         return
     if first.how == "lane" or second.how == "lane":

@@ -24,6 +24,7 @@ from punchin.clients.journey.rolling import Placing, Roll, roll, rolled
 from punchin.clients.journey.waiting import Listener, tell_version
 from punchin.protocol.errors import PunchinError, Refused
 from punchin.protocol.order import JobRecord, Order, Take
+from punchin.session import document
 from punchin.session.document import Session
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def perform_all(requests: Sequence[Request], listener: Listener) -> Result:
     check_alike(requests)
     session = opened(requests[0])
     captures = tuple(_captured(request, session, len(requests)) for request in requests)
-    _check_apart(captures)
+    _check_apart(requests, captures)
     for note in dict.fromkeys(note for captured in captures for note in captured.target.notes):
         listener.warn(note)
     from punchin.clients.connect import connect
@@ -76,14 +77,17 @@ def _captured(request: Request, session: Session, count: int) -> Capture:
         raise error.of(request.place if count > 1 else "") from None
 
 
-def _check_apart(captures: Sequence[Capture]) -> None:
-    """Two regions of one track whose fades would meet are found before their takes are made, not after."""
+def _check_apart(requests: Sequence[Request], captures: Sequence[Capture]) -> None:
+    """Regions that cannot land together, as their fades meet, are found before their takes are made, not after."""
+    if requests[0].is_layer and not requests[0].is_audio:
+        return  # each lands on a track of its own
     for one, other in combinations(captures, 2):
         if one.target.track == other.target.track and one.target.origin_s == other.target.origin_s:
             a, b = one.window, other.window
             if a.touched < b.end and b.touched < a.end:
                 bars = " and ".join(f"{first}-{last}" for first, last in (one.region.bars, other.region.bars))
                 raise Refused(f"bars {bars} of {one.target.track or 'the file'} touch", "select them as one region")
+    document.check_together([each.target for each in captures])
 
 
 def _check_effects(request: Request) -> None:
