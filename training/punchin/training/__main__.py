@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 import types
 from collections.abc import Mapping
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
@@ -121,7 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command; returns the exit code."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the data is fetched in threads of our own
     given = vars(parser().parse_args(arguments))
-    verb, line, began = given.pop("verb"), Line(), time.monotonic()
+    verb, line = given.pop("verb"), Line()
     own = {name: given.pop(name) for name in ("lora", "checkpoint", "count") if name in given}
     try:
         settings = _settings(verb, given)
@@ -130,10 +129,9 @@ def main(arguments: list[str] | None = None) -> int:
             if verb == "validate":
                 print(_validated(settings, line, holder, **own))
                 return 0
-            from punchin.training.run import summary, train
+            from punchin.training.run import train
 
             train(settings, line, holder.stop, holder.device)
-        line.say(summary(settings, time.monotonic() - began))
     except Cancelled as error:
         line.say(str(error))
         return error.exit_code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -32,7 +33,7 @@ def train(settings: Settings, line: Line, stop: Callable[[], bool], device: Call
 
     device: called once all that needs no device is checked. Raises Cancelled where `stop` says so.
     """
-    processes = _processes(settings)
+    began, processes = time.monotonic(), _processes(settings)
     if settings.task != "sft:data_process":
         outputs.check_empty(settings)
     say = line.say if processes.is_main_process else lambda text: None
@@ -44,14 +45,15 @@ def train(settings: Settings, line: Line, stop: Callable[[], bool], device: Call
         assert items is not None
         with _alone(settings, processes):
             process_data(settings, items, loaded, line, stop, processes.process_index, processes.num_processes)
-        return
-    shelf = _shelf(settings, items, loaded)
-    numbers = usable(shelf, skip_bad=settings.skip_bad, say=say, stop=stop)
-    trainer = Trainer(settings, loaded, shelf, numbers, line)
-    trainer.validation = _validation(settings, loaded, shelf, trainer.held)
-    say(f"{len(numbers) - len(trainer.held)} items, {trainer.total:.0f} steps, {_size(trainer)} weights trained")
-    with _alone(settings, processes):
-        trainer.run(stop, lambda step: sample(settings, loaded, items, step))
+    else:
+        shelf = _shelf(settings, items, loaded)
+        numbers = usable(shelf, skip_bad=settings.skip_bad, say=say, stop=stop)
+        trainer = Trainer(settings, loaded, shelf, numbers, line)
+        trainer.validation = _validation(settings, loaded, shelf, trainer.held)
+        say(f"{len(numbers) - len(trainer.held)} items, {trainer.total:.0f} steps, {_size(trainer)} weights trained")
+        with _alone(settings, processes):
+            trainer.run(stop, lambda step: sample(settings, loaded, items, step))
+    say(f"{out(settings)}: done in {length(time.monotonic() - began)}")
 
 
 def _alone(settings: Settings, processes: PartialState) -> AbstractContextManager[None]:
@@ -184,8 +186,3 @@ def sample(settings: Settings, loaded: Loaded, items: Sequence[Item] | None, ste
     folder.mkdir(parents=True, exist_ok=True)
     audio = music.audio[0] / max(1.0, float(music.audio.abs().max()))
     return audiofile.write(folder / f"step-{step}.wav", audio.numpy(), music.rate_hz, "PCM_16")
-
-
-def summary(settings: Settings, seconds: float) -> str:
-    """One line for the end."""
-    return f"{out(settings)}: done in {length(seconds)}"

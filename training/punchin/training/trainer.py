@@ -117,12 +117,13 @@ class Trainer:
         Raises Cancelled (after saving a state) where `stop` says so, JobFailed for a loss that is no number: the last
         state and the checkpoints stay.
         """
-        self._resume()
+        going_on = self._resume()
+        self.accelerator.wait_for_everyone()  # who looks later would find what the first one saves below
         at, told = self.progress, self.settings
         if at.step >= self.total:
             self.line.say(f"{out(told)} is finished: {at.step} steps; give more epochs to go on")
             return
-        if not (out(told) / outputs.STATE).exists():
+        if not going_on:
             self._save()  # from here on the folder is this training's, whenever it is killed; a full disk shows early
         wrapped, optimizer = self.accelerator.prepare(self.objective, self.optimizer)
         self.loaded.model.train()
@@ -257,14 +258,14 @@ class Trainer:
             outputs.write_history(self.settings, progress)
         self.accelerator.wait_for_everyone()
 
-    def _resume(self) -> None:
-        """Go on from a state. Raises Refused where it is of other settings; then nothing is written."""
+    def _resume(self) -> bool:
+        """Go on from a state; False where there is none. Raises Refused for other settings; then nothing is written."""
         path = out(self.settings) / outputs.STATE
         outputs.check_empty(self.settings)
         if self.accelerator.is_main_process:
             outputs.sweep(self.settings)
         if not path.exists():
-            return
+            return False
         tensors, facts = state.load(path)
         if changed := differing(facts["settings"], self._facts()):
             raise Refused(
@@ -282,4 +283,6 @@ class Trainer:
         told = facts["progress"]
         self.progress = Progress(told["step"], told["seconds"], *([tuple(row) for row in told[name]]
                                                                   for name in ("losses", "validation")))  # fmt: skip
-        self.line.say(f"going on after step {self.progress.step}")
+        if self.accelerator.is_main_process:
+            self.line.say(f"going on after step {self.progress.step}")
+        return True
