@@ -120,6 +120,24 @@ def signature(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+def key(text: str) -> str:
+    """`F#m`, `F# min` or `f# minor`: "F# minor", as the model has learned to read it; a letter alone is major."""
+    found = re.fullmatch(r"([A-Ga-g])([#♯b♭]?)\s*(|m|M|min|maj|[Mm]inor|[Mm]ajor)", text.strip())
+    if not found:
+        raise argparse.ArgumentTypeError(
+            f'"{text}" is no key; write A to G, with # or b, then major or minor: "F# minor"'
+        )
+    sign = found[2].replace("♯", "#").replace("♭", "b")
+    return f"{found[1].upper()}{sign} {'minor' if found[3].lower().startswith('mi') or found[3] == 'm' else 'major'}"
+
+
+def language(text: str) -> str:
+    """The code of a language, as ISO 639 has it, or `unknown`."""
+    if text != "unknown" and not re.fullmatch(r"[a-z]{2,3}", text):
+        raise argparse.ArgumentTypeError(f'"{text}" is no language code; write one like en, de or ja, or unknown')
+    return text
+
+
 def raw(text: str) -> tuple[str, bool | int | float | str]:
     """`NAME=VALUE`: a parameter of the engine by its Python name; the value is read as Python would."""
     name, sign, value = text.partition("=")

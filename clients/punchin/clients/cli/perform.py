@@ -128,8 +128,8 @@ def prompt_arguments(parser: argparse.ArgumentParser) -> None:
     prompt = parser.add_argument_group("music")
     prompt.add_argument("--prompt", metavar="TEXT", help="what it should sound like")
     prompt.add_argument("--lyrics", metavar="TEXT|@FILE", default="", help="default: instrumental")
-    prompt.add_argument("--language", default="unknown", help="of the lyrics: en, de, ja, ...")
-    prompt.add_argument("--key", help='like "C minor" (default: not told)')
+    prompt.add_argument("--language", type=arguments.language, default="unknown", help="of the lyrics: en, de, ja, ...")
+    prompt.add_argument("--key", type=arguments.key, help='like "C minor" or Cm (default: not told)')
     prompt.add_argument("--signature", metavar="N/D", type=arguments.signature, help="default: the session's")
     prompt.add_argument(
         "--reference", metavar="FILE", type=Path, action="append", default=[], help="audio to sound like"
