@@ -36,6 +36,11 @@ def decode(text) -> dict[str, str]:
     return {urllib.parse.unquote(k): urllib.parse.unquote(v) for k, v in pairs}
 
 
+def unpack(text) -> dict[str, str]:
+    """The way back of `pack`."""
+    return decode(urllib.parse.unquote(text))
+
+
 def tone(path, seconds=8.0, hz=220.0, channels=2) -> Path:
     at = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
     audio = 0.25 * np.sin(2 * np.pi * hz * at)[:, None] * np.ones(channels)
@@ -98,13 +103,23 @@ class Desk:
         self.host.tick(15)
 
     def done(self, job, how="take", position_s=0.0, length_s=8.0, count=1, **more):
+        """One item with takes of the first region."""
+        self.all_done(job, [self.landed(job, 1, how, position_s, length_s, count) | more], count)
+
+    def landed(self, job, number, how="take", position_s=0.0, length_s=8.0, count=1, regions=None):
+        """An item of a `done` event, with takes of the regions of these numbers."""
         files = {}
         for n in range(1, count + 1):
-            files[f"file{n}"] = str(tone(self.media / f"take-{job}-{n}.wav", length_s, 300.0 + n))
+            files[f"file{n}"] = str(tone(self.media / f"take-{job}-{number}-{n}.wav", length_s, 300.0 + n))
             files[f"name{n}"], files[f"provenance{n}"] = f"punchin repaint {n}", f'{{"seed": {n}}}'
-        fields = {"job": job, "kind": "done", "how": how, "count": count, "text": "1 take in 2 s"}
-        fields |= {"position_s": position_s, "length_s": length_s, "item_s": position_s, "item_length_s": length_s}
-        fields |= files | more
+        fields = {"how": how, "regions": regions or number, "position_s": position_s, "length_s": length_s}
+        return fields | {"item_s": position_s, "item_length_s": length_s} | files
+
+    def all_done(self, job, items, count=1):
+        """A `done` event with these items."""
+        fields = {"job": job, "kind": "done", "items": len(items), "count": count, "text": "1 take in 2 s"}
+        for n, item in enumerate(items, start=1):
+            fields |= {f"{n}.{name}": value for name, value in item.items()}
         self.say(**fields)
 
     @contextmanager

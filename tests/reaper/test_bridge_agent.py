@@ -154,7 +154,7 @@ def test_answers_are_told_again_to_a_new_reaper(desk, begin):
 
 
 def test_a_job_that_nobody_knows_is_told(desk, begin):
-    request = {"v": 1, "id": "20990101-000000-0000000A", "instance": "ABCDEFGH12", "action": "collect",
+    request = {"v": 2, "id": "20990101-000000-0000000A", "instance": "ABCDEFGH12", "action": "collect",
                "jobs": ["20990101-000000-0000000B"]}  # fmt: skip
     desk.host.ext["PUNCHIN", "instance"] = "ABCDEFGH12"
     begin()

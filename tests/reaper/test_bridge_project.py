@@ -10,9 +10,11 @@ from fakereaper.model import Tempo
 
 from punchin.clients.bridge.project import project_text
 from punchin.clients.bridge.request import decode
-from punchin.clients.bridge.words import journey_request
+from punchin.clients.bridge.words import journey_requests
 from punchin.protocol.errors import OverLimit, Refused
 from punchin.session.document import open_session
+
+NOBODY = "{00000000-0000-0000-0000-000000000000}"
 
 
 @pytest.fixture
@@ -56,7 +58,7 @@ def test_the_session_hears_the_sources_own_samples(desk):
     _, item = desk.simple()
     request = asked(desk)
     session = opened(desk, request)
-    target = session.target(request.target, session.region(time=(2.0, 4.0)))
+    target = session.target(request.regions[0].target, session.region(time=(2.0, 4.0)))
     heard = target.heard(2.0, 4.0)
     import soundfile
 
@@ -102,11 +104,14 @@ def broken(desk, change):
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        (lambda r: r.update(v=2), "v"),
+        (lambda r: r.update(v=1), "v"),
         (lambda r: r.update(id="../../etc"), "id"),
         (lambda r: r.update(instance="a/b"), "instance"),
         (lambda r: r.update(action="format"), "format"),
-        (lambda r: r.update(target="{00000000-0000-0000-0000-000000000000}"), "none of the request's tracks"),
+        (
+            lambda r: r["regions"][0].update(target="{00000000-0000-0000-0000-000000000000}"),
+            "none of the request's tracks",
+        ),
         (lambda r: r["params"].update(seed=-1), "seed"),
         (lambda r: r["params"].update(variations=17), "variations"),
         (lambda r: r["params"].update(context="../"), "context"),
@@ -115,7 +120,9 @@ def broken(desk, change):
         (lambda r: r["project"].update(rate_hz=1), "rate_hz"),
         (lambda r: r["tracks"][0]["items"][0].update(position_s="1"), "position_s"),
         (lambda r: r["tracks"][0]["items"][0]["take"].update(guid="{}\nFILE x"), "guid"),
-        (lambda r: r.pop("region"), "region"),
+        (lambda r: r.pop("regions"), "regions"),
+        (lambda r: r["regions"].clear(), "regions"),
+        (lambda r: r["regions"].extend(r["regions"] * 32), "regions"),
     ],
 )
 def test_a_request_is_judged_before_it_is_believed(desk, change, word):
@@ -125,11 +132,12 @@ def test_a_request_is_judged_before_it_is_believed(desk, change, word):
 
 def test_a_region_over_its_limit_says_the_limit(desk):
     with pytest.raises(OverLimit, match=r"allowed is 0\.25 to 600"):
-        decode(broken(desk, lambda r: r["region"].update(end_s=1000.0)))
+        decode(broken(desk, lambda r: r["regions"][0].update(end_s=1000.0)))
 
 
 def meant(desk, request):
-    return journey_request(request, desk.folder / "session.rpp")
+    (request,) = journey_requests(request, desk.folder / "session.rpp")
+    return request
 
 
 def test_the_dialogs_words_are_the_command_lines(desk):

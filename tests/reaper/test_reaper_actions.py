@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 from fakereaper import calls_user
-from fakereaper.desk import Desk, tone
+from fakereaper.desk import Desk, tone, unpack
 from fakereaper.host import Breach
 from fakereaper.model import Source, Tempo
 
@@ -22,9 +22,8 @@ def test_the_time_selection_on_the_selected_track_is_the_region(desk):
     track, item = desk.simple()
     ask(desk, **{"Prompt:": "warm piano, soft"})
     request = desk.request()
-    assert (request["v"], request["action"], request["land"]) == (1, "repaint", "take")
-    assert request["region"] == {"start_s": 2.0, "end_s": 4.0}
-    assert request["target"] == track.guid
+    assert (request["v"], request["action"], request["land"]) == (2, "repaint", "take")
+    assert request["regions"] == [{"start_s": 2.0, "end_s": 4.0, "target": track.guid}]
     assert request["params"]["prompt"] == "warm piano, soft"
     assert request["project"] == {"path": desk.project.path, "rate_hz": 48_000, "media_folder": str(desk.media)}
     (heard,) = request["tracks"]
@@ -38,17 +37,41 @@ def test_a_razor_edit_goes_before_the_time_selection(desk):
     track, _ = desk.simple()
     track.razor = '1.5 2.5 "" 5 6 "{11111111-2222-3333-4444-555555555555}"'
     ask(desk)
-    assert desk.request()["region"] == {"start_s": 1.5, "end_s": 2.5}
+    assert desk.request()["regions"] == [{"start_s": 1.5, "end_s": 2.5, "target": track.guid}]
 
 
-def test_razor_edits_on_several_tracks_are_a_request_each(desk):
+def test_razor_edits_on_several_tracks_are_one_request(desk):
     track, _ = desk.simple()
     other = desk.project.add_track("Bass")
     other.add_item(0, 8, tone(desk.media / "bass.wav"))
     track.razor, other.razor = '1 2 ""', '3 4 "" 5 6 ""'
     ask(desk)
-    got = sorted((r["region"]["start_s"], r["tracks"][0]["name"]) for r in desk.requests())
+    request = desk.request()
+    names = {heard["guid"]: heard["name"] for heard in request["tracks"]}
+    got = [(region["start_s"], names[region["target"]]) for region in request["regions"]]
     assert got == [(1.0, "Keys"), (3.0, "Bass"), (5.0, "Bass")]
+    assert [len(heard["items"]) for heard in request["tracks"]] == [1, 1], "an item that two regions hear is told once"
+    (record,) = desk.open_jobs().values()
+    assert unpack(record)["title"] == "Keys bar 1 and 2 more"
+
+
+def test_a_layer_of_the_same_bars_on_two_tracks_is_one_layer(desk):
+    desk.simple()
+    desk.project.add_track("Bass", selected=True).add_item(0, 8, tone(desk.media / "bass.wav"))
+    desk.host.inputs.append({"Instrument:": "strings"})
+    desk.press("Layer on new track (ask)")
+    request = desk.request()
+    assert [len(request["regions"]), len(request["tracks"])] == [1, 2]
+
+
+def test_one_region_that_cannot_be_heard_refuses_all(desk):
+    desk.simple()
+    other = desk.project.add_track("Bass", selected=True)
+    other.add_item(0, 8, tone(desk.media / "bass.wav"), B_ALLTAKESPLAY=1.0)
+    ask(desk)
+    assert desk.requests() == []
+    assert desk.open_jobs() == {}
+    assert "plays all its takes" in desk.host.messages[-1]
 
 
 def test_selected_items_name_the_tracks_of_a_time_selection(desk):
@@ -56,7 +79,7 @@ def test_selected_items_name_the_tracks_of_a_time_selection(desk):
     other = desk.project.add_track("Bass")
     other.add_item(0, 8, tone(desk.media / "bass.wav"), selected=True)
     ask(desk)
-    assert desk.request()["target"] == other.guid
+    assert desk.request()["regions"][0]["target"] == other.guid
 
 
 def test_without_a_time_selection_touching_items_are_one_region(desk):
@@ -65,7 +88,7 @@ def test_without_a_time_selection_touching_items_are_one_region(desk):
     track.add_item(8.0, 4.0, first.takes[0].source.path, selected=True)
     track.add_item(20.0, 4.0, first.takes[0].source.path, selected=True)
     ask(desk)
-    spans = sorted((r["region"]["start_s"], r["region"]["end_s"]) for r in desk.requests())
+    spans = [(region["start_s"], region["end_s"]) for region in desk.request()["regions"]]
     assert spans == [(0.0, 12.0), (20.0, 24.0)]
 
 
@@ -78,7 +101,8 @@ def test_the_region_under_the_cursor_is_the_last_resort(desk):
     ]
     desk.project.cursor_s = 3.0
     ask(desk)
-    assert desk.request()["region"] == {"start_s": 2.0, "end_s": 6.0}
+    (region,) = desk.request()["regions"]
+    assert (region["start_s"], region["end_s"]) == (2.0, 6.0)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +191,7 @@ def test_layer_hears_all_unmuted_tracks_and_lands_on_a_new_one(desk):
         other.add_item(0, 8, tone(desk.media / f"{name}.wav"))
     ask(desk, "Layer on new track (ask)", **{"Instrument:": "strings"})
     request = desk.request()
-    assert (request["action"], request["land"], request["target"]) == ("layer", "track", track.guid)
+    assert (request["action"], request["land"], request["regions"][0]["target"]) == ("layer", "track", track.guid)
     assert [each["name"] for each in request["tracks"]] == ["Keys", "Bass"]
     assert request["params"]["instrument"] == "strings"
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import soundfile
-from fakereaper.desk import Desk
+from fakereaper.desk import Desk, tone
 from fakereaper.model import Project
 
 
@@ -34,7 +34,7 @@ def test_a_take_lands_on_the_item_in_one_undo_step(desk):
     assert names(item) == ["keys.wav", "punchin repaint 1"]
     assert item.active == 1
     take = item.takes[1]
-    assert take.source.path.endswith(f"take-{job}-1.wav")
+    assert take.source.path.endswith(f"take-{job}-1-1.wav")
     assert take.ext["P_EXT:punchin"] == '{"seed": 1}'
     assert (item.start_s, item.end_s) == (0.0, 8.0)
     assert desk.project.undo_log == ["punchin: Keys bar 2"]
@@ -434,7 +434,7 @@ def test_torn_garbled_and_doubled_events_do_no_harm(desk):
 def test_a_damaged_done_event_is_told(desk):
     _, item = desk.simple()
     job = asked(desk)
-    desk.say(job=job, kind="done", how="take", position_s="x", length_s="8", count="1")
+    desk.all_done(job, [desk.landed(job, 1) | {"position_s": "x"}])
     assert len(item.takes) == 1
     assert "damaged" in desk.host.console[-1]
 
@@ -569,7 +569,7 @@ def test_variations_of_a_take_hear_the_original_and_land_beside_it(desk):
     desk.press("New variation")
     desk.host.tick(20)
     again = desk.request()
-    assert again["region"] == first["region"]
+    assert again["regions"] == first["regions"]
     assert again["tracks"][0]["items"][0]["source"] == first["tracks"][0]["items"][0]["source"]
     assert again["params"]["prompt"] == "warm piano"
     assert again["params"]["seed"] != first["params"]["seed"]
@@ -588,12 +588,105 @@ def test_variations_of_a_split_item_hear_what_is_muted_below(desk):
     desk.press("More variations (ask)")
     desk.host.tick(20)
     again = desk.request()
-    assert again["region"]["start_s"] == pytest.approx(2.0)
+    assert again["regions"][0]["start_s"] == pytest.approx(2.0)
     assert again["params"]["variations"] == 2
     spans = sorted((i["position_s"], round(i["length_s"], 6)) for i in again["tracks"][0]["items"])
     assert spans == [(0.0, 1.97), (1.97, 2.03), (4.0, 4.0)]
     desk.done(again["id"], position_s=1.97, length_s=2.03, count=2)
     assert len(new.takes) == 3
+
+
+def two_tracks(desk):
+    """An item on each, both selected; the items."""
+    _, item = desk.simple()
+    bass = desk.project.add_track("Bass", selected=True)
+    return item, bass.add_item(0.0, 8.0, tone(desk.media / "bass.wav"))
+
+
+def test_several_tracks_land_in_one_undo_step(desk):
+    item, bass = two_tracks(desk)
+    job, before = asked(desk, variations="2"), desk.project.dump()
+    desk.all_done(job, [desk.landed(job, 1, count=2), desk.landed(job, 2, count=2)], count=2)
+    for n, each in enumerate((item, bass), start=1):
+        assert [take.source.path[-7:] for take in each.takes[1:]] == [f"{n}-1.wav", f"{n}-2.wav"]
+        assert each.active == 1
+    assert desk.project.undo_log == ["punchin: Keys bar 2 and 1 more"]
+    assert desk.open_jobs() == {}
+    desk.project.undo()
+    assert desk.project.dump() == before
+
+
+def test_one_whose_item_is_gone_lands_on_a_new_track_the_other_where_it_belongs(desk):
+    item, bass = two_tracks(desk)
+    job = asked(desk)
+    bass.track.items.remove(bass)
+    desk.all_done(job, [desk.landed(job, 1), desk.landed(job, 2)])
+    assert names(item)[1:] == ["punchin repaint 1"]
+    (new,) = desk.project.tracks[-1].items
+    assert (desk.project.tracks[-1].name, new.start_s, new.end_s) == ("Bass bar 2", 2.0, 4.0)
+    assert len(desk.project.undo_log) == 1
+    assert "landed on a new track: the item was changed meanwhile" in desk.host.console[-1]
+
+
+@pytest.mark.parametrize("trouble", ["damaged", "unreadable", "unknown region"])
+def test_where_one_cannot_land_none_does(desk, trouble):
+    item, bass = two_tracks(desk)
+    job = asked(desk)
+    bad = {"damaged": {"item_s": "x"}, "unreadable": {"file1": str(desk.media / "gone.wav")}}
+    items = [desk.landed(job, 1), desk.landed(job, 2) | bad.get(trouble, {"regions": "7"})]
+    desk.all_done(job, items)
+    assert [len(each.takes) for each in (item, bass)] == [1, 1]
+    assert desk.project.undo_log == []
+    assert "cannot read" in desk.host.console[-1] or "damaged" in desk.host.console[-1]
+
+
+def test_all_wait_where_one_needs_a_track_and_another_tab_is_in_front(desk):
+    item, bass = two_tracks(desk)
+    job = asked(desk)
+    bass.track.items.remove(bass)
+    desk.host.projects.insert(0, Project("/other.rpp"))
+    desk.all_done(job, [desk.landed(job, 1), desk.landed(job, 2)])
+    assert len(item.takes) == 1
+    desk.host.projects.pop(0)
+    desk.host.tick(10)
+    assert len(item.takes) == 2
+
+
+def test_regions_of_one_item_are_one_take_and_so_are_their_variations(desk):
+    track, item = desk.simple()
+    track.razor = '1 2 "" 5 6 ""'
+    job = asked(desk)
+    first = desk.request()
+    (desk.spool / "inbox" / f"{job}.json").unlink()
+    desk.all_done(job, [desk.landed(job, 1, position_s=-0.5, length_s=9.0, regions="1 2")])
+    assert names(item) == ["keys.wav", "punchin repaint 1"]
+    assert item.takes[1].values["D_STARTOFFS"] == 0.5
+    item.selected = True
+    desk.press("New variation")
+    desk.host.tick(20)
+    again = desk.request()
+    assert [(r["start_s"], r["end_s"]) for r in again["regions"]] == [(1.0, 2.0), (5.0, 6.0)]
+    assert again["tracks"] == first["tracks"]
+    desk.all_done(again["id"], [desk.landed(again["id"], 1, regions="1 2")])
+    assert [take.values["D_STARTOFFS"] for take in item.takes] == [0.0, 0.5, 0.0]
+    assert item.active == 2
+
+
+def test_two_regions_of_one_item_may_be_split_off(desk):
+    track, _ = desk.simple()
+    track.razor = '1 2 "" 5 6 ""'
+    job, before = asked(desk, land="split"), desk.project.dump()
+    spans = (0.97, 1.03), (4.97, 1.03)
+    desk.all_done(job, [desk.landed(job, n, "split", *span) for n, span in enumerate(spans, start=1)])
+    found = sorted((i.start_s, round(i.end_s, 9), i.values["B_MUTE"], i.takes[0].name) for i in track.items)
+    assert found == [
+        (0.0, 0.97, 0.0, "keys.wav"), (0.97, 2.0, 0.0, "punchin repaint 1"), (0.97, 2.0, 1.0, "keys.wav"),
+        (2.0, 4.97, 0.0, "keys.wav"), (4.97, 6.0, 0.0, "punchin repaint 1"), (4.97, 6.0, 1.0, "keys.wav"),
+        (6.0, 8.0, 0.0, "keys.wav"),
+    ]  # fmt: skip
+    assert len(desk.project.undo_log) == 1
+    desk.project.undo()
+    assert desk.project.dump() == before
 
 
 def test_discard_others_keeps_the_users_own_takes_and_the_kept(desk):

@@ -1,5 +1,6 @@
 """The whole way in real time: a key in REAPER, bridge, daemon, engine worker, and the take in the project."""
 
+import json
 import shlex
 import signal
 import subprocess
@@ -104,6 +105,42 @@ def test_two_presses_queue_two_takes(live):
     assert len(live.project.undo_log) == 2
     with connect(start=False) as client:
         assert len(client.jobs()) == 2
+
+
+def test_several_tracks_and_regions_are_one_job_and_one_step(live):
+    """Two near regions of one item and one of another track: two files, each with all of its regions."""
+    track, item = live.simple()
+    bass = live.project.add_track("Bass")
+    other = bass.add_item(0.0, 8.0, tone(live.media / "bass.wav", 8.0, 55.0))
+    track.razor, bass.razor = '1 2 "" 5 6 ""', '2 4 ""'
+    press(live, variations="2")
+    live.until(lambda: len(item.takes) == 3 and len(other.takes) == 3, "the takes")
+    for each in (item, other):
+        for take in each.takes[1:]:
+            np.testing.assert_array_equal(read(take.source.path), read(each.takes[0].source.path))
+    assert live.project.undo_log == ["punchin: Keys bar 1 and 2 more"]
+    made_by = json.loads(item.takes[1].ext["P_EXT:punchin"])
+    assert [each["request"]["time_s"] for each in (made_by, *made_by["also"])] == [[1.0, 2.0], [5.0, 6.0]]
+    with connect(start=False) as client:
+        (job,) = client.jobs()
+        assert [len(passage.mask) for passage in job.order.passages] == [2, 1]
+        assert [passage.name for passage in job.order.passages] == ["Keys 1-2 s, Keys 5-6 s", "Bass 2-4 s"]
+
+
+def test_an_instrument_may_be_taken_out_of_several_tracks(live):
+    live.simple()
+    bass = live.project.add_track("Bass", selected=True)
+    bass.add_item(0.0, 8.0, tone(live.media / "bass.wav", 8.0, 55.0))
+    live.host.inputs.append({"Instrument:": "strings", "Model (empty: the best installed):": "identity"})
+    live.press("Extract to new track (ask)")
+    live.until(lambda: live.project.undo_log, "the takes")
+    assert [each.name for each in live.project.tracks] == ["Keys", "strings bar 2", "Bass", "strings bar 2"]
+    for heard, new in zip(live.project.tracks[::2], live.project.tracks[1::2], strict=True):
+        original = read(heard.items[0].takes[0].source.path)
+        (landed,) = new.items
+        first = round((2.0 - landed.start_s + landed.takes[0].values["D_STARTOFFS"]) * 48_000)
+        made = read(landed.takes[0].source.path)[first + 4_800 : first + 91_200]
+        np.testing.assert_allclose(made, original[100_800:187_200], atol=2**-23)  # 24 bits
 
 
 def test_split_landing_of_a_region_over_two_items(live):

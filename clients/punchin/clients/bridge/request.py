@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 from punchin.protocol import limits
 from punchin.protocol.errors import Refused
 
-VERSION = 1
+VERSION = 2
 MOST_TRACKS, MOST_ITEMS, MOST_POINTS = 1_000, 10_000, 200_000
 
 Name = Annotated[str, Meta(max_length=1_000)]
@@ -106,10 +106,11 @@ class Project(Struct, frozen=True):
 
 
 class Region(Struct, frozen=True):
-    """Project time."""
+    """Project time on one track, the target: its GUID."""
 
     start_s: Annotated[float, Meta(ge=0, le=1e6)]
     end_s: Annotated[float, Meta(ge=0, le=1e6)]
+    target: Guid
 
     def __post_init__(self) -> None:
         limits.REGION.check(self.end_s - self.start_s)
@@ -135,23 +136,24 @@ class Base(Struct, frozen=True, kw_only=True, tag_field="action"):
 
     id: RequestId
     instance: Instance
-    v: Literal[1] = VERSION
+    v: Literal[2] = VERSION
 
 
 class RegionRequest(Base, frozen=True, kw_only=True):
-    """Takes of one region on one track. target: the track's GUID; the other tracks are heard too."""
+    """Takes of one or several regions: one job. tracks: all that is heard, the regions' own among them."""
 
     project: Project
-    region: Region
+    regions: Annotated[tuple[Region, ...], Meta(min_length=1, max_length=limits.MAX_REGIONS)]
     tempo: Tempo
     tracks: Annotated[tuple[Track, ...], Meta(min_length=1, max_length=MOST_TRACKS)]
-    target: Guid
     params: Params
     land: Land = "take"
 
     def __post_init__(self) -> None:
-        if self.target not in {track.guid for track in self.tracks}:
-            raise Refused(f"the target {self.target} is none of the request's tracks")
+        tracks = {track.guid for track in self.tracks}
+        for region in self.regions:
+            if region.target not in tracks:
+                raise Refused(f"the target {region.target} is none of the request's tracks")
 
 
 class Repaint(RegionRequest, frozen=True, kw_only=True, tag="repaint"):

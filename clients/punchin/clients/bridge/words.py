@@ -22,8 +22,8 @@ VERBS: Final[dict[type[RegionRequest], tuple[str, Task]]] = {
 }
 
 
-def journey_request(asked: RegionRequest, session: Path) -> journey.Request:
-    """The request as the journey knows it; its takes go into `landed-NAME` beside the session.
+def journey_requests(asked: RegionRequest, session: Path) -> list[journey.Request]:
+    """The request as the journey knows it, region by region; takes go into `landed-NAME` beside the session.
 
     Raises BadUsage and Refused as the command line does. A layer hears every track, an extract the target alone.
     """
@@ -35,15 +35,24 @@ def journey_request(asked: RegionRequest, session: Path) -> journey.Request:
     getattr(perform, f"{verb}_arguments")(parser)
     args = parser.read(words(asked, session), io.StringIO())
     assert args is not None  # no word of ours asks for help: values stand behind their option's =
-    (request,) = perform.requests_of(task, args)  # one track, one region
-    return replace(request, job_id=asked.id)
+    (first,) = perform.requests_of(task, args)
+    requests = []
+    for region in asked.regions:
+        track = None if first.track is None else region.target
+        hear = (region.target,) if first.hear else ()
+        span = region.start_s, region.end_s
+        requests.append(replace(first, track=track, hear=hear, time_s=span, job_id=asked.id))
+    return requests
 
 
 def words(asked: RegionRequest, session: Path) -> list[str]:
-    """The command line behind `punchin VERB`. What the dialog left empty is not said, so that a preset can say it."""
-    params = asked.params
+    """The command line behind `punchin VERB`, for the first region.
+
+    What the dialog left empty is not said, so that a preset can say it.
+    """
+    params, region = asked.params, asked.regions[0]
     options = {
-        "time": f"{number(asked.region.start_s)}-{number(asked.region.end_s)}",
+        "time": f"{number(region.start_s)}-{number(region.end_s)}",
         "output": str(session.with_name(f"landed-{session.name}")),
         "context": params.context,
         "seed": str(params.seed),
@@ -55,12 +64,12 @@ def words(asked: RegionRequest, session: Path) -> list[str]:
         "variations": "" if params.variations is None else str(params.variations),
     }
     if isinstance(asked, Repaint | Cover):
-        options |= {"track": asked.target, "land": asked.land}
+        options |= {"track": region.target, "land": asked.land}
         options["strength"] = "" if params.strength is None else number(params.strength)
     else:
         options["instrument"] = params.instrument
     if isinstance(asked, Extract):
-        options["hear"] = asked.target
+        options["hear"] = region.target
     said = [f"--{name}={value}" for name, value in options.items() if value]
     if not params.prompt and not params.preset:
         said.append("--prompt=")

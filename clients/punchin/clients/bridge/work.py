@@ -7,13 +7,14 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from punchin.clients.bridge.project import project_text
 from punchin.clients.bridge.request import RegionRequest
 from punchin.clients.bridge.spool import Spool
-from punchin.clients.bridge.words import journey_request
+from punchin.clients.bridge.words import journey_requests
 from punchin.protocol.errors import Cancelled, PunchinError, Refused
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ PROGRESS_S: Final = 0.15  # at most so often; a new phase is told at once
 
 
 class Work:
-    """One region request under way in a thread. `instance` is who hears of it, and may change while it runs.
+    """One request under way in a thread. `instance` is who hears of it, and may change while it runs.
 
     `cancel` may be called from another thread, at any time and repeatedly.
     """
@@ -121,7 +122,7 @@ class Work:
         folder.mkdir(exist_ok=True, mode=0o700)
         session = folder / _session_name(self.request.project.path)
         session.write_text(project_text(self.request), encoding="utf-8", errors="surrogateescape", newline="")
-        return journey.perform(journey_request(self.request, session), self)
+        return journey.perform_all(journey_requests(self.request, session), self)
 
     def _name_place(self, result: journey.Result) -> None:
         """In the journal: where the takes are for people, not the session that served the journey and is gone."""
@@ -153,47 +154,67 @@ def _session_name(project: str) -> str:
 
 
 def done(request: RegionRequest, result: journey.Result, seconds: float) -> Fields:
-    """The event that a DAW lands: how, the files, their names, and where they belong in project time.
+    """The event that a DAW lands: `items` that show takes, `count` takes each. `N.name` is a field of item N.
 
-    position_s, length_s: of the files, from their first frame. item_s, item_length_s: of the item that shows them.
+    regions: those that it holds, from 1. how: as a take on the item that was there, or else. position_s, length_s: of
+    its files, from their first frame. item_s, item_length_s: of the item itself. All in project time.
     """
-    from punchin.clients.journey import landing
+    count = len(result.takes) // len(request.regions)
+    items: dict[Path, list[int]] = {}  # regions of one item lie in the same files
+    for region in range(len(request.regions)):
+        items.setdefault(result.takes[region * count].file, []).append(region)
+    landed, fields = _landed_items(result), Fields(items=len(items), count=count, text=_words(result, seconds))
+    for n, (file, regions) in enumerate(items.items(), start=1):
+        if file not in landed:
+            text = f"{file.name} was written, but {result.output.name} does not play it"
+            raise PunchinError(text, "punchin doctor")
+        of_item = _item_fields(request, result, landed[file], file, regions)
+        fields |= {f"{n}.{name}": value for name, value in of_item.items()}
+    return {"kind": "done"} | fields
+
+
+def _item_fields(
+    request: RegionRequest, result: journey.Result, item: Item, file: Path, regions: Sequence[int]
+) -> Fields:
     from punchin.session import audiofile
 
-    item = _landed_item(result)
-    first = audiofile.info(result.takes[0].file)
+    first, count = audiofile.info(file), len(result.takes) // len(request.regions)
     own = {each.guid for track in request.tracks for each in track.items}
-    fields: Fields = {
-        "kind": "done",
-        "how": "take" if item.guid in own else request.land if request.land != "take" else "split",
-        "position_s": repr(item.start_s - item.takes[-1].offset_s),
-        "length_s": repr(first.frames / first.rate_hz),
-        "item_s": repr(item.start_s),
-        "item_length_s": repr(item.length_s),
-        "count": len(result.takes),
-        "text": _words(result, seconds),
-    }
-    for n, (take, rolled) in enumerate(zip(result.takes, result.rolled, strict=True), start=1):
-        made_by = landing.provenance(rolled) | {"report": take.report.to_json()}
+    fields = Fields(
+        regions=" ".join(str(region + 1) for region in regions),
+        how="take" if item.guid in own else request.land if request.land != "take" else "split",
+        position_s=repr(item.start_s - item.takes[-1].offset_s),
+        length_s=repr(first.frames / first.rate_hz),
+        item_s=repr(item.start_s),
+        item_length_s=repr(item.length_s),
+    )
+    for n in range(count):
+        made_by, *also = (_made_by(result, region * count + n) for region in regions)
+        take = result.takes[regions[0] * count + n]
         fields |= {
-            f"file{n}": take.file,
-            f"name{n}": take.name,
-            f"provenance{n}": json.dumps(made_by, ensure_ascii=True, sort_keys=True),
+            f"file{n + 1}": take.file,
+            f"name{n + 1}": take.name,
+            f"provenance{n + 1}": json.dumps(
+                made_by | ({"also": also} if also else {}), ensure_ascii=True, sort_keys=True
+            ),
         }
     return fields
 
 
-def _landed_item(result: journey.Result) -> Item:
-    """The item of the landed project that plays the first take's file."""
+def _made_by(result: journey.Result, index: int) -> dict[str, Any]:
+    """What made a take of one region, with what was measured there."""
+    from punchin.clients.journey import landing
+
+    return landing.provenance(result.rolled[index]) | {"report": result.takes[index].report.to_json()}
+
+
+def _landed_items(result: journey.Result) -> dict[Path, Item]:
+    """The items of the landed project, by each file that they play."""
     from punchin.session import rpp, rpp_project
 
-    wanted = result.takes[0].file
-    for track in rpp_project.from_document(result.output, rpp.read(result.output)).tracks:
-        for item in track.items:
-            for take in item.takes:
-                if take.source is not None and (result.output.parent / take.source.file) == wanted:
-                    return item
-    raise PunchinError(f"{wanted.name} was written, but {result.output.name} does not play it", "punchin doctor")
+    tracks = rpp_project.from_document(result.output, rpp.read(result.output)).tracks
+    shown = [(item, take.source) for track in tracks for item in track.items for take in item.takes]
+    return {result.output.parent / source.file: item for item, source in shown if source is not None}
 
 
 def _words(result: journey.Result, seconds: float) -> str:

@@ -25,7 +25,8 @@ class Group:
     @property
     def name(self) -> str:
         """What people call it."""
-        return ", ".join(request.place for request in self.requests)
+        pairs = zip(self.captures, self.requests, strict=True)
+        return ", ".join(f"{captured.target.track} {request.span}".strip() for captured, request in pairs)
 
 
 def together(requests: Sequence[Request], captures: Sequence[Capture]) -> list[Group]:
@@ -60,7 +61,7 @@ def _meets(requests: Sequence[Request], captures: Sequence[Capture], group: Sequ
     """Whether a region may be made together with others: on their track, from their seed, its window meets theirs."""
     first, request, one, captured = requests[group[0]], requests[number], captures[group[0]], captures[number]
     same_axis = one.target.origin_s == captured.target.origin_s and one.target.rate_hz == captured.target.rate_hz
-    if request.track != first.track or request.seed != first.seed or not same_axis:
+    if (request.track, request.hear) != (first.track, first.hear) or request.seed != first.seed or not same_axis:
         return False
     window, others = captured.window, [captures[n].window for n in group]
     near = any(other.start <= window.stop and window.start <= other.stop for other in others)
@@ -70,4 +71,4 @@ def _meets(requests: Sequence[Request], captures: Sequence[Capture], group: Sequ
 
 
 def _placed_as(request: Request, other: Request) -> Request:
-    return replace(request, track=other.track, bars=other.bars, time_s=other.time_s)
+    return replace(request, track=other.track, bars=other.bars, time_s=other.time_s, hear=other.hear)

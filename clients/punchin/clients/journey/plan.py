@@ -31,7 +31,7 @@ class Place(Struct, frozen=True, kw_only=True):
     passage: which of the first order's passages made them, from 0.
     heard_sha256: of what the model was given, before any effect, so that a landing sees whether the region and what
     surrounds it are still what they were.
-    track, bars, time_s: as they were asked for.
+    track, bars, time_s, hear: as they were asked for.
     """
 
     passage: int
@@ -42,6 +42,7 @@ class Place(Struct, frozen=True, kw_only=True):
     track: str | None = None
     bars: tuple[int, int] | None = None
     time_s: tuple[float, float] | None = None
+    hear: tuple[str, ...] = ()
 
     @property
     def span(self) -> Window:
@@ -71,7 +72,7 @@ class Plan(Struct, tag="region", frozen=True, kw_only=True):
 
     def asked(self, place: Place) -> Request:
         """What was asked for one of the places."""
-        return replace(self.request, track=place.track, bars=place.bars, time_s=place.time_s)
+        return replace(self.request, track=place.track, bars=place.bars, time_s=place.time_s, hear=place.hear)
 
 
 class FilePlan(Struct, tag="file", frozen=True, kw_only=True):

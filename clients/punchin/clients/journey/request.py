@@ -88,11 +88,16 @@ class Request:
         return self.task in LAYERS
 
     @property
-    def place(self) -> str:
-        """The region in words, like `Keys bars 5-6`."""
+    def span(self) -> str:
+        """Where the region is, in words like `bars 5-6`."""
         start, end = self.bars or self.time_s or (0, 0)
-        where = f"bars {start}-{end}" if self.bars else f"{start:g}-{end:g} s"
-        return f"{self.track} {where}" if self.track else where
+        return f"bars {start}-{end}" if self.bars else f"{start:g}-{end:g} s"
+
+    @property
+    def place(self) -> str:
+        """The region in words, like `Keys bars 5-6`. A GUID tells people nothing and is left out."""
+        tracks = " + ".join(name for name in (self.track, *self.hear) if name and not name.startswith("{"))
+        return f"{tracks} {self.span}".strip()
 
     def absolute(self) -> Request:
         """The same request with absolute paths, for whoever goes on with it from another folder."""

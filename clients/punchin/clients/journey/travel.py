@@ -43,8 +43,8 @@ def perform(request: Request, listener: Listener) -> Result:
 def perform_all(requests: Sequence[Request], listener: Listener) -> Result:
     """As `perform`, for several regions of one session, of one track or several: one job, which lands as a whole.
 
-    requests: up to 32 that ask for the same but for `track`, `bars`, `time_s` and `seed`. One that cannot be made
-    refuses them all, by its name.
+    requests: up to 32 that ask for the same but for `track`, `hear`, `bars`, `time_s` and `seed`. One that cannot be
+    made refuses them all, by its name.
     """
     check_alike(requests)
     session = opened(requests[0])
@@ -222,6 +222,7 @@ def _plan(groups: Sequence[Group], order: Order) -> Plan:
                 track=request.track,
                 bars=request.bars,
                 time_s=request.time_s,
+                hear=request.hear,
             )
     asked = groups[0].requests[0].absolute()
     return Plan(

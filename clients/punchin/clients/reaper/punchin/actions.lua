@@ -75,7 +75,7 @@ local function vary(count)
       if not params then return nil, problem end
       each.order.params = params
       local sent
-      sent, why = submit.send(proj, settings, { each.span }, each.order)
+      sent, why = submit.send(proj, settings, each.spans, each.order)
       if not sent then return nil, why end
     end
     return #asked

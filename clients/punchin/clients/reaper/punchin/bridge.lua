@@ -43,13 +43,13 @@ function bridge.instance()
 end
 
 function bridge.ask(settings, id, request)
-  request.v, request.id, request.instance = 1, id, bridge.instance()
+  request.v, request.id, request.instance = 2, id, bridge.instance()
   return files.write_whole(settings.spool .. "/inbox/" .. id .. ".json", json.encode(request))
 end
 
 -- A request that still lacks audio: the watcher writes that and moves the draft into the inbox.
 function bridge.draft(settings, id, request)
-  request.v, request.id, request.instance = 1, id, bridge.instance()
+  request.v, request.id, request.instance = 2, id, bridge.instance()
   return files.write_whole(settings.spool .. "/draft/" .. id .. ".json", json.encode(request))
 end
 

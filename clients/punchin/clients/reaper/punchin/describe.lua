@@ -119,13 +119,17 @@ local function add_item(found, item, take, source)
   table.insert(found.items, values)
 end
 
--- The items that sound in `region` whatever they hold, MIDI too: for a track that is heard as REAPER renders it.
+local function heard_take(item, as_if)
+  return as_if.instead[guid_of(item)] or reaper.GetActiveTake(item)
+end
+
+-- The items that sound in `region` whatever they hold, MIDI too, as what a landing finds them by again.
 function describe.anchors(track, region, as_if)
   local anchors = {}
   for i = 0, reaper.CountTrackMediaItems(track) - 1 do
     local item = reaper.GetTrackMediaItem(track, i)
     local start_s, end_s = selection.bounds(item)
-    local take = reaper.GetActiveTake(item)
+    local take = heard_take(item, as_if)
     local source = take and reaper.GetMediaItemTake_Source(take)
     if source and start_s < region.end_s and end_s > region.start_s and plays(track, item, as_if) then
       anchors[#anchors + 1] = anchor_of(item, take, source)
@@ -150,27 +154,32 @@ function describe.rendered(path, position_s, length_s)
   }
 end
 
--- Items of `track` that sound within `window`: { items, captures, notes, anchors }, or nil and a sentence.
+local function touches_any(item, spans)
+  local start_s, end_s = selection.bounds(item)
+  for _, span in ipairs(spans) do
+    if start_s < span.end_s and end_s > span.start_s then return true end
+  end
+  return false
+end
+
+-- Items of `track` that sound within any of `windows`: { items, captures, notes }, or nil and a sentence.
 -- captures: takes whose audio REAPER must write out first, because their file is not what one hears.
--- anchors: the items that touch `region`. What cannot be rendered there is refused; outside it is left out and noted.
+-- What cannot be rendered in any of `regions` is refused; outside them it is left out and noted.
 -- as_if: how the project is looked at: instead (item GUID -> take), unmuted and without (sets of item GUIDs).
-function describe.items(track, window, region, as_if)
-  local found = { items = json.array(), captures = {}, notes = {}, anchors = {} }
+function describe.items(track, windows, regions, as_if)
+  local found = { items = json.array(), captures = {}, notes = {} }
   for i = 0, reaper.CountTrackMediaItems(track) - 1 do
     local item = reaper.GetTrackMediaItem(track, i)
-    local start_s, end_s = selection.bounds(item)
-    local take = as_if.instead[guid_of(item)] or reaper.GetActiveTake(item)
-    if take and start_s < window.end_s and end_s > window.start_s and plays(track, item, as_if) then
+    local take = heard_take(item, as_if)
+    if take and touches_any(item, windows) and plays(track, item, as_if) then
       local source = reaper.GetMediaItemTake_Source(take)
-      local why = obstacle(item, take, source)
-      local within = start_s < region.end_s and end_s > region.start_s
+      local why, start_s = obstacle(item, take, source), selection.bounds(item)
       local sentence = why and string.format('Item "%s" at %.2f s %s.', reaper.GetTakeName(take), start_s, why)
-      if why and within then return nil, sentence end
+      if why and touches_any(item, regions) then return nil, sentence end
       if why then
         table.insert(found.notes, sentence .. " It is not heard.")
       else
         add_item(found, item, take, source)
-        if within then table.insert(found.anchors, anchor_of(item, take, source)) end
       end
     end
   end

@@ -10,20 +10,21 @@ local land = {}
 local COLOUR = { 96, 168, 160 } -- takes made by Punchin; shape and name say it too, so that colour is never alone
 local RECORDING = 4 -- bit of the play state
 
--- The takes of a `done` event with their sources, read before anything is changed; or nil and a sentence.
-local function takes_of(event)
+-- The takes of one item with their sources, read before anything is changed; or nil and a sentence.
+local function takes_of(landing, count)
   local takes = {}
-  for i = 1, tonumber(event.count) or 0 do
-    local file = event["file" .. i]
+  for i = 1, count do
+    local file = landing["file" .. i]
     local source = file and reaper.PCM_Source_CreateFromFile(file)
     if not source then return nil, "REAPER cannot read " .. tostring(file) end
-    takes[i] = { source = source, name = event["name" .. i] or "punchin", provenance = event["provenance" .. i] or "" }
+    takes[i] = { source = source, name = landing["name" .. i] or "punchin" }
+    takes[i].provenance = landing["provenance" .. i] or ""
   end
   if #takes == 0 then return nil, "the bridge sent no take" end
   return takes
 end
 
--- `from` is what a variation needs: the region inside the file, the task and its words, and where the original is.
+-- `from` is what a variation needs: the regions inside the file, the task and its words, and where the original is.
 local function add_take(item, made, start_offset_s, like, from)
   local take = reaper.AddTakeToMediaItem(item)
   reaper.SetMediaItemTake_Source(take, made.source)
@@ -52,14 +53,23 @@ local function add_takes(item, takes, start_offset_s, like, from)
   reaper.UpdateItemInProject(item)
 end
 
-local function origin(record, event, more)
+-- Where the regions are in a file: start and length of each, in seconds.
+local function regions_in(landing)
+  local words = {}
+  for _, part in ipairs(landing.parts) do
+    words[#words + 1] = wire.number(part.start_s - landing.position_s)
+    words[#words + 1] = wire.number(part.end_s - part.start_s)
+  end
+  return table.concat(words, " ")
+end
+
+local function origin(record, landing, more)
   local from = {
-    start_s = tonumber(record.start_s) - event.position_s,
-    length_s = tonumber(record.end_s) - tonumber(record.start_s),
+    regions = regions_in(landing),
     task = record.task,
     land = record.land,
     params = record.params,
-    track = record.track,
+    track = landing.track,
     post_fx = record.post_fx or "",
   }
   for name, value in pairs(more) do from[name] = value end
@@ -87,35 +97,36 @@ local function locked(item)
   return math.floor(reaper.GetMediaItemInfo_Value(item, "C_LOCK")) & 1 ~= 0
 end
 
+-- Each way finds its place, and gives a function that lands there and the words for it; nil when it has none. All of
+-- a job's places are found before anything is changed.
+
 -- New takes on the item that was heard, wherever it is now. nil when there is no such item any more.
-local function as_takes(proj, record, event, takes)
-  local place = follow.covering(proj, record)
+local function as_takes(proj, record, landing)
+  local place = follow.covering(proj, landing)
   if not place or locked(place.item) then return nil end
-  undo.one_step(proj, "punchin: " .. event.title, function()
+  return function()
     local _, guid = reaper.GetSetMediaItemTakeInfo_String(place.take, "GUID", "", false)
-    local start_offset_s = place.then_s - event.position_s + place.trimmed_s
-    add_takes(place.item, takes, math.max(start_offset_s, 0), place.take, origin(record, event, { take = guid }))
-  end)
-  return true, "landed on the item"
+    local start_offset_s = math.max(place.then_s - landing.position_s + place.trimmed_s, 0)
+    add_takes(place.item, landing.takes, start_offset_s, place.take, origin(record, landing, { take = guid }))
+  end, "landed on the item"
 end
 
--- More takes for an item that Punchin made or landed on before, the region in the same place.
-local function onto_item(proj, record, event, takes)
+-- More takes for an item that Punchin made or landed on before, the regions in the same place.
+local function onto_item(proj, record, landing)
   local item = follow.item(proj, record.onto)
   if not item or locked(item) then return nil end
   local like = reaper.GetActiveTake(item)
   local _, text = reaper.GetSetMediaItemTakeInfo_String(like, "P_EXT:punchin_from", "", false)
   local old = wire.unpack(text)
-  local region_offset_s = tonumber(record.start_s) - event.position_s -- of the region in the new file
-  local region_in_item_s = (tonumber(old.start_s) or 0) - reaper.GetMediaItemTakeInfo_Value(like, "D_STARTOFFS")
-  local start_offset_s = region_offset_s - region_in_item_s
+  local old_start_s = tonumber((old.regions or ""):match("%S+")) or 0
+  local region_in_item_s = old_start_s - reaper.GetMediaItemTakeInfo_Value(like, "D_STARTOFFS")
+  local start_offset_s = landing.start_s - landing.position_s - region_in_item_s
   local length_s = reaper.GetMediaItemInfo_Value(item, "D_LENGTH")
-  if start_offset_s < -1e-4 or start_offset_s + length_s > event.length_s + 1e-4 then return nil end
-  undo.one_step(proj, "punchin: " .. event.title, function()
-    old.start_s, old.params = region_offset_s, record.params
-    add_takes(item, takes, math.max(start_offset_s, 0), like, old)
-  end)
-  return true, "landed as a variation"
+  if start_offset_s < -1e-4 or start_offset_s + length_s > landing.length_s + 1e-4 then return nil end
+  return function()
+    old.regions, old.params = regions_in(landing), record.params
+    add_takes(item, landing.takes, math.max(start_offset_s, 0), like, old)
+  end, "landed as a variation"
 end
 
 local function without_inner_fade(item, name)
@@ -149,93 +160,145 @@ local function any_locked(items)
 end
 
 -- The originals are split and the part between muted; one new item holds the takes. nil when the items changed.
-local function as_split(proj, record, event, takes)
-  local items, moved_s = follow.together(proj, record)
-  local track = follow.track(proj, record.track)
+local function as_split(proj, record, landing)
+  local items, moved_s = follow.together(proj, landing)
+  local track = follow.track(proj, landing.track)
   if not items or not track or any_locked(items) then return nil end
-  undo.one_step(proj, "punchin: " .. event.title, function()
-    local start_s = event.item_s + moved_s
-    local muted = mute_between(items, start_s, start_s + event.item_length_s)
-    local item = bare_item(track, start_s, event.item_length_s)
+  return function()
+    local start_s = landing.item_s + moved_s
+    local muted = mute_between(items, start_s, start_s + landing.item_length_s)
+    local item = bare_item(track, start_s, landing.item_length_s)
     if items[1] and reaper.GetMediaTrackInfo_Value(track, "I_FREEMODE") == 2 then
       local lane = reaper.GetMediaItemInfo_Value(items[1], "I_FIXEDLANE")
       reaper.SetMediaItemInfo_Value(item, "I_FIXEDLANE", lane)
     end
-    add_takes(item, takes, event.item_s - event.position_s, nil, origin(record, event, { muted = muted }))
-  end)
-  return true, "landed; the original is muted below"
+    local start_offset_s = landing.item_s - landing.position_s
+    add_takes(item, landing.takes, start_offset_s, nil, origin(record, landing, { muted = muted }))
+  end, "landed; the original is muted below"
 end
 
 -- A new fixed lane that plays the whole track with the takes in it; the lanes that were there stay as they are.
-local function as_lane(proj, record, event, takes)
-  local items, moved_s = follow.together(proj, record)
-  local track = follow.track(proj, record.track)
+local function as_lane(proj, record, landing)
+  local items, moved_s = follow.together(proj, landing)
+  local track = follow.track(proj, landing.track)
   if not items or not track then return nil end
-  undo.one_step(proj, "punchin: " .. event.title, function()
-    local start_s = event.item_s + moved_s
-    local lane = lanes.add(track, start_s, start_s + event.item_length_s, takes[1].name)
-    local item = bare_item(track, start_s, event.item_length_s)
+  return function()
+    local start_s = landing.item_s + moved_s
+    local lane = lanes.add(track, start_s, start_s + landing.item_length_s, landing.takes[1].name)
+    local item = bare_item(track, start_s, landing.item_length_s)
     reaper.SetMediaItemInfo_Value(item, "I_FIXEDLANE", lane)
-    add_takes(item, takes, event.item_s - event.position_s, nil, origin(record, event, {}))
-  end)
-  return true, "landed on a new lane"
+    add_takes(item, landing.takes, landing.item_s - landing.position_s, nil, origin(record, landing, {}))
+  end, "landed on a new lane"
 end
 
 -- A new track below the old one: asked for, or because the item is gone. Only the active tab can get a track.
 -- What is asked for in place of the original mutes it, if it is still as it was heard.
-local function as_track(proj, record, event, takes, replaces)
-  local old = follow.track(proj, record.track)
-  local index = old and math.floor(reaper.GetMediaTrackInfo_Value(old, "IP_TRACKNUMBER")) or reaper.CountTracks(proj)
-  local items = replaces and follow.together(proj, record) or {}
+local function as_track(proj, record, landing, replaces)
+  local items = replaces and follow.together(proj, landing) or {}
   if any_locked(items) then items = {} end
-  undo.one_step(proj, "punchin: " .. event.title, function()
-    local start_s, end_s, more = tonumber(record.start_s), tonumber(record.end_s), {}
-    if event.how == "track" then start_s, end_s = event.item_s, event.item_s + event.item_length_s end
+  return function()
+    local start_s, end_s, more = landing.start_s, landing.end_s, {}
+    if landing.how == "track" then start_s, end_s = landing.item_s, landing.item_s + landing.item_length_s end
     if #items > 0 then more.muted = mute_between(items, start_s, end_s) end
+    local old = follow.track(proj, landing.track)
+    local index = old and math.floor(reaper.GetMediaTrackInfo_Value(old, "IP_TRACKNUMBER")) or reaper.CountTracks(proj)
     reaper.InsertTrackAtIndex(index, false)
     local track = reaper.GetTrack(proj, index)
-    reaper.GetSetMediaTrackInfo_String(track, "P_NAME", event.title, true)
+    reaper.GetSetMediaTrackInfo_String(track, "P_NAME", landing.title, true)
     local item = bare_item(track, start_s, end_s - start_s)
-    add_takes(item, takes, start_s - event.position_s, nil, origin(record, event, more))
-  end)
-  return true, "landed on a new track"
+    add_takes(item, landing.takes, start_s - landing.position_s, nil, origin(record, landing, more))
+  end, "landed on a new track"
 end
 
 local WAYS = { take = as_takes, split = as_split, lane = as_lane }
 
--- The event's numbers as numbers, or nil: what cannot be read is not landed.
-local function with_numbers(record, event)
-  for _, name in ipairs({ "position_s", "length_s", "item_s", "item_length_s" }) do
-    event[name] = tonumber(event[name])
-    if not event[name] then return nil end
+local function set_numbers(fields, names)
+  for _, name in ipairs(names) do
+    fields[name] = tonumber(fields[name])
+    if not fields[name] then return nil end
   end
-  event.title = event.title or record.title
-  return tonumber(record.start_s) and tonumber(record.end_s)
+  return fields
 end
 
--- The way that was asked for, else a new track. Results as `land.done`.
-local function go(proj, record, event, takes)
-  local way = record.onto ~= nil and record.onto ~= "" and onto_item or WAYS[event.how]
+-- The regions that were asked for, as the record has them; nil when it is damaged.
+local function parts_of(record)
+  local parts = {}
+  for line in (record.parts or ""):gmatch("[^\n]+") do
+    parts[#parts + 1] = set_numbers(wire.decode(line), { "start_s", "end_s" })
+    if not parts[#parts] then return nil end
+  end
+  return parts
+end
+
+-- The items of a `done` event: `N.name` is a field of item N. Each has the regions that it holds (`parts`), as one
+-- from the first one's start to the last one's end. nil when the event is damaged.
+local function landings_of(record, event)
+  local parts, landings = parts_of(record), {}
+  for n = 1, tonumber(event.items) or 0 do landings[n] = { parts = {} } end
+  for name, value in pairs(event) do
+    local n, field = name:match("^(%d+)%.(.+)$")
+    if n and landings[tonumber(n)] then landings[tonumber(n)][field] = value end
+  end
+  if not parts or #landings == 0 then return nil end
+  for _, landing in ipairs(landings) do
+    if not set_numbers(landing, { "position_s", "length_s", "item_s", "item_length_s" }) then return nil end
+    for number in (landing.regions or ""):gmatch("%d+") do table.insert(landing.parts, parts[tonumber(number)]) end
+    local first = landing.parts[1]
+    if not first then return nil end
+    landing.title, landing.track, landing.anchors = first.title, first.track, first.anchors
+    landing.start_s, landing.end_s = first.start_s, first.end_s
+    for _, part in ipairs(landing.parts) do
+      landing.start_s, landing.end_s = math.min(landing.start_s, part.start_s), math.max(landing.end_s, part.end_s)
+    end
+  end
+  return landings
+end
+
+-- The way that was asked for, else a new track: what lands it, and words. Or false and the reason to try again later.
+local function way_of(proj, record, landing)
+  local way = record.onto ~= nil and record.onto ~= "" and onto_item or WAYS[landing.how]
   if way then
-    local landed, words = way(proj, record, event, takes)
-    if landed then return true, words end
+    local act, words = way(proj, record, landing)
+    if act then return act, words end
   end
   if reaper.EnumProjects(-1) ~= proj then return false, "waits until its project tab is in front" end
-  local replaces = event.how == "track" and (record.task == "repaint" or record.task == "cover")
-  local landed, words = as_track(proj, record, event, takes, replaces)
-  if way then words = words .. ": the item was changed meanwhile" end
-  return landed, words
+  local replaces = landing.how == "track" and (record.task == "repaint" or record.task == "cover")
+  local act, words = as_track(proj, record, landing, replaces)
+  return act, way and words .. ": the item was changed meanwhile" or words
+end
+
+-- All of it in one undo step. Results as `land.done`.
+local function go(proj, record, landings)
+  local acts, said, known = {}, {}, {}
+  table.sort(landings, function(a, b) return a.item_s > b.item_s end) -- a split leaves what is left of it as it was
+  for i, landing in ipairs(landings) do
+    local act, words = way_of(proj, record, landing)
+    if not act then return false, words end
+    acts[i] = act
+    if not known[words] then said[#said + 1] = words end
+    known[words] = true
+  end
+  undo.one_step(proj, "punchin: " .. record.title, function()
+    for _, act in ipairs(acts) do act() end
+  end)
+  return true, table.concat(said, "; ")
 end
 
 -- Lands a `done` event. Returns true and words; or false and the reason to try again later; or nil and a sentence.
 function land.done(proj, record, event)
   if reaper.GetPlayStateEx(proj) & RECORDING ~= 0 then return false, "waits for the end of the recording" end
-  if not with_numbers(record, event) then return nil, "the event is damaged" end
-  local takes, why = takes_of(event)
-  if not takes then return nil, why end
-  local landed, words = go(proj, record, event, takes)
+  local landings = landings_of(record, event)
+  if not landings then return nil, "the event is damaged" end
+  for _, landing in ipairs(landings) do
+    local why
+    landing.takes, why = takes_of(landing, tonumber(event.count) or 0)
+    if not landing.takes then return nil, why end
+  end
+  local landed, words = go(proj, record, landings)
   if landed then
-    for _, made in ipairs(takes) do peaks.build(proj, made.source) end
+    for _, landing in ipairs(landings) do
+      for _, made in ipairs(landing.takes) do peaks.build(proj, made.source) end
+    end
   end
   return landed, words
 end

@@ -1,4 +1,4 @@
--- A key press becomes requests in the spool: read everything, refuse first, write, end. Nothing here waits.
+-- A key press becomes a request in the spool: read everything, refuse first, write, end. Nothing here waits.
 local bridge = require("punchin.bridge")
 local describe = require("punchin.describe")
 local jobs = require("punchin.jobs")
@@ -48,19 +48,35 @@ local function append(list, more)
   for _, each in ipairs(more) do list[#list + 1] = each end
 end
 
+-- The tracks that are heard for any span, in order, each with the windows and the spans that it is heard for.
+local function hearings(proj, spans, windows, task)
+  local list, by_guid = {}, {}
+  for i, span in ipairs(spans) do
+    for _, track in ipairs(heard_tracks(proj, span, task)) do
+      local guid = reaper.GetTrackGUID(track)
+      local hearing = by_guid[guid]
+      if not hearing then
+        hearing = { track = track, guid = guid, windows = {}, spans = {} }
+        list[#list + 1], by_guid[guid] = hearing, hearing
+      end
+      table.insert(hearing.windows, windows[i])
+      table.insert(hearing.spans, span)
+    end
+  end
+  return list
+end
+
 -- Every heard track with its items, and what `describe.items` found besides; or nil and a sentence.
-local function describe_tracks(proj, span, window, order)
-  local tracks, all = json.array(), { captures = {}, notes = {}, anchors = {} }
-  local target = reaper.GetTrackGUID(span.track)
-  for _, track in ipairs(heard_tracks(proj, span, order.task)) do
-    local found, why = describe.items(track, window, span, order.as_if or AS_IT_IS)
+local function describe_tracks(list, order)
+  local tracks, all = json.array(), { captures = {}, notes = {} }
+  for _, hearing in ipairs(list) do
+    local track = hearing.track
+    local found, why = describe.items(track, hearing.windows, hearing.spans, order.as_if or AS_IT_IS)
     if not found then return nil, why end
-    local guid = reaper.GetTrackGUID(track)
     append(all.captures, found.captures)
     append(all.notes, found.notes)
-    if guid == target then append(all.anchors, found.anchors) end
     tracks[#tracks + 1] = {
-      guid = guid,
+      guid = hearing.guid,
       name = track_name(track),
       volume = reaper.GetMediaTrackInfo_Value(track, "D_VOL"),
       pan = reaper.GetMediaTrackInfo_Value(track, "D_PAN"),
@@ -70,19 +86,26 @@ local function describe_tracks(proj, span, window, order)
   return tracks, all
 end
 
--- The track through its effects, as one rendered item. REAPER is busy meanwhile: the user asked for it.
-local function render_track(proj, settings, span, window, order, id)
-  local end_s = math.max(math.min(window.end_s, reaper.GetProjectLength(proj)), span.end_s)
-  local path, why = render.track(
-    proj, span.track, window.start_s, end_s, project_rate_hz(proj), settings.spool .. "/audio", id .. "-1")
-  if not path then return nil, why end
-  local item = describe.rendered(path, window.start_s, end_s - window.start_s)
-  local track = {
-    guid = reaper.GetTrackGUID(span.track), name = track_name(span.track), volume = 1.0, pan = 0.0,
-    items = json.array({ item }),
-  }
-  local anchors = describe.anchors(span.track, span, order.as_if or AS_IT_IS)
-  return json.array({ track }), { captures = {}, notes = {}, anchors = anchors }
+-- Each track through its effects, as one rendered item from its first window's start to its last one's end.
+-- REAPER is busy meanwhile: the user asked for it.
+local function render_tracks(proj, settings, list, id)
+  local tracks = json.array()
+  for i, hearing in ipairs(list) do
+    local start_s, end_s, last_s = math.huge, 0, 0
+    for j, window in ipairs(hearing.windows) do
+      start_s, end_s = math.min(start_s, window.start_s), math.max(end_s, window.end_s)
+      last_s = math.max(last_s, hearing.spans[j].end_s)
+    end
+    end_s = math.max(math.min(end_s, reaper.GetProjectLength(proj)), last_s)
+    local path, why = render.track(
+      proj, hearing.track, start_s, end_s, project_rate_hz(proj), settings.spool .. "/audio", id .. "-" .. i)
+    if not path then return nil, why end
+    tracks[i] = {
+      guid = hearing.guid, name = track_name(hearing.track), volume = 1.0, pan = 0.0,
+      items = json.array({ describe.rendered(path, start_s, end_s - start_s) }),
+    }
+  end
+  return tracks, { captures = {}, notes = {} }
 end
 
 local function lines_of(list)
@@ -135,27 +158,28 @@ local function project_values(proj)
   }
 end
 
--- One span's request and the record that the landing needs, or nil and a sentence.
-local function request_for(proj, settings, span, order)
-  local region = { start_s = span.start_s, end_s = span.end_s }
-  local reach = reach_s(span, order.params.context)
-  local window = { start_s = math.max(span.start_s - reach, 0), end_s = span.end_s + reach }
-  local id = jobs.new_id()
-  local tracks, found
-  if order.post_fx then
-    tracks, found = render_track(proj, settings, span, window, order, id)
-  else
-    tracks, found = describe_tracks(proj, span, window, order)
+-- What the landing needs to know of each span, a line each.
+local function part_lines(proj, spans, order)
+  local parts = {}
+  for i, span in ipairs(spans) do
+    parts[i] = {
+      title = title_of(proj, span, order),
+      track = reaper.GetTrackGUID(span.track),
+      start_s = span.start_s + 0.0,
+      end_s = span.end_s + 0.0,
+      anchors = lines_of(describe.anchors(span.track, span, order.as_if or AS_IT_IS)),
+    }
   end
-  if not tracks then return nil, found end
-  local record = {
+  return lines_of(parts), parts[1].title .. (#parts > 1 and " and " .. #parts - 1 .. " more" or "")
+end
+
+local function record_for(proj, settings, id, spans, order, found)
+  local parts, title = part_lines(proj, spans, order)
+  return {
     task = order.task,
     land = order.land,
-    title = title_of(proj, span, order),
-    track = reaper.GetTrackGUID(span.track),
-    start_s = region.start_s + 0.0,
-    end_s = region.end_s + 0.0,
-    anchors = lines_of(found.anchors),
+    title = title,
+    parts = parts,
     onto = order.onto or "",
     post_fx = order.post_fx and "yes" or "",
     instance = bridge.instance(),
@@ -164,20 +188,47 @@ local function request_for(proj, settings, span, order)
     params = wire.pack(order.params),
     notes = table.concat(found.notes, " "),
   }
-  return {
-    id = id,
-    record = record,
-    request = {
-      action = order.task,
-      land = order.land,
-      project = project_values(proj),
-      region = region,
-      tempo = tempo.grid(proj, window.end_s),
-      tracks = tracks,
-      target = record.track,
-      params = order.params,
-    },
+end
+
+-- The request of one key press and the record that its landing needs, or nil and a sentence.
+local function request_for(proj, settings, spans, order)
+  local windows, regions, last_s, id = {}, json.array(), 0, jobs.new_id()
+  for i, span in ipairs(spans) do
+    local reach = reach_s(span, order.params.context)
+    windows[i] = { start_s = math.max(span.start_s - reach, 0), end_s = span.end_s + reach }
+    regions[i] = { start_s = span.start_s, end_s = span.end_s, target = reaper.GetTrackGUID(span.track) }
+    last_s = math.max(last_s, windows[i].end_s)
+  end
+  local list = hearings(proj, spans, windows, order.task)
+  local tracks, found
+  if order.post_fx then
+    tracks, found = render_tracks(proj, settings, list, id)
+  else
+    tracks, found = describe_tracks(list, order)
+  end
+  if not tracks then return nil, found end
+  local record = record_for(proj, settings, id, spans, order, found)
+  local request = {
+    action = order.task,
+    land = order.land,
+    project = project_values(proj),
+    regions = regions,
+    tempo = tempo.grid(proj, last_s),
+    tracks = tracks,
+    params = order.params,
   }
+  return id, record, request
+end
+
+-- A layer hears all tracks: the same bars on several of them are one layer, not one each.
+local function distinct(spans, task)
+  local kept, known = {}, {}
+  for _, span in ipairs(spans) do
+    local key = task == "layer" and span.start_s .. " " .. span.end_s or #kept
+    if not known[key] then kept[#kept + 1] = span end
+    known[key] = true
+  end
+  return kept
 end
 
 local function check_lanes(order)
@@ -197,39 +248,38 @@ local function check_length(settings, span)
   return true
 end
 
--- Writes all requests of one key press, then starts bridge and watcher if they sleep.
+-- Writes the request of one key press, then starts bridge and watcher if they sleep: all spans are one job.
 -- order: task, land, params (text and numbers), post_fx (hear the track's effects; lands on a new track), and for a
 -- variation: as_if (see describe), onto (an item's GUID).
--- Returns the number of requests, or nil and a sentence; then nothing was asked.
+-- Returns the number of regions, or nil and a sentence; then nothing was asked.
 function submit.send(proj, settings, spans, order)
+  spans = distinct(spans, order.task)
   if #spans > MOST_SPANS then
     return nil, string.format("The selection has %d areas, allowed are %d. Select fewer.", #spans, MOST_SPANS)
   end
   local can, cannot = check_lanes(order)
   if not can then return nil, cannot end
-  local ready = {}
-  for i, span in ipairs(spans) do -- all are read before the first is written
+  for _, span in ipairs(spans) do
     local fits, why = check_length(settings, span)
     if not fits then return nil, why end
-    ready[i], why = request_for(proj, settings, span, order)
-    if not ready[i] then return nil, why end
   end
-  for _, each in ipairs(ready) do
-    jobs.open(proj, each.id, each.record)
-    local write = each.record.captures == "" and bridge.ask or bridge.draft
-    local written, why = write(settings, each.id, each.request)
-    if not written then
-      jobs.close(proj, each.id)
-      return nil, "The request cannot be written: " .. tostring(why)
-    end
-    bridge.tell_watcher(settings, wire.encode({ kind = "asked", job = each.id }))
-    show.line("asked for " .. each.record.title .. " " .. each.record.notes)
+  local id, record, request = request_for(proj, settings, spans, order)
+  if not id then return nil, record end
+  jobs.open(proj, id, record)
+  local write = record.captures == "" and bridge.ask or bridge.draft
+  local written, why = write(settings, id, request)
+  if not written then
+    jobs.close(proj, id)
+    return nil, "The request cannot be written: " .. tostring(why)
   end
-  local started, why = bridge.ensure(settings)
+  bridge.tell_watcher(settings, wire.encode({ kind = "asked", job = id }))
+  show.line("asked for " .. record.title .. " " .. record.notes)
+  local started
+  started, why = bridge.ensure(settings)
   if not started then return nil, why end
   started, why = bridge.ensure_watcher()
   if not started then return nil, why end
-  return #ready
+  return #spans
 end
 
 return submit

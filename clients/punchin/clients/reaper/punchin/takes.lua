@@ -104,7 +104,7 @@ local function guid_set(text)
   return set
 end
 
--- What a variation of the item's active take must be asked for: span, order. Or nil and a sentence.
+-- What a variation of the item's active take must be asked for: spans, order. Or nil and a sentence.
 local function variation(proj, item)
   local take = reaper.GetActiveTake(item)
   local from = take and from_of(take)
@@ -114,7 +114,6 @@ local function variation(proj, item)
   end
   local _, guid = reaper.GetSetMediaItemInfo_String(item, "GUID", "", false)
   local file_start_s = selection.bounds(item) - reaper.GetMediaItemTakeInfo_Value(take, "D_STARTOFFS")
-  local start_s = file_start_s + tonumber(from.start_s)
   local as_if = { instead = {}, unmuted = guid_set(from.muted), without = {} }
   local track = reaper.GetMediaItem_Track(item)
   if from.take then
@@ -125,8 +124,13 @@ local function variation(proj, item)
     track = follow.track(proj, from.track)
     if not track then return nil, "The original track is gone; undo that first." end
   end
-  local span = { track = track, start_s = start_s, end_s = start_s + tonumber(from.length_s) }
-  return span, { task = from.task, land = from.land, params = wire.unpack(from.params), as_if = as_if, onto = guid }
+  local spans = {}
+  for start_s, length_s in (from.regions or ""):gmatch("(%S+) (%S+)") do
+    start_s = file_start_s + tonumber(start_s)
+    spans[#spans + 1] = { track = track, start_s = start_s, end_s = start_s + tonumber(length_s) }
+  end
+  if #spans == 0 then return nil, "This take was made by an older Punchin. Repaint the region again." end
+  return spans, { task = from.task, land = from.land, params = wire.unpack(from.params), as_if = as_if, onto = guid }
 end
 
 -- Spans and orders for variations of all selected items.
@@ -135,9 +139,9 @@ function takes.variations(proj)
   if not items then return nil, why end
   local asked = {}
   for i, item in ipairs(items) do
-    local span, order = variation(proj, item)
-    if not span then return nil, order end
-    asked[i] = { span = span, order = order }
+    local spans, order = variation(proj, item)
+    if not spans then return nil, order end
+    asked[i] = { spans = spans, order = order }
   end
   return asked
 end
