@@ -5,6 +5,7 @@ import pytest
 from punchin.daemon import choice
 from punchin.protocol import home
 from punchin.protocol.errors import Refused
+from punchin.protocol.link import Ready
 from punchin.protocol.models import BY_NAME
 
 GIB = 2**30
@@ -16,6 +17,10 @@ def install(*names):
         folder.mkdir(parents=True)
         (folder / "config.json").write_text("{}")
         (folder / "model.safetensors").write_bytes(b"")
+
+
+def there(device, total_bytes, weight_bytes=2):
+    return Ready(pid=1, device=device, total_bytes=total_bytes, weight_bytes=weight_bytes)
 
 
 @pytest.mark.parametrize(
@@ -30,23 +35,31 @@ def install(*names):
         (["turbo", "xl-turbo"], "cuda:0", 3 * GIB, "turbo"),  # its parts take turns
         (["xl-turbo"], "cuda:0", 4 * GIB, "xl-turbo"),
         (["turbo"], "cuda:0", 1 * GIB, "punchin-tiny"),
-        (["turbo"], "cpu", 8 * GIB, "punchin-tiny"),  # float32 there
+        (["turbo"], "cpu", 8 * GIB, "punchin-tiny"),
         (["turbo"], "cpu", 32 * GIB, "turbo"),
         (["turbo"], "", 0, "turbo"),  # the worker could not tell
     ],
 )
 def test_the_largest_that_fits_turbo_first(installed, device, total_bytes, chosen):
     install(*installed)
-    assert choice.choose(device, total_bytes, "repaint") == chosen
+    assert choice.choose(there(device, total_bytes), "repaint") == chosen
+
+
+def test_a_cpu_that_needs_float32_needs_twice_the_room():
+    install("turbo")
+    assert choice.choose(there("cpu", 16 * GIB), "repaint") == "turbo"
+    assert choice.choose(there("cpu", 16 * GIB, weight_bytes=4), "repaint") == "punchin-tiny"
+    assert choice.choose(there("cpu", 32 * GIB, weight_bytes=4), "repaint") == "turbo"
+    assert choice.choose(None, "repaint") == "turbo", "before a worker has told"
 
 
 def test_a_task_that_only_base_models_know_gets_one():
-    assert choice.choose("cuda:0", 24 * GIB, "lego") == "punchin-tiny"
+    assert choice.choose(there("cuda:0", 24 * GIB), "lego") == "punchin-tiny"
     install("turbo", "xl-turbo", "sft")
-    assert choice.choose("cuda:0", 24 * GIB, "lego") == "punchin-tiny"
+    assert choice.choose(there("cuda:0", 24 * GIB), "lego") == "punchin-tiny"
     install("base")
-    assert choice.choose("cuda:0", 24 * GIB, "extract") == "base"
-    assert choice.choose("cuda:0", 24 * GIB, "cover") == "xl-turbo"
+    assert choice.choose(there("cuda:0", 24 * GIB), "extract") == "base"
+    assert choice.choose(there("cuda:0", 24 * GIB), "cover") == "xl-turbo"
     choice.check("base", "lego")
     with pytest.raises(Refused, match=r"turbo does not know lego \(layer\); only base models do") as error:
         choice.check("turbo", "lego")
@@ -56,7 +69,7 @@ def test_a_task_that_only_base_models_know_gets_one():
 def test_a_folder_without_weights_is_no_model():
     install("turbo")
     (home.models() / BY_NAME["turbo"].folder / "model.safetensors").unlink()
-    assert choice.choose("cuda:0", 24 * GIB, "cover") == "punchin-tiny"
+    assert choice.choose(there("cuda:0", 24 * GIB), "cover") == "punchin-tiny"
     with pytest.raises(Refused, match="model turbo is not installed") as error:
         choice.check("turbo", "cover")
     assert (error.value.code, error.value.hint) == ("model_missing", "punchin models pull turbo")

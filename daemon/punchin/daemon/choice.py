@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from punchin.protocol import installed
 from punchin.protocol.errors import Refused
+from punchin.protocol.link import Ready
 from punchin.protocol.models import BY_NAME, MODELS
 from punchin.protocol.order import Task
 
@@ -24,20 +25,24 @@ def check(name: str, task: Task) -> None:
         raise Refused(f"model {name} is not installed ({size})", f"punchin models pull {name}", "model_missing")
 
 
-def choose(device: str, total_bytes: int, task: Task) -> str:
+def choose(there: Ready | None, task: Task) -> str:
     """The largest installed released model that knows the task and whose weights fit the device, turbo ones first.
 
     Where none fits whole, a GPU takes the smallest with its parts in turns; else it is the bundled one.
-    total_bytes 0: the worker could not tell, and its memory plan decides.
+    there: what the worker has; where it could not tell how much, its memory plan decides.
     """
     able = [
         model
         for model in MODELS
         if model.family not in installed.WITH_THE_PACKAGE and installed.is_here(model) and model.knows(task)
     ]
-    on_cpu = device.startswith("cpu")  # in float32, and with nowhere else to put a part
-    fitting = [model for model in able if not total_bytes or model.size_bytes * (2 if on_cpu else 1) <= total_bytes]
-    if not fitting and not on_cpu:
-        fitting = [model for model in able if model.least_memory_bytes <= total_bytes]
-        fitting = [model for model in fitting if model.family != "xl"] or fitting
+    if there is None or not there.total_bytes:
+        fitting = able
+    else:
+        on_cpu = there.device.startswith("cpu")
+        room = there.total_bytes * 2 // 3 if on_cpu else there.total_bytes  # the rest is the DAW's, and the work's
+        fitting = [model for model in able if model.size_bytes // 2 * there.weight_bytes <= room]
+        if not fitting and not on_cpu:  # a CPU has nowhere else to put a part
+            fitting = [model for model in able if model.least_memory_bytes <= there.total_bytes]
+            fitting = [model for model in fitting if model.family != "xl"] or fitting
     return max(fitting, key=lambda model: (model.turbo, model.family == "xl"), default=BY_NAME[FALLBACK]).name

@@ -245,8 +245,7 @@ class Foreman:
 
     def _with_model(self, order: Order, hand: Hand) -> Order:
         if not order.model:
-            device, total = (hand.ready.device, hand.ready.total_bytes) if hand.ready else ("", 0)
-            order = msgspec.structs.replace(order, model=choice.choose(device, total, order.task))
+            order = msgspec.structs.replace(order, model=choice.choose(hand.ready, order.task))
         hand.model = order.model
         return order
 

@@ -23,7 +23,8 @@ def survey() -> Ready:
         name, total, free = gpu
         return Ready(pid=os.getpid(), device=f"cuda:0 {name}", total_bytes=total, free_bytes=free)
     total, free = _ram()
-    return Ready(pid=os.getpid(), device="cpu", total_bytes=total, free_bytes=free)
+    weight_bytes = 2 if _knows_bfloat16() else 4
+    return Ready(pid=os.getpid(), device="cpu", total_bytes=total, free_bytes=free, weight_bytes=weight_bytes)
 
 
 def free_memory(device: torch.device) -> int:
@@ -67,6 +68,14 @@ def _ram() -> tuple[int, int]:
     except OSError:
         found = None
     return total, int(found.group(1)) * 1024 if found else os.sysconf("SC_AVPHYS_PAGES") * page
+
+
+def _knows_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 itself; then large models stay in it (`placement`, which asks torch)."""
+    try:
+        return "avx512_bf16" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -40,13 +40,15 @@ class Unload(Struct, tag="unload", frozen=True, kw_only=True):
 class Ready(Struct, tag="ready", frozen=True, kw_only=True):
     """Said when commands are read, and again with the plan once a model is loaded.
 
-    Memory in bytes, free as it was at the start; `device` like `cpu` or `cuda:0 RTX 4070`.
+    Memory in bytes, free as it was at the start; `device` like `cpu` or `cuda:0 RTX 4070`. weight_bytes: what a number
+    of a large model takes there, 2 in bfloat16, 4 on a CPU that does not multiply it itself.
     """
 
     pid: int
     device: str
     total_bytes: int = 0
     free_bytes: int = 0
+    weight_bytes: int = 2
     plan: str = ""  # where the model's parts are, in words; "" before one is loaded
 
 
