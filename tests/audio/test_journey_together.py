@@ -134,6 +134,21 @@ def test_a_fault_in_one_region_rolls_the_take_again_for_both(song):
     assert len(heard.warned) == 2
 
 
+def test_a_fault_in_any_region_stands_in_the_takes_name(song):
+    def silent_at_the_end(source, passage, seed):
+        out = quieter(source, passage, seed)
+        out[:, passage.mask[1][0] * 1920 : passage.mask[1][1] * 1920] = 0
+        return out
+
+    requests = asked(song, ("Keys", (20, 22)), ("Keys", (26, 27)), max_attempts=1, level=False)
+    _, _, result = go(requests, silent_at_the_end)
+    good, bad = result.takes
+    assert (good.report.ok, bad.report.ok) == (True, False)
+    assert good.name == bad.name == f"punchin repaint 10 CHECK: {'; '.join(bad.report.failed)}"
+    assert good.name in result.output.read_text()
+    assert good.file.stem == "Keys-punchin-repaint-10"
+
+
 def test_a_later_landing_and_a_redo_bring_both(song):
     client, heard, result = go(asked(song, ("Keys", (20, 22)), ("Keys", (26, 27)), level=False), quieter)
     assert len(decode(client.result(result.job).plan, result.job).places) == 2

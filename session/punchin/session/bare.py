@@ -188,7 +188,8 @@ def land(landings: Sequence[tuple[FileTarget, Sequence[LandingTake]]], out: Path
         if isinstance(error, OSError):
             raise audiofile.disk_error(first, error) from error
         raise
-    return tuple(Landing(written[0], tuple(written)) for _ in landings)
+    names = tuple(take.shown for take in takes)
+    return tuple(Landing(written[0], tuple(written), names) for _ in landings)
 
 
 def open_file(path: Path, tempo: TempoMap) -> AudioSession:

@@ -46,8 +46,11 @@ def land(landings: Sequence[tuple[RppTarget, Sequence[LandingTake]]], out: Path 
         if isinstance(error, OSError):
             raise audiofile.disk_error(Path(error.filename or project.path.parent), error) from error
         raise
-    files = {id(target): tuple(group.files) for group in groups for target in group.targets}
-    return tuple(Landing(output, files[id(target)]) for target, _ in landings)
+    of = {id(target): group for group in groups for target in group.targets}
+    return tuple(
+        Landing(output, tuple(of[id(target)].files), tuple(take.shown for take in of[id(target)].takes))
+        for target, _ in landings
+    )
 
 
 def _by_item(landings: Sequence[tuple[RppTarget, Sequence[LandingTake]]]) -> list[Group]:

@@ -90,7 +90,7 @@ def _add_takes(group: Group, edits: Edits, moved: bool) -> None:
     for i, (take, file, guid) in enumerate(group.made()):
         lines = [
             "TAKE SEL" if i == 0 else "TAKE",
-            f"NAME {quote(take.name)}",
+            f"NAME {quote(take.shown)}",
             f"TAKEVOLPAN {text_of(old.pan)} {text_of(old.gain)} {text_of(old.pan_law)}",
             f"SOFFS {text_of(offset_s)}",
             "PLAYRATE 1 1 0 -1 0 0.0025",
@@ -136,7 +136,7 @@ def _item_lines(group: Group, moved: bool) -> list[str]:
     for i, (take, file, guid) in enumerate(group.made()):
         volume = "VOLPAN 1 0 1 -1" if i == 0 else "TAKEVOLPAN 0 1 -1"
         own = [
-            f"NAME {quote(take.name)}",
+            f"NAME {quote(take.shown)}",
             volume,
             f"SOFFS {offset}",
             "PLAYRATE 1 1 0 -1 0 0.0025",

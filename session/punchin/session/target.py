@@ -41,23 +41,34 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class LandingTake:
-    """A take to land: its audio, the name the DAW shows, and what made it (JSON values; kept with the take).
+    """A take to land: its audio, its name, and what made it (JSON values; kept with the take).
 
     file_name: what its file is called after the track; the name itself where it is empty.
+    warnings: what is wrong with it, for the name that the DAW shows.
     """
 
     placed: Placed
     name: str
     provenance: Mapping[str, Any] = field(default_factory=dict)
     file_name: str = ""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> str:
+        """The name that the DAW shows."""
+        return with_warnings(self.name, self.warnings)
 
 
 @dataclass(frozen=True, slots=True)
 class Landing:
-    """What was written for one target: the new document (for a bare file, its first take), and each take's file."""
+    """What was written for one target: the new document (for a bare file, its first take), each take's file and name.
+
+    names: as the DAW shows them, with warnings of all regions that a take holds.
+    """
 
     output: Path
     take_files: tuple[Path, ...]
+    names: tuple[str, ...]
 
 
 class Target(Protocol):
@@ -187,7 +198,13 @@ def lay_over(first: LandingTake, second: LandingTake) -> LandingTake:
         first.name,
         {**first.provenance, "also": also} if second.provenance else first.provenance,
         first.file_name,
+        tuple(dict.fromkeys((*first.warnings, *second.warnings))),
     )
+
+
+def with_warnings(name: str, warnings: Sequence[str]) -> str:
+    """A take's name that says what is wrong with it, if anything is."""
+    return f"{name} CHECK: {'; '.join(warnings)}" if warnings else name
 
 
 def free_name(path: Path) -> Path:

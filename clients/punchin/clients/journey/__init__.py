@@ -4,8 +4,8 @@
     result = perform(Request(task="repaint", session=Path("song.rpp"), track="Keys", bars=(5, 8),
                              prompt=Prompt(text="warm electric piano"), seed=7), listener)
 
-Modules in the order of the way: `request`, `window`, `capture`, `ordering`, `plan`, `waiting`, `returning`, `rolling`,
-`kept`, `landing`, `ending`, `travel`; `making` is the short way for music from a prompt alone.
+Modules in the order of the way: `request`, `window`, `capture`, `groups`, `ordering`, `plan`, `waiting`, `returning`,
+`rolling`, `kept`, `landing`, `ending`, `travel`; `making` is the short way for music from a prompt alone.
 """
 
 from __future__ import annotations

@@ -97,33 +97,37 @@ def land(parts: Sequence[Part]) -> Result:
     landings = [(part.captured.target, [_take(each) for each in part.rolled]) for part in parts]
     written = document.land_all(landings, parts[0].request.out)
     landed = [
-        LandedTake(
-            file, target.track, target.region.bars, take.name, each.take.seed, each.attempts, each.finished.report
-        )
-        for part, (target, takes), files in zip(parts, landings, written, strict=True)
-        for file, take, each in zip(files.take_files, takes, part.rolled, strict=True)
+        LandedTake(file, target.track, target.region.bars, name, each.take.seed, each.attempts, each.finished.report)
+        for part, (target, _), files in zip(parts, landings, written, strict=True)
+        for file, name, each in zip(files.take_files, files.names, part.rolled, strict=True)
     ]
     how = ", ".join(dict.fromkeys(target.landing for target, _ in landings))
     return Result(newest.id, written[0].output, made_by.model, made_by.trained, tuple(landed), tuple(rolled), how)
 
 
 def _take(rolled: Rolled) -> document.LandingTake:
-    name = take_name(rolled.record, rolled.take.seed, rolled.finished.report)
-    return document.LandingTake(rolled.finished.placed, name, provenance(rolled), _who(rolled.record, rolled.take.seed))
+    record, seed = rolled.record, rolled.take.seed
+    return document.LandingTake(
+        rolled.finished.placed,
+        take_name(record, seed),
+        provenance(rolled),
+        _who(record, seed),
+        warnings(record, rolled.finished.report),
+    )
 
 
-def take_name(record: JobRecord, seed: int, report: Report) -> str:
-    """What the DAW shows: task and seed; the demo model says that it is one, a take over its limits what is wrong.
+def take_name(record: JobRecord, seed: int) -> str:
+    """Task and seed; the demo model says that it is one."""
+    made_by = record.provenance
+    return f"{_who(record, seed)}{' demo model (tiny)' if made_by and made_by.model == 'punchin-tiny' else ''}"
+
+
+def warnings(record: JobRecord, report: Report) -> tuple[str, ...]:
+    """What a take's name warns of: the limits that it breaks.
 
     Noise of an untrained model keeps no limit: the report says so, its name need not.
     """
-    made_by = record.provenance
-    words = [_who(record, seed)]
-    if made_by is not None and made_by.model == "punchin-tiny":
-        words.append("demo model (tiny)")
-    if not report.ok and (made_by is None or made_by.trained):
-        words.append(f"CHECK: {'; '.join(report.failed)}")
-    return " ".join(words)
+    return tuple(report.failed) if record.provenance is None or record.provenance.trained else ()
 
 
 def _who(record: JobRecord, seed: int) -> str:

@@ -21,7 +21,7 @@ from punchin.protocol.errors import BadUsage
 from punchin.protocol.order import JobRecord, Order, Provenance, Take
 from punchin.session import audiofile, takefiles
 from punchin.session.report import Report
-from punchin.session.target import hold_name
+from punchin.session.target import hold_name, with_warnings
 
 if TYPE_CHECKING:
     from punchin.clients.client import Client
@@ -144,7 +144,7 @@ def _write(takes: Sequence[Roll[OnGrid]], out: Path) -> MadeResult:
         (made,) = of.places
         path = hold_name(out.with_name(f"{out.stem}-{of.take.seed}{out.suffix}")) if files else out
         audiofile.write(path, made.audio, limits.MODEL_HZ, SUBTYPES[out.suffix.lower()])
-        name = landing.take_name(of.record, of.take.seed, made.report)
+        name = with_warnings(landing.take_name(of.record, of.take.seed), landing.warnings(of.record, made.report))
         made_by = kept.of(of.record, of.take.seed, of.attempts)
         takefiles.write_note(path, {**made_by, "name": name, takefiles.WHOLE: True})
         files.append(MadeFile(path, name, of.take.seed, of.attempts, made.report))
