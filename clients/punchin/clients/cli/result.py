@@ -8,6 +8,7 @@ from typing import Any, TextIO
 from punchin.clients.cli.talk import Talk
 from punchin.clients.journey.landing import LandedTake, Result
 from punchin.clients.journey.making import MadeFile, MadeResult
+from punchin.clients.journey.request import in_bars
 from punchin.protocol import models
 from punchin.session.report import Report
 
@@ -37,10 +38,10 @@ def demo_model(model: str, trained: bool, talk: Talk) -> None:
 
 def measured(take: LandedTake | MadeFile) -> list[str]:
     """A take's report in a few lines."""
-    report = take.report
+    report, where = take.report, f"{take.track} {in_bars(take.bars)}: " if isinstance(take, LandedTake) else ""
     rolled = f", rolled {take.attempts} times" if take.attempts > 1 else ""
     return [
-        f"{take.name}{rolled}",
+        f"{where.lstrip()}{take.name}{rolled}",
         f"  {take.file}",
         *(_joined(report) if isinstance(take, LandedTake) else _in_time(report)),
         *([f"  without its effects: {report.return_fx_failed}"] if report.return_fx_failed else []),

@@ -90,8 +90,8 @@ class Request:
     @property
     def span(self) -> str:
         """Where the region is, in words like `bars 5-6`."""
-        start, end = self.bars or self.time_s or (0, 0)
-        return f"bars {start}-{end}" if self.bars else f"{start:g}-{end:g} s"
+        start, end = self.time_s or (0, 0)
+        return in_bars(self.bars) if self.bars else f"{start:g}-{end:g} s"
 
     @property
     def place(self) -> str:
@@ -139,6 +139,12 @@ class Making:
     def absolute(self) -> Making:
         """The same with absolute paths."""
         return replace(self, out=self.out.absolute(), prompt=self.prompt.absolute())
+
+
+def in_bars(bars: tuple[int, int]) -> str:
+    """Bars in words: `bar 5`, `bars 5-6`."""
+    first, last = bars
+    return f"bar {first}" if first == last else f"bars {first}-{last}"
 
 
 def check_folder(output: Path) -> None:
