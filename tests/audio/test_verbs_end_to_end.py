@@ -207,12 +207,13 @@ def test_music_that_finds_no_room_is_kept_and_lands_later(punchin, tmp_path):
 def test_show_draws_and_follows(punchin, session, tmp_path):
     made = repaint(punchin, session)
     shown = punchin.json("show", made["job"][-8:], "--picture", tmp_path / "take.png")
-    assert shown["picture"] == str(tmp_path / "take.png")
+    assert (shown["picture"], shown["pictures"]) == (str(tmp_path / "take.png"), [str(tmp_path / "take.png")])
     assert (tmp_path / "take.png").read_bytes().startswith(b"\x89PNG")
     told = punchin.run("show", made["job"], "--follow")
     assert told.returncode == 0
     assert "warm piano" in told.stdout
     assert ".png" in told.stderr
+    assert punchin.run("show", made["job"], "--picture", tmp_path / "take.jpg").returncode == 2
 
 
 def test_gc_says_what_it_keeps(punchin, session):

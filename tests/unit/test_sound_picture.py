@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from punchin.session.measure import Before, Made, Span, report
-from punchin.session.picture import before_after, spectrogram_db
+from punchin.session.picture import alone, before_after, spectrogram_db
 from punchin.session.splice import Fade, Fades
 from punchin.session.tempo import TempoMap
 
@@ -90,3 +90,17 @@ def test_seconds_are_of_project_time(tmp_path, monkeypatch, first_s, seconds, fi
     labels = [label.get_text() for label in shown[0].get_xticklabels()]
     assert (labels[0], labels[-1]) == (first, last)
     assert shown[0].get_xticks()[0] == pytest.approx(at)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5])
+def test_music_that_replaced_nothing_is_one_waveform_and_one_spectrogram(tmp_path, level):
+    """All of it is the take's, its bars and beats are lines; silence is black."""
+    audio = np.random.default_rng(0).uniform(-level, level, (2, 4 * RATE)).astype(np.float32)
+    span = Span(RATE, 0, 4 * RATE, (0, 2 * RATE), TempoMap.at_bpm(120).grid(0, 4))
+    alone(tmp_path / "a.png", audio, span, title="generate 7: x")
+    assert png_size(tmp_path / "a.png") == (1200, 640)
+    shown = pixels(tmp_path / "a.png")
+    orange = np.abs(shown - np.array([0xFF, 0xB4, 0x54]) / 255).max(axis=2) < 0.05
+    columns = np.flatnonzero(orange[62:256, 90:1170].mean(axis=0) > 0.4)
+    assert len(columns) == 0 if level == 0 else len(columns) > 1000
+    assert (shown[280:580, 100:1100].mean() < 0.05) == (level == 0)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from punchin.session.measure import Span
 from punchin.session.report import Report
-from punchin.session.splice import Fades
+from punchin.session.splice import Fade, Fades
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 Audio = NDArray[np.float32]
 
 _WIDTH_PX, _HEIGHT_PX, _DPI = 1200, 640, 100
+_LEFT, _RIGHT = 0.068, 0.985  # of the width, between which all is drawn
 _COLUMNS = 1100  # points of a waveform, columns of a spectrogram: about one a pixel
 _ROWS = 160  # of a spectrogram
 _LOW_HZ, _HIGH_HZ = 40.0, 16_000.0
 _STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600, 36_000)
 _RANGE_DB = 75.0  # from the loudest point of both spectrograms down to the background
+_FAINT_DB = 0.0  # of a spectrogram; silence is black
 _PAPER, _INK, _MUTED, _LINE = "#14161b", "#e8e6e1", "#8b909c", "#3a3f4b"
 _TITLE_CHARS = 72
 _MOST_BEATS = 150
@@ -48,19 +50,15 @@ def before_after(
     second waveform is orange, and the two fades are blue. Beats are ticked where the span has a grid. report: what was
     measured stands below, each seam at its edge.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(_WIDTH_PX / _DPI, _HEIGHT_PX / _DPI), dpi=_DPI, facecolor=_PAPER)
-    FigureCanvasAgg(figure)
+    figure = _figure()
     rows = figure.add_gridspec(
-        5, 1, height_ratios=(3, 5, 0.35, 3, 5), left=0.068, right=0.985, top=0.905, bottom=0.075, hspace=0.03
+        5, 1, height_ratios=(3, 5, 0.35, 3, 5), left=_LEFT, right=_RIGHT, top=0.905, bottom=0.075, hspace=0.03
     )
     old, new = ((figure.add_subplot(rows[row]), figure.add_subplot(rows[row + 1])) for row in (0, 3))
     peak = max(float(np.abs(before).max(initial=0.0)), float(np.abs(after).max(initial=0.0)), 1e-6)
     spectra = [spectrogram_db(audio, span.rate_hz) for audio in (before, after)]
-    for axes, audio, is_new in ((old[0], before, False), (new[0], after, True)):
-        _draw_wave(axes, audio, span, fades, peak, new=is_new)
+    for axes, audio, name in ((old[0], before, "before"), (new[0], after, "after")):
+        _draw_wave(axes, audio, span, fades if name == "after" else None, peak, name)
     for axes, spectrum in ((old[1], spectra[0]), (new[1], spectra[1])):
         _draw_spectrum(axes, spectrum, before.shape[1] / span.rate_hz, max(float(s.max()) for s in spectra))
     for axes in (*old, *new):
@@ -68,8 +66,38 @@ def before_after(
     _number_bars(old[0], span, before.shape[1], first_bar)
     _show_seconds(new[1], before.shape[1] / span.rate_hz, span.first_s)
     _label_seams(new[0], span, report)
-    _write_texts(figure, title, span, fades, report)
+    _draw_legend(figure, span, fades)
+    _write_texts(figure, title, report)
     figure.savefig(path, dpi=_DPI, facecolor=_PAPER)
+
+
+def alone(path: Path, audio: Audio, span: Span, *, title: str = "", report: Report | None = None) -> None:
+    """As `before_after`, of music that replaced nothing: one waveform and one spectrogram, from bar 1 on."""
+    figure = _figure()
+    rows = figure.add_gridspec(
+        2, 1, height_ratios=(3, 5), left=_LEFT, right=_RIGHT, top=0.905, bottom=0.075, hspace=0.03
+    )
+    wave, below = (figure.add_subplot(rows[row]) for row in (0, 1))
+    seconds, none = audio.shape[1] / span.rate_hz, Fades(Fade(0), Fade(0))
+    _draw_wave(wave, audio, span, none, max(float(np.abs(audio).max(initial=0.0)), 1e-6), "take")
+    spectrum = spectrogram_db(audio, span.rate_hz)
+    _draw_spectrum(below, spectrum, seconds, float(spectrum.max()))
+    for axes in (wave, below):
+        _draw_marks(axes, audio.shape[1], span, none, tint=0.10 if axes is wave else 0.0)
+    _number_bars(wave, span, audio.shape[1], 1)
+    _show_seconds(below, seconds, span.first_s)
+    _write_texts(figure, title, report)
+    figure.savefig(path, dpi=_DPI, facecolor=_PAPER)
+
+
+def _figure() -> Figure:
+    """An empty one that needs no screen."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(_WIDTH_PX / _DPI, _HEIGHT_PX / _DPI), dpi=_DPI, facecolor=_PAPER)
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def spectrogram_db(audio: Audio, rate_hz: int) -> NDArray[np.float64]:
@@ -89,8 +117,8 @@ def spectrogram_db(audio: Audio, rate_hz: int) -> NDArray[np.float64]:
     return 10 * np.log10(np.maximum(bands, 1e-12))
 
 
-def _draw_wave(axes: Axes, audio: Audio, span: Span, fades: Fades, peak: float, *, new: bool) -> None:
-    """The envelope; with `new`, what the splice brought is in the take's colour."""
+def _draw_wave(axes: Axes, audio: Audio, span: Span, fades: Fades | None, peak: float, name: str) -> None:
+    """The envelope; with `fades`, what the splice brought is in the take's colour."""
     frames = audio.shape[1]
     step = max(frames // _COLUMNS, 1)
     count = -(-frames // step)
@@ -98,18 +126,19 @@ def _draw_wave(axes: Axes, audio: Audio, span: Span, fades: Fades, peak: float, 
     low, high = mono.min(axis=(0, 2)), mono.max(axis=(0, 2))
     seconds = (np.arange(count) + 0.5) * step / span.rate_hz
     axes.fill_between(seconds, low, high, color=_OLD, linewidth=0.4, edgecolor=_OLD)
-    if new:
+    if fades is not None:
         start = (span.start_frame - fades.into.reach_frames) / span.rate_hz
         ours = (seconds >= start) & (seconds < span.end_frame / span.rate_hz)
         axes.fill_between(seconds, low, high, where=ours, color=_NEW, linewidth=0.4, edgecolor=_NEW)  # type: ignore[arg-type]
     axes.set_xlim(0, frames / span.rate_hz)
     axes.set_ylim(-1.05 * peak, 1.05 * peak)
-    axes.set_ylabel("after" if new else "before", color=_INK, fontsize=12, fontweight="bold")
+    axes.set_ylabel(name, color=_INK, fontsize=12, fontweight="bold")
     axes.set_yticks([])
     axes.set_xticks([])
 
 
 def _draw_spectrum(axes: Axes, spectrum: NDArray[np.float64], seconds: float, top_db: float) -> None:
+    top_db = max(top_db, _FAINT_DB)
     axes.imshow(
         spectrum,
         origin="lower",
@@ -176,7 +205,7 @@ def _label_seams(axes: Axes, span: Span, report: Report | None) -> None:
                 va="top",
                 color=_FADE,
                 fontsize=9,
-                bbox={"facecolor": _PAPER, "alpha": 0.7, "linewidth": 0, "pad": 1.5},
+                bbox={"facecolor": _PAPER, "alpha": 0.9, "linewidth": 0, "pad": 1.5},
             )
 
 
@@ -218,20 +247,19 @@ def _show_seconds(axes: Axes, seconds: float, first_s: float) -> None:
     axes.tick_params(axis="x", colors=_MUTED, labelsize=9, length=3)
 
 
-def _write_texts(figure: Figure, title: str, span: Span, fades: Fades, report: Report | None) -> None:
-    """Title and legend above, facts below."""
+def _write_texts(figure: Figure, title: str, report: Report | None) -> None:
+    """The title above, facts below."""
     shown = title if len(title) <= _TITLE_CHARS else title[: _TITLE_CHARS - 1] + "…"
-    figure.text(0.068, 0.962, shown, color=_INK, fontsize=13, fontweight="bold", va="center", parse_math=False)
-    _draw_legend(figure, span, fades)
+    figure.text(_LEFT, 0.962, shown, color=_INK, fontsize=13, fontweight="bold", va="center", parse_math=False)
     if report is not None:
         colour = _INK if report.ok else _NEW
-        figure.text(0.985, 0.012, _facts(report), color=colour, fontsize=10, ha="right", va="bottom", parse_math=False)
+        figure.text(_RIGHT, 0.012, _facts(report), color=colour, fontsize=10, ha="right", va="bottom", parse_math=False)
 
 
 def _draw_legend(figure: Figure, span: Span, fades: Fades) -> None:
     lengths = sorted({round(fade.reach_frames * 1000 / span.rate_hz) for fade in (fades.into, fades.back)} - {0})
     fade_text = f"fade {'/'.join(map(str, lengths))} ms" if lengths else "no fade"
-    right = 0.985
+    right = _RIGHT
     for name, colour in ((fade_text, _FADE), ("take", _NEW), ("original", _OLD)):
         figure.text(right, 0.962, f"■ {name}", color=colour, fontsize=11, ha="right", va="center")
         right -= 0.026 + 0.0068 * len(name)

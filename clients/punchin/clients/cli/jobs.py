@@ -52,7 +52,10 @@ def show_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--save", metavar="FOLDER", type=Path, help="with --follow: a WAV for each seed, which grows as it is decoded"
     )
-    parser.add_argument("--picture", metavar="FILE.png", type=Path, help="default: in the cache; none with --json")
+    parser.add_argument(
+        "--picture", metavar="FILE.png", type=Path,
+        help="the first take's, further ones' beside it (default: in the cache; none with --json)",
+    )  # fmt: skip
     arguments.json_argument(parser)
 
 
@@ -60,6 +63,8 @@ def show(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     """Tell all about one job."""
     if args.save is not None and not args.follow:
         raise BadUsage("--save keeps what is heard on the way: it goes with --follow", f"punchin play {args.job}")
+    if args.picture is not None and args.picture.suffix.lower() != ".png":
+        raise BadUsage(f'"{args.picture}" is no picture that can be written', f"--picture {args.picture.stem}.png")
     with reach(talk) as client:
         job = find(client.jobs(), args.job)
         if args.follow:
@@ -67,13 +72,14 @@ def show(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
         found = client.look(job)
         record = found.record
         pictured = args.picture or (None if args.json else home.cache() / "pictures" / f"{job}.png")
-        drawn = None if pictured is None else _draw(client, record, pictured, talk)
+        drawn = () if pictured is None else _draw(client, record, pictured, talk)
     told = facts(record) | {"pinned": found.pinned}
     if args.json:
-        print(json.dumps(told | {"picture": drawn and str(drawn)}), file=out)
+        pictures = [str(path) for path in drawn]
+        print(json.dumps(told | {"picture": pictures[0] if pictures else None, "pictures": pictures}), file=out)
         return 0
-    if drawn is not None:
-        talk.say(f"picture: {drawn}")
+    for path in drawn:
+        talk.say(f"picture: {path}")
     for key, value in told.items():
         if value not in (None, False, "", [], {}, ()):
             print(f"{key:<12} {value if isinstance(value, str | int | float) else json.dumps(value)}", file=out)
@@ -93,20 +99,20 @@ def _follow(client: Client, job: str, folder: Path | None, talk: Talk) -> None:
     talk.rest()
 
 
-def _draw(client: Client, record: JobRecord, path: Path, talk: Talk) -> Path | None:
-    """The before/after picture of a done region; None, and why, where there is none to draw."""
+def _draw(client: Client, record: JobRecord, path: Path, talk: Talk) -> tuple[Path, ...]:
+    """A picture of each take of a done job; none, and why, where there is nothing to draw."""
     if record.state != "done":
-        return None
-    from punchin.clients import journey
-    from punchin.clients.journey.drawing import draw
+        return ()
+    from punchin.clients.journey.drawing import draw_job
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        rolled = journey.look(client, record.id, talk)[0]
-        return draw(rolled, path, f"{record.order.task} {rolled.take.seed}: {record.order.prompt}")
+        return draw_job(client, record.id, path, talk)
+    except OSError as error:
+        talk.warn(f"no picture: {path.parent} cannot be made: {error.strerror}")
     except PunchinError as error:
         talk.warn(f"no picture: {error}")
-        return None
+    return ()
 
 
 def cancel_arguments(parser: argparse.ArgumentParser) -> None:

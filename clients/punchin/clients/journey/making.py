@@ -114,7 +114,12 @@ def go(client: Client, making: Making, listener: Listener) -> MadeResult:
 
 def collect(client: Client, record: JobRecord, plan: FilePlan) -> MadeResult:
     """Land the takes of a done job. Raises PunchinError where the disk is full; the takes are kept then."""
-    return _land(client, rolled(client, record, plan, _placing(client, plan)), plan)
+    return _land(client, look(client, record, plan), plan)
+
+
+def look(client: Client, record: JobRecord, plan: FilePlan) -> list[Roll[OnGrid]]:
+    """The takes of a done job on their grid, measured, with nothing written."""
+    return rolled(client, record, plan, _placing(client, plan))
 
 
 def _plan(making: Making) -> FilePlan:

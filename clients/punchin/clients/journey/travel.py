@@ -111,13 +111,13 @@ def land(client: Client, job: str, listener: Listener) -> Result | MadeResult:
     return _land(client, _parts(client, plan, record, listener))
 
 
-def look(client: Client, job: str, listener: Listener) -> tuple[Rolled, ...]:
+def look(client: Client, job: str, listener: Listener) -> list[Part]:
     """The takes of a done job in their place, measured, with nothing written. Raises as `land` does."""
     record = client.result(job)
     plan = decode(record.plan, job)
     if isinstance(plan, FilePlan):
-        raise Refused(f"job {job} made music from a prompt alone: there is no before")
-    return tuple(rolled for part in _parts(client, plan, record, listener) for rolled in part.rolled)
+        raise Refused(f"job {job} made music from a prompt alone: it has no place in a session")
+    return _parts(client, plan, record, listener)
 
 
 def _parts(client: Client, plan: Plan, record: JobRecord, listener: Listener) -> list[Part]:
