@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 from directclient import DirectClient, Heard
+from rppmaker import item, project, track
 
 from punchin.clients.cli.result import measured
 from punchin.clients.demo import session_folder
@@ -151,6 +152,22 @@ def test_a_wide_take_in_a_mono_file_is_as_loud_as_it_was(tmp_path):
     assert take.report.lufs_delta == pytest.approx(0, abs=0.1)
     assert (take.attempts, take.report.ok, heard.warned) == (1, True, [])
     assert take.report.context_s == pytest.approx((4.0, 6.0), abs=0.05), "all that sixteen seconds have"
+
+
+def test_a_region_from_a_trimmed_items_start_on_has_no_seam_there(tmp_path):
+    """What the source has before the item is in the take's file, but nobody hears it: no seam, and no context."""
+    rng = np.random.default_rng(3)
+    loud_then_not = np.concatenate([0.3 * rng.standard_normal(48_000 * 8), 0.01 * rng.standard_normal(48_000 * 16)])
+    soundfile.write(tmp_path / "long.wav", loud_then_not, 48_000, subtype="FLOAT")
+    path = project(tmp_path, track("Keys", item(4, 12, "long.wav", SOFFS="8")))
+    request = Request(task="repaint", session=path, track="Keys", bars=(3, 4), prompt=Prompt(text="x"), seed=10)
+    noise = lambda source, order, seed: 0.01 * rng.standard_normal(source.shape).astype(np.float32)  # noqa: E731
+    result = travel(DirectClient(noise), [request], [capture(request, opened(request))], Heard())
+    (take,), (rolled,) = result.takes, result.rolled
+    assert rolled.finished.span.plays == (2 * 48_000, 14 * 48_000)
+    assert (take.report.seam_db[0], take.report.outside_max_abs_diff, take.report.ok) == (None, 0.0, True)
+    assert take.report.fade_ms >= 20
+    assert soundfile.info(take.file).frames == 16 * 48_000
 
 
 @pytest.mark.parametrize("model", ["identity"])

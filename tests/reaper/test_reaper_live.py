@@ -59,6 +59,21 @@ def test_identity_comes_back_bit_equal_over_the_whole_item(live):
     live.until(lambda: landed_in() == [live.project.path], "the project's name in the journal")
 
 
+def test_a_trimmed_items_take_has_a_bar_of_its_source_on_both_sides(live):
+    """The item may be dragged over them, the new take beside the old one, sample by sample."""
+    source = live.media / "long.wav"
+    soundfile.write(source, np.random.default_rng(1).uniform(-0.2, 0.2, (48_000 * 20, 2)), 48_000, subtype="FLOAT")
+    track = live.project.add_track("Keys", selected=True)
+    item = track.add_item(1.0, 8.0, source)
+    item.takes[0].values["D_STARTOFFS"] = 5.0
+    live.project.time_selection = (2.0, 4.0)
+    press(live)
+    live.until(lambda: len(item.takes) == 2, "the take")
+    take = item.takes[1]
+    assert take.values["D_STARTOFFS"] == 2.0
+    np.testing.assert_array_equal(read(take.source.path), read(source)[3 * 48_000 : 15 * 48_000])
+
+
 def test_redo_of_a_take_finds_the_saved_project(live):
     """The session that the bridge writes for a journey is gone by then; it had the project's name."""
     track, item = live.simple()

@@ -99,7 +99,7 @@ def test_what_came_back_as_it_went_nulls_over_the_whole_file(tmp_path, subtype):
     path = project(tmp_path, track("Keys", item(0.5, 7, KEYS, SOFFS="0.25", VOLPAN="0.6 0.3 0.9 -1")))
     result = landed(aimed(path))
     take = soundfile.read(result.take_files[0], dtype="float64", always_2d=True)[0].T
-    assert np.array_equal(take, a[:, RATE // 4 : RATE // 4 + 7 * RATE])
+    assert np.array_equal(take, a), "the item, and what its source has beside it"
 
 
 def test_outside_stays_bit_exact_and_inside_is_the_take_without_the_gain(tmp_path):
@@ -586,7 +586,85 @@ def test_a_take_begins_where_its_items_part_of_a_frame_does(tmp_path):
     path = project(tmp_path, track("Keys", item(0.5 + 0.3 / RATE, 7, KEYS, SOFFS=str(100.4 / RATE))))
     text = landed(aimed(path)).output.read_text()
     new = [line.split()[1] for line in text.splitlines() if "SOFFS" in line][-1]
-    assert float(new) * RATE == pytest.approx(0.4, abs=1e-6)
+    assert float(new) * RATE == pytest.approx(100.4, abs=1e-6), "the file begins where the source does"
+
+
+def dragged(path, **fields):
+    """The project with other numbers in its first item, and in all takes of it where they say the same for all."""
+    text = path.read_text("utf-8").replace("\r\n", "\n")
+    for key, value in fields.items():
+        text = re.sub(rf"(?m)^(\s+{key}) \S+", rf"\1 {value}", text, count=0 if key == "SOFFS" else 1)
+    moved = path.with_name("dragged.rpp")
+    moved.write_text(text)
+    return moved
+
+
+def test_a_take_on_a_trimmed_item_has_a_bar_of_its_source_on_both_sides(tmp_path):
+    """The item's edges may be dragged over the handles: what comes is the source's own, bit for bit."""
+    a = media(tmp_path, "Media/keys.wav", noise(2, 20 * RATE), subtype="PCM_24")
+    path = project(tmp_path, track("Keys", item(5, 4, KEYS, SOFFS="6", VOLPAN="0.5 0 1 -1")))
+    target = aimed(path, (6.0, 8.0))
+    assert target.file == (-2 * RATE, 6 * RATE)
+    new = noise(2, 2 * RATE + target.lead_frames, 9).astype(np.float32)
+    placed = target.place(new)
+    result = land(target, [LandingTake(placed, "x")])
+    take = soundfile.read(result.take_files[0], dtype="float64", always_2d=True)[0].T
+    into = placed.fades.into.reach_frames
+    assert take.shape == (2, 8 * RATE)
+    assert np.array_equal(take[:, : 3 * RATE - into], a[:, 4 * RATE : 7 * RATE - into])
+    assert np.array_equal(take[:, 5 * RATE :], a[:, 9 * RATE : 12 * RATE])
+    assert "SOFFS 2\n" in result.output.read_text().replace("\r\n", "\n")
+    was, now = played(path, 12), played(result.output, 12)
+    assert np.array_equal(now[:, 8 * RATE :], was[:, 8 * RATE :])
+    wider = {"POSITION": 3, "LENGTH": 8}
+    was, now = played(dragged(path, SOFFS=4, **wider), 12), played(dragged(result.output, SOFFS=0, **wider), 12)
+    assert np.abs(was[:, 3 * RATE : 5 * RATE]).max() > 0.1
+    assert np.array_equal(now[:, : 6 * RATE - into], was[:, : 6 * RATE - into])
+    assert np.array_equal(now[:, 8 * RATE :], was[:, 8 * RATE :])
+
+
+@pytest.mark.parametrize(
+    ("start_s", "fields", "expected_s"),
+    [
+        (5, {"SOFFS": "0.5"}, (-0.5, 6.0)),  # half a second is all that the source has before it
+        (5, {"SOFFS": "15.5"}, (-2.0, 4.5)),
+        (5, {"SOFFS": "18", "LOOP": 1}, (-2.0, 6.0)),  # it loops under the item already, so it goes on
+        (5, {"SOFFS": "18", "LOOP": 0}, (-2.0, 4.0)),  # past its end there is nothing
+        (5, {"SOFFS": "6", "PLAYRATE": "2 0 0 -1 0 0.0025"}, (0.0, 4.0)),
+        (0, {"SOFFS": "6"}, (-2.0, 6.0)),  # before the project's start too
+        (7, {"SOFFS": "6"}, (-2.0, 6.0)),
+    ],
+)
+def test_handles_are_what_the_source_has(tmp_path, start_s, fields, expected_s):
+    media(tmp_path, "Media/keys.wav", noise(1, 20 * RATE))
+    path = project(tmp_path, track("Keys", item(start_s, 4, KEYS, **fields)))
+    target = aimed(path, (start_s + 1.0, start_s + 3.0))
+    assert tuple(frame / RATE for frame in target.file) == expected_s
+    assert target.plays == (0, 4 * RATE)
+    result = landed(target)
+    placed = target.place(window(target))
+    assert np.array_equal(placed.after, placed.before)
+    assert soundfile.info(result.take_files[0]).frames == target.file.stop - target.file.first
+
+
+@pytest.mark.parametrize("neighbour", [False, True])
+def test_a_take_from_the_items_start_on_fades_in_before_it(tmp_path, neighbour):
+    """In the handle, where nothing of it is heard: its first attack is whole, and the dragged edge does not click."""
+    a = media(tmp_path, "Media/keys.wav", noise(1, 20 * RATE), subtype="FLOAT")
+    before = [item(3, 2, KEYS, SOFFS="12")] if neighbour else []
+    path = project(tmp_path, track("Keys", *before, item(5, 4, KEYS, SOFFS="6")))
+    target = aimed(path, (5.0, 7.0))
+    assert target.lead_frames > 0.05 * RATE
+    new = noise(1, 2 * RATE + target.lead_frames, 9)[[0, 0]].astype(np.float32)
+    placed = target.place(new)
+    into = placed.fades.into.reach_frames
+    assert into >= 0.02 * RATE
+    assert np.array_equal(placed.after[:, : 2 * RATE - into], a[:, 4 * RATE : 6 * RATE - into].astype(np.float32))
+    faded = placed.after[0, 2 * RATE - into : 2 * RATE]
+    np.testing.assert_allclose(faded[-8:], new[0, target.lead_frames - 8 : target.lead_frames], atol=0.01)
+    np.testing.assert_allclose(placed.after[0, 2 * RATE : 3 * RATE], new[0, target.lead_frames :][:RATE], atol=1e-6)
+    same = target.place(window(target))
+    assert np.array_equal(same.after, same.before)
 
 
 def session_of_three(tmp_path):

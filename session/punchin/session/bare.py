@@ -101,6 +101,11 @@ class FileTarget:
         return self.session.info.subtype
 
     @property
+    def plays(self) -> tuple[int, int]:
+        """All of the file."""
+        return 0, self.session.info.frames
+
+    @property
     def start_frame(self) -> int:
         """The region's first frame."""
         return self.frame_at(self.region.start_s)

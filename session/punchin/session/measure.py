@@ -34,7 +34,8 @@ class Span:
     """Where the region lies in the arrays that are measured, and where bars and beats are around it.
 
     bar_lines_frames: of the whole array, in and around the region. grid: the beats, at project times; `first_s` is the
-    project time of the arrays' frame 0. Without a grid nothing is said about timing.
+    project time of the arrays' frame 0. Without a grid nothing is said about timing. plays: the frames that are heard,
+    None is all; what is beyond them may not change either, but is no context, and an edge there is no seam.
     """
 
     rate_hz: int
@@ -43,6 +44,7 @@ class Span:
     bar_lines_frames: tuple[int, ...] = ()
     grid: Grid | None = None
     first_s: float = 0.0
+    plays: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +133,7 @@ def report(before: Before, after: Audio, fades: Fades, made: Made) -> Report:
         outside_max_abs_diff=outside_max_abs_diff(before.audio, after, span, fades),
         fade_ms=fades.into.reach_frames * 1000 / rate_hz,
         fade_out_ms=fades.back.reach_frames * 1000 / rate_hz,
-        seam_db=_jumps(edges.habit, after, span, before.audio.shape[1]),
+        seam_db=_jumps(edges.habit, after, span, _heard(before.audio, span)),
         seam_before_db=edges.jumps_db,
         attacks_db=_attacks(edges.habit, after, span, struck),
         onset_p95_ms=time.p95_ms,
@@ -198,22 +200,26 @@ def _timing(struck: Onsets, before: Before) -> Timing:
     return groove.against(groove.timing(struck, span.rate_hz, span.grid, span.first_s), before.timing)
 
 
+def _heard(audio: Audio, span: Span) -> tuple[int, int]:
+    return span.plays or (0, audio.shape[1])
+
+
 def _edges(before: Audio, span: Span, width: int) -> Edges:
-    reach = round(_CONTEXT_S * span.rate_hz)
-    low, high = span.start_frame - reach, span.end_frame + reach
+    reach, heard = round(_CONTEXT_S * span.rate_hz), _heard(before, span)
+    low, high = max(span.start_frame - reach, heard[0]), min(span.end_frame + reach, heard[1])
     lines = [
         line for line in span.bar_lines_frames if low <= line <= high and not span.start_frame <= line <= span.end_frame
     ]
     habit = seams.habit(before, span.rate_hz, lines, width)
-    return Edges(habit, _jumps(habit, before, span, before.shape[1]))
+    return Edges(habit, _jumps(habit, before, span, heard))
 
 
-def _jumps(habit: Habit | None, audio: Audio, span: Span, frames: int) -> Pair:
-    """How far `audio` jumps at both edges, over the habit; None where that is the end of the original's `frames`."""
+def _jumps(habit: Habit | None, audio: Audio, span: Span, heard: tuple[int, int]) -> Pair:
+    """How far `audio` jumps at both edges, over the habit; None where that is the end of what is heard."""
     if habit is None:
         return None, None
-    into = habit.over_db(audio, span.rate_hz, span.start_frame) if span.start_frame else None
-    back = habit.over_db(audio, span.rate_hz, span.end_frame) if span.end_frame < frames else None
+    into = habit.over_db(audio, span.rate_hz, span.start_frame) if span.start_frame > heard[0] else None
+    back = habit.over_db(audio, span.rate_hz, span.end_frame) if span.end_frame < heard[1] else None
     return into, back
 
 
@@ -231,6 +237,7 @@ def _loudness_before(before: Audio, span: Span) -> float | None:
     was = loudness_db(before[:, start:end], rate_hz)
     if was is not None:
         return was
-    reach = round(_CONTEXT_S * rate_hz)
-    around = np.concatenate([before[:, max(start - reach, 0) : start], before[:, end : end + reach]], axis=1)
+    reach, heard = round(_CONTEXT_S * rate_hz), _heard(before, span)
+    sides = slice(max(start - reach, heard[0]), start), slice(end, min(end + reach, heard[1]))
+    around = np.concatenate([before[:, side] for side in sides], axis=1)
     return loudness_db(around, rate_hz, end - start)

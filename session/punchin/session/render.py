@@ -77,6 +77,19 @@ class ItemSound:
         stop, source_end = self.span(rate_hz, self.origin_s)[1], self._length - self.first_frame
         return source_end if self.plain_at(rate_hz) and source_end == stop - 1 else stop
 
+    def handles(self, rate_hz: int, before: int, after: int) -> tuple[int, int]:
+        """Frames of the source's own audio before and after the item, at most so many: its edges may be dragged there.
+
+        None where frames are computed (a playrate), and none from a loop's other end, unless the item loops already.
+        """
+        if not self.plain_at(rate_hz) or self._length == 0:
+            return 0, 0
+        stop = self.first_frame + self.whole(rate_hz)
+        left = self._length - stop
+        return max(min(before, self.first_frame), 0), after if self.item.loops and left < 0 else max(
+            min(after, left), 0
+        )
+
     def kept(self, rate_hz: int, origin_s: float, start: int, stop: int) -> NDArray[Any]:
         """Source samples [channels, stop - start] on target frames, before channel mode and gain.
 

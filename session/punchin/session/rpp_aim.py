@@ -14,6 +14,7 @@ from punchin.session.rpp_project import MAX_LANES, Item, Project, Track
 from punchin.session.rpp_target import Form, RppTarget, Span
 from punchin.session.rpp_voices import Voice, Voices
 from punchin.session.target import How
+from punchin.session.tempo import TempoMap
 
 EDGE_S = 0.1  # a neighbour that reaches this far into a region is a crossfade, not a second layer of it
 COVER_S = 0.001  # an item that ends this much before a bar line was cut at it
@@ -88,17 +89,26 @@ def _check_lanes(track: Track, region: Region, how: How) -> None:
 
 
 def _on_item(voices: Voices, track: Track, region: Region, item: Item) -> RppTarget:
-    """A take on the one item: its file is the whole item, on the source's own frames."""
+    """A take on the one item: its file is the whole item and its handles, on the source's own frames."""
     sound = voices.sound(track, item)
     form = _form([sound], voices.project)
     whole = Span(0, sound.whole(form.rate_hz))
+    bars = (_bar_s(voices.project.tempo, at_s) for at_s in (item.start_s - EDGE_S, item.end_s))
+    before, after = sound.handles(form.rate_hz, *(round(bar_s * form.rate_hz) for bar_s in bars))
     start, stop = (round((at_s - sound.origin_s) * form.rate_hz) for at_s in (region.start_s, region.end_s))
     inside = Span(max(start, whole.first), min(stop, whole.stop))
     around = voices.sounds(region.start_s - LEAD_S, region.end_s)
     return RppTarget(
         voices.project, _name(track), track, region, "take", sound, voices, form, sound.origin_s,
-        whole, whole, inside, _notes(voices.project, track, around, region),
+        Span(-before, whole.stop + after), whole, inside, _notes(voices.project, track, around, region),
     )  # fmt: skip
+
+
+def _bar_s(tempo: TempoMap, at_s: float) -> float:
+    """The length of the bar at a project time."""
+    bar = tempo.bar_at(max(at_s, 0.0))
+    start_s, end_s = tempo.bars_to_seconds(bar, bar)
+    return end_s - start_s
 
 
 def _covering(track: Track, region: Region) -> Item | None:

@@ -85,7 +85,7 @@ def _add_takes(group: Group, edits: Edits, moved: bool) -> None:
         if take.selected:
             line = document.text(take.first_line)
             edits.replace(take.first_line, re.sub(r"\s+SEL\b", "", line, count=1))
-    offset_s = max(item.start_s - target.origin_s, 0.0)
+    offset_s = max(item.start_s - target.time_at(target.file.first), 0.0)
     inner = _indent(document.text(item.chunk.first)) + "  "
     for i, (take, file, guid) in enumerate(group.made()):
         lines = [

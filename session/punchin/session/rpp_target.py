@@ -39,7 +39,7 @@ class RppTarget:
 
     under: the track that takes land on or under; None is after the last one.
     item: the one item whose new take a landing is; None lands as an item of its own, which spans `shown`.
-    file: what take files span; beyond `shown` they hold what surrounds it, to slip into.
+    file: what take files span; beyond `shown` they hold what surrounds it (the item's own source), to slip into.
     voices: what is heard. replaces: whether what sounds under `shown` gives way (a layer plays beside it).
     """
 
@@ -85,8 +85,11 @@ class RppTarget:
 
     @property
     def lead_frames(self) -> int:
-        """Frames before the region that a take covers."""
-        return splice.lead_frames(self.inside.first - self.shown.first, self.rate_hz)
+        """Frames before the region that a take covers; into an item's handle, where the region begins with the item."""
+        first = (
+            self.shown.first if self.item is None else max(self.file.first, min(self.frame_at(0.0), self.shown.first))
+        )
+        return splice.lead_frames(self.inside.first - first, self.rate_hz)
 
     @property
     def before(self) -> NDArray[Any]:
@@ -97,6 +100,11 @@ class RppTarget:
     def before_frame(self) -> int:
         """The frame at which `before` begins."""
         return self.file.first
+
+    @property
+    def plays(self) -> tuple[int, int]:
+        """The frames of `before` that are heard: all, or the item without its handles."""
+        return self.file if self.item is None else self.shown
 
     @property
     def landing(self) -> str:
@@ -146,12 +154,18 @@ class RppTarget:
         return Placed(before, splice.splice(before, own, start, end, fades), start, end, fades, self.rate_hz, held)
 
     def _own(self, item: ItemSound, new: Audio) -> tuple[NDArray[Any], int]:
-        """What the item must hold so that the track sounds like `new`: neighbours' crossfades are taken out."""
+        """What the item must hold so that the track sounds like `new`: neighbours' crossfades are taken out.
+
+        In its handle nothing is heard of it: there it goes on as it would.
+        """
         low, high = self.start_frame - self.lead_frames, self.end_frame
         heard, alone = self._frames(low, high), item.heard(self.rate_hz, self.origin_s, low, high)
-        share = np.where(new == heard, alone, new - (heard - alone))
+        others = heard - alone
+        others[:, : max(self.shown.first - low, 0)] = 0.0
+        share = np.where(new == heard, alone, new - others)
         kept = self.before[:, low - self.file.first : high - self.file.first]
-        return item.take_back(share, alone, kept, item.gains(self.origin_s + np.arange(low, high) / self.rate_hz))
+        times_s = np.clip(self.origin_s + np.arange(low, high) / self.rate_hz, item.item.start_s, item.item.end_s)
+        return item.take_back(share, alone, kept, item.gains(times_s))
 
     def _frames(self, start: int, stop: int) -> Audio:
         return self.voices.frames(self.rate_hz, self.origin_s, start, stop)

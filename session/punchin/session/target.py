@@ -145,6 +145,11 @@ class Target(Protocol):
         """The frame at which `before` begins."""
         ...
 
+    @property
+    def plays(self) -> tuple[int, int]:
+        """The frames [first, stop) of `before` that are heard where it lands; beyond them are handles to slip into."""
+        ...
+
     def frame_at(self, at_s: float) -> int:
         """The frame nearest to a project time."""
         ...

@@ -69,7 +69,8 @@ def draw(rolled: Rolled, path: Path, title: str) -> Path:
     inside = [line for line in whole.bar_lines_frames if whole.start_frame - 1 <= line <= whole.end_frame + 1]
     bar = (whole.end_frame - whole.start_frame) // max(len(inside) - 1, 1)
     around = AROUND_BARS * (bar + 1) + 1  # bars are rounded, and their lines
-    first, last = max(whole.start_frame - around, 0), min(whole.end_frame + around, placed.before.shape[1])
+    low, high = whole.plays or (0, placed.before.shape[1])
+    first, last = max(whole.start_frame - around, low), min(whole.end_frame + around, high)
     lines = [line for line in whole.bar_lines_frames if first <= line <= last]
     number = rolled.finished.first_bar + (whole.bar_lines_frames.index(lines[0]) if lines else 0)
     span = measure.Span(

@@ -129,10 +129,11 @@ def _span(captured: Capture) -> tuple[measure.Span, int]:
     """Where region and bar lines lie in what takes are spliced into, and the number of the first line."""
     target, region, tempo = captured.target, captured.region, captured.session.tempo
     rate_hz, start, end = target.rate_hz, *(f - target.before_frame for f in (target.start_frame, target.end_frame))
+    first_heard, stop_heard = (frame - target.before_frame for frame in target.plays)
     first_s = region.start_s - start / rate_hz
     last_s = first_s + target.before.shape[1] / rate_hz
     lines_s = tempo.bar_lines(max(first_s, 0.0), last_s)
     lines = tuple(int(line) for line in np.rint((lines_s - first_s) * rate_hz))
     first_bar = tempo.bar_at(float(lines_s[0]) + 1e-6) if len(lines_s) else 1
     grid = tempo.grid(max(region.start_s - GRID_S, 0.0), region.end_s + GRID_S)
-    return measure.Span(rate_hz, start, end, lines, grid, first_s), first_bar
+    return measure.Span(rate_hz, start, end, lines, grid, first_s, (first_heard, stop_heard)), first_bar
