@@ -13,7 +13,7 @@ Counts = NDArray[np.int64]
 
 LEAST_SCATTER = 1e-4  # in ticks squared: no clock is steadier
 HOLE = -float(np.log(0.01))  # what a lost tick costs, in log likelihood: one in a hundred is
-_FEWEST_LOST, _LOST_SHARE = 3, 12  # tried: up to a twelfth of the ticks, three at least,
+_FEWEST_LOST, _LOST_SHARE, _SCATTERED = 3, 12, 16  # tried: up to a twelfth of the ticks, from three to sixteen,
 _STALL, _MOST_LOST = 4.0, 100  # and what gaps of more than so many mean gaps hide, up to a hundred
 _SLACK = 2  # ticks
 _ROUNDS = 3  # from counts to lines and back; it settles in two
@@ -49,7 +49,7 @@ def _most_lost(since: Floats) -> int:
     """How many lost ticks are tried: some of all, and those that fit into long gaps."""
     gaps, mean_s = np.diff(since), float(since[-1]) / (len(since) - 1)
     stalled = int(np.round(gaps[gaps > _STALL * mean_s] / mean_s).sum())
-    return min(max(_FEWEST_LOST, len(since) // _LOST_SHARE) + stalled, _MOST_LOST)
+    return min(max(_FEWEST_LOST, min(len(since) // _LOST_SHARE, _SCATTERED)) + stalled, _MOST_LOST)
 
 
 def _holes(late: Floats, scatter: Floats, most: int) -> Counts:
