@@ -152,7 +152,7 @@ def test_a_fault_in_any_region_stands_in_the_takes_name(song):
 def test_a_later_landing_and_a_redo_bring_both(song):
     client, heard, result = go(asked(song, ("Keys", (20, 22)), ("Keys", (26, 27)), level=False), quieter)
     assert len(decode(client.result(result.job).plan, result.job).places) == 2
-    assert [rolled.region for rolled in look(client, result.job, heard)] == [0, 1]
+    assert [part.rolled[0].region for part in look(client, result.job, heard)] == [0, 1]
     again = land(client, result.job, heard)
     assert [take.bars for take in again.takes] == [(20, 22), (26, 27)]
     assert np.array_equal(read(again.takes[0].file), read(result.takes[0].file))
@@ -162,6 +162,18 @@ def test_a_later_landing_and_a_redo_bring_both(song):
         assert [(request.bars, request.seed) for request in requests] == [((20, 22), 10), ((26, 27), 10)]
         _, _, redone = go(list(requests), quieter)
         assert np.array_equal(read(redone.takes[0].file), read(result.takes[0].file))
+
+
+def test_what_was_made_together_is_made_again_together_in_whatever_files_it_lies(song):
+    requests = asked(song, ("Keys", (20, 22)), ("Keys", (26, 27)), ("Bass", (20, 22)), level=False, land="split")
+    client, _, result = go(requests, quieter)
+    assert [len(passage.mask) for passage in client.orders[0].passages] == [2, 1]
+    assert len({take.file for take in result.takes}) == 3
+    for n, bars in ((0, [(20, 22), (26, 27)]), (1, [(26, 27), (20, 22)]), (2, [(20, 22)])):
+        again = request_of(of_file(result.takes[n].file), Change())
+        assert [request.bars for request in again] == bars
+        _, _, redone = go(list(again), quieter)
+        assert np.array_equal(read(redone.takes[0].file), read(result.takes[n].file))
 
 
 def test_context_that_was_asked_for_is_not_widened(song):

@@ -28,7 +28,7 @@ from punchin.session.tempo import TempoMap
 
 __all__ = [
     "How", "Landing", "LandingTake", "Placed", "Session", "Target",
-    "check_together", "land", "land_all", "open_session",
+    "check_together", "land", "land_all", "open_session", "share_files",
 ]  # fmt: skip
 
 
@@ -151,6 +151,13 @@ def check_together(targets: Sequence[Target]) -> None:
     for first, second in combinations(targets, 2):
         if isinstance(first, RppTarget) and isinstance(second, RppTarget):
             landing.check_two(first, second)
+
+
+def share_files(first: Target, second: Target) -> bool:
+    """Whether `land_all` puts the takes of two regions of one session into the same files."""
+    if isinstance(first, RppTarget) and isinstance(second, RppTarget):
+        return landing.same_item(first, second)
+    return isinstance(first, bare.FileTarget) and isinstance(second, bare.FileTarget)
 
 
 def _project(target: Target) -> Project | None:

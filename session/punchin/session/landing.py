@@ -59,7 +59,7 @@ def _by_item(landings: Sequence[tuple[RppTarget, Sequence[LandingTake]]]) -> lis
     for target, takes in landings:
         for group in groups:
             check_two(group.target, target)
-        same = next((g for g in groups if target.item is not None and _item_of(g.target) == _item_of(target)), None)
+        same = next((g for g in groups if same_item(g.target, target)), None)
         if same is None:
             groups.append(Group(target, [target], list(takes), []))
         else:
@@ -91,8 +91,11 @@ def check_two(first: RppTarget, second: RppTarget) -> None:
             raise Refused(f"two regions of track {first.track!r} meet on one item", "land them one after the other")
 
 
-def _item_of(target: RppTarget) -> int | None:
-    return target.item.item.chunk.first if target.item is not None else None
+def same_item(first: RppTarget, second: RppTarget) -> bool:
+    """Whether two regions land as takes of one item."""
+    if first.item is None or second.item is None:
+        return False
+    return first.item.item.chunk.first == second.item.item.chunk.first
 
 
 def media_folder(target: RppTarget) -> Path:

@@ -94,7 +94,7 @@ def land(parts: Sequence[Part]) -> Result:
     rolled = [each for part in parts for each in part.rolled]
     newest = max((each.record for each in rolled), key=lambda record: record.created_ns)
     made_by = newest.provenance or Provenance(model=newest.order.model)
-    landings = [(part.captured.target, [_take(each) for each in part.rolled]) for part in parts]
+    landings = [(part.captured.target, _takes(part, _partners(part, parts))) for part in parts]
     written = document.land_all(landings, parts[0].request.out)
     landed = [
         LandedTake(file, target.track, target.region.bars, name, each.take.seed, each.attempts, each.finished.report)
@@ -105,12 +105,27 @@ def land(parts: Sequence[Part]) -> Result:
     return Result(newest.id, written[0].output, made_by.model, made_by.trained, tuple(landed), tuple(rolled), how)
 
 
-def _take(rolled: Rolled) -> document.LandingTake:
+def _partners(part: Part, parts: Sequence[Part]) -> list[Part]:
+    """The regions that were made at once with a region, but lie in other files: it can only be made again with them."""
+    return [
+        other
+        for other in parts
+        if other is not part
+        and other.place.passage == part.place.passage
+        and not document.share_files(part.captured.target, other.captured.target)
+    ]
+
+
+def _takes(part: Part, partners: Sequence[Part]) -> list[document.LandingTake]:
+    return [_take(each, [provenance(other.rolled[i]) for other in partners]) for i, each in enumerate(part.rolled)]
+
+
+def _take(rolled: Rolled, also: list[dict[str, Any]]) -> document.LandingTake:
     record, seed = rolled.record, rolled.take.seed
     return document.LandingTake(
         rolled.finished.placed,
         take_name(record, seed),
-        provenance(rolled),
+        provenance(rolled) | ({"also": also} if also else {}),
         _who(record, seed),
         warnings(record, rolled.finished.report),
     )

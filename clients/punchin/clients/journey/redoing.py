@@ -120,7 +120,7 @@ def redo(made: dict[str, Any], what: Making | tuple[Request, ...], listener: Lis
 
 
 def _regions(made: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What made each region of a take: regions of one item lie in one file."""
+    """What made each region of a take: those in its file, and those that were made at once with it."""
     yield made
     yield from made.get("also", ())
 
