@@ -14,7 +14,7 @@ from punchin.clients.journey import Prompt, Request, land
 from punchin.clients.journey.capture import capture, opened
 from punchin.clients.journey.plan import decode
 from punchin.clients.journey.travel import go as travel
-from punchin.protocol.errors import Cancelled, PunchinError, Refused
+from punchin.protocol.errors import Cancelled, JobFailed, PunchinError, Refused
 
 
 @pytest.fixture
@@ -99,6 +99,26 @@ def test_a_ctrl_c_after_the_end_of_the_job_says_how_its_takes_land(session, monk
     assert (stopped.value.exit_code, stopped.value.hint) == (130, "punchin land direct-0000")
     assert sorted(session.parent.rglob("*")) == before
     assert [take.seed for take in land(client, "direct-0000", Heard()).takes] == [10]
+
+
+def test_what_ends_a_later_attempt_costs_no_take_of_those_before(session, monkeypatch):
+    client, result = DirectClient(silent_unless(10)), DirectClient.result
+    request = Request(
+        task="repaint", session=session, track="Keys", bars=(5, 6), prompt=Prompt(text="x"), seed=10, variations=2
+    )
+
+    def only_the_first(self, job):
+        if job != "direct-0000":
+            raise JobFailed("out of memory", "punchin doctor", job=job)
+        return result(self, job)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DirectClient, "result", only_the_first)
+        with pytest.raises(JobFailed) as failed:
+            travel(client, [request], [capture(request, opened(request))], Heard())
+    assert len(client.orders) == 2
+    assert failed.value.hint == "punchin doctor\nthe takes of the attempts before are kept: punchin land direct-0000"
+    assert [take.seed for take in land(client, "direct-0000", Heard()).takes] == [10, 11]
 
 
 @pytest.mark.parametrize("trouble", [KeyboardInterrupt(), Refused("the journal cannot be written", code="disk_full")])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -13,6 +14,7 @@ from punchin.clients.journey.ending import kept_takes
 from punchin.clients.journey.ordering import seeds_from
 from punchin.clients.journey.plan import FilePlan, Kept, Plan
 from punchin.clients.journey.waiting import Listener, wait
+from punchin.protocol.errors import PunchinError
 from punchin.protocol.order import JobRecord, Order, Passage, Take
 from punchin.session.report import Report
 
@@ -60,9 +62,10 @@ def roll(
     best: dict[int, Roll[M]] = {}  # by slot, the take's place among all that are asked for
     while True:
         named = job_id if job_id is None or plan.attempt == 1 else f"{job_id}-{plan.attempt}"
-        job = client.submit(order, plan.encode(), named).id
-        listener.say(f"job {job}")
-        record = wait(client, job, listener)
+        with _earlier(best):
+            job = client.submit(order, plan.encode(), named).id
+            listener.say(f"job {job}")
+            record = wait(client, job, listener)
         with kept_takes([job]):
             for slot, take in zip(plan.slots, record.takes, strict=True):
                 new = Roll(record, take, plan.attempt, place(record, take, slot))
@@ -79,6 +82,18 @@ def roll(
                 f"{name and f'{name}: '}take {best[slot].take.seed}: {faults}; rolled again with seed {seed} "
                 f"(attempt {plan.attempt} of {most})"
             )
+
+
+@contextmanager
+def _earlier(best: Mapping[int, Roll[M]]) -> Iterator[None]:
+    """What ends another attempt costs no take of those before: it says how they land."""
+    try:
+        yield
+    except PunchinError as error:
+        if best:
+            newest = max((roll.record for roll in best.values()), key=lambda record: record.created_ns)
+            error.hint = f"{error.hint}\nthe takes of the attempts before are kept: punchin land {newest.id}".strip()
+        raise
 
 
 def rolled(client: Client, record: JobRecord, plan: Plan | FilePlan, place: Placing[M]) -> list[Roll[M]]:
