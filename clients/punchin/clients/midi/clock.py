@@ -25,6 +25,7 @@ TIMEOUT_S = 1.0  # without a tick: the clock is gone
 _WINDOW_TICKS, _WINDOW_S = CONFIDENT_BEATS * TICKS_PER_BEAT + 1, 4.5  # what is longer
 _FIRST_FIT_TICKS = TICKS_PER_BEAT
 _COUNTED_TICKS = 4 * TICKS_PER_BEAT  # in so many a ritardando is nearly straight
+_QUIET = 0.08  # of a tick: half a tick is six sigmas off
 _BENT = 1.5  # times the scatter of those: no one line goes through all
 _RECENT_WINDOWS = (24, 48)  # newest ticks that are compared with all: the short one sees jumps, the long one less
 _MISFIT = 2.0  # times the usual scatter: the newest ticks leave the line
@@ -197,16 +198,22 @@ class TickFit:
             del self._ticks[0]
         self._since_fit, self._since_count = self._since_fit + 1, self._since_count + 1
         if len(self._ticks) >= _FIRST_FIT_TICKS and self._since_fit >= TICKS_PER_SIXTEENTH:
-            if self._since_count >= TICKS_PER_BEAT or len(self._ticks) <= _COUNTED_TICKS or self._doubtful:
-                self._count_all()
+            if len(self._ticks) <= _COUNTED_TICKS or self._doubtful:
+                self._count()
             self._fit()
             self._forget_if_changed()
         return newest
 
     @property
     def _doubtful(self) -> bool:
-        """Whether a tick of the last beat is missing, or only came late: more ticks will tell."""
-        return self._ticks[-1].number - self._ticks[-TICKS_PER_BEAT].number >= TICKS_PER_BEAT
+        """Whether ticks may be missing that only came late, or the other way round: more of them will tell.
+
+        On a quiet clock none can be taken for another. On a loud one it is looked at once a beat, and more often while
+        one of the last beat seems lost.
+        """
+        missing = self._ticks[-1].number - self._ticks[-TICKS_PER_BEAT].number >= TICKS_PER_BEAT
+        quiet = self.period_s is not None and self._spread_s < _QUIET * self.period_s
+        return not quiet and (missing or self._since_count >= TICKS_PER_BEAT)
 
     def _number(self, at_s: float, following: int, period_s: float) -> int:
         """The newest tick's number until all are counted again: ticks are missing only where that is the likelier.
@@ -218,10 +225,10 @@ class TickFit:
         late = (at_s - lag_s - self._first_s) / period_s - following
         return following + max(round(late - ticks.HOLE * (self._spread_s / period_s) ** 2), 0)
 
-    def _count_all(self) -> None:
-        """Number all ticks anew where one line goes through them, else the newest four beats."""
+    def _count(self) -> None:
+        """Number the newest eight beats anew where one line goes through them, else the newest four."""
         self._since_count = 0
-        at = np.array([tick.at_s for tick in self._ticks])
+        at = np.array([tick.at_s for tick in self._ticks[-_WINDOW_TICKS:]])
         counted, scatter = ticks.count_ticks(at)
         if len(at) > _COUNTED_TICKS:
             newest, straight = ticks.count_ticks(at[-_COUNTED_TICKS:])
@@ -254,7 +261,7 @@ class TickFit:
             before, was_s = self._ticks[-changed - TICKS_PER_BEAT].number + TICKS_PER_BEAT, self.period_s
             self._changed = dict.fromkeys(_RECENT_WINDOWS, 0)
             self._ticks = self._ticks[-changed:]
-            self._count_all()
+            self._count()
             self._fit()
             if was_s is not None and self.period_s is not None and self.period_s > _SLOWER * was_s:
                 self._shift(before - self._ticks[0].number)

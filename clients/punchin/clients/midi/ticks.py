@@ -13,10 +13,10 @@ Counts = NDArray[np.int64]
 
 LEAST_SCATTER = 1e-4  # in ticks squared: no clock is steadier
 HOLE = -float(np.log(0.01))  # what a lost tick costs, in log likelihood: one in a hundred is
-_FEWEST_LOST, _LOST_SHARE, _SCATTERED = 3, 12, 16  # tried: up to a twelfth of the ticks, from three to sixteen,
+_FEWEST_LOST, _LOST_SHARE, _SCATTERED = 3, 12, 8  # tried: up to a twelfth of the ticks, from three to eight,
 _STALL, _MOST_LOST = 4.0, 100  # and what gaps of more than so many mean gaps hide, up to a hundred
 _SLACK = 2  # ticks
-_ROUNDS = 3  # from counts to lines and back; it settles in two
+_ROUNDS = 2  # from lines to counts and back
 _FIRST_SCATTER = 0.06  # in ticks squared
 _HUBER = 1.345
 
@@ -56,22 +56,30 @@ def _holes(late: Floats, scatter: Floats, most: int) -> Counts:
     """How many ticks are missing before each, [lines, N]: never falling, at most `most` in all, at the least cost.
 
     late: how far behind a plain count each tick comes, in ticks; a line may be a tick or two off as a whole, so a path
-    may begin at any number. The best one is found from the first tick to the last (Viterbi). Each step up costs HOLE:
-    the sum of all steps is where a path ends less where it began.
+    may begin at any number. Dynamic programming, number by number: the cheapest way to have so many missing after a
+    tick came from one less (HOLE) after the tick where that was best, and stayed. Each step is a running minimum.
     """
-    missing = np.arange(-_SLACK, most + _SLACK + 1)
-    off = np.square(late.T[:, :, None] - missing) / (2 * scatter[:, None])  # [N, lines, missing]
-    reached, before = np.empty_like(off), np.empty_like(off)
-    reached[0] = off[0] - HOLE * missing
-    for i in range(1, len(off)):
-        np.minimum.accumulate(reached[i - 1], axis=1, out=before[i])
-        np.add(before[i], off[i], out=reached[i])
-    came = np.maximum.accumulate(np.where(reached[:-1] == before[1:], np.arange(len(missing)), 0), axis=2)
-    lines, path = np.arange(late.shape[0]), np.empty(late.shape, dtype=np.int64)
-    path[:, -1] = np.argmin(reached[-1] + HOLE * missing, axis=1)
-    for i in range(late.shape[1] - 2, -1, -1):
-        path[:, i] = came[i, lines, path[:, i + 1]]
-    return missing[path]
+    missing, after = np.arange(-_SLACK, most + _SLACK + 1), np.arange(late.shape[1] + 1)
+    off = np.square(late - missing[:, None, None]) / (2 * scatter[:, None])  # [missing, lines, N]
+    stay = np.concatenate([np.zeros((*off.shape[:2], 1)), np.cumsum(off, axis=2)], axis=2)
+    cost, came = stay[0], np.zeros(stay.shape, dtype=np.int64)
+    ends = np.empty(off.shape[:2])
+    ends[0] = cost[:, -1]
+    for i in range(1, len(missing)):
+        step = cost + HOLE - stay[i]
+        step[:, 0] = 0.0  # it may begin here
+        best = np.minimum.accumulate(step, axis=1)
+        came[i] = np.maximum.accumulate(np.where(step == best, after, 0), axis=1)
+        cost = stay[i] + best
+        ends[i] = cost[:, -1]
+    lines = np.arange(len(late))
+    at, until = ends.argmin(axis=0), np.full(len(late), late.shape[1])
+    holes = np.repeat(missing[at][:, None], late.shape[1], axis=1)
+    for _ in range(len(missing) - 1):
+        until = came[at, lines, until]
+        at = np.maximum(at - 1, 0)
+        holes -= after[:-1] < until[:, None]
+    return holes
 
 
 def fit_line(numbers: list[int], times: list[float]) -> tuple[float, float, float, float]:
