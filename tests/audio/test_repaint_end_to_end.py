@@ -15,6 +15,8 @@ import rpp
 import soundfile
 from punchinhere import Home
 
+from punchin.protocol.version import PROTOCOL
+
 BPM = 97.35
 BAR_S = 4 * 60 / BPM
 START, END = round(4 * BAR_S * 48_000), round(8 * BAR_S * 48_000)  # bars 5 to 8
@@ -218,7 +220,7 @@ def test_status_and_ps(punchin, demo):
     status = punchin.json("status")
     assert status["pid"] > 0
     assert status["version"]
-    assert status["protocol"] == 1
+    assert status["protocol"] == PROTOCOL
     assert isinstance(punchin.json("ps"), list)
 
 
