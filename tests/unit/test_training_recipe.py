@@ -23,7 +23,7 @@ from punchin.engine.request import Request
 from punchin.training import state
 from punchin.training.recipes import lessons
 from punchin.training.recipes import tiny as recipe
-from punchin.training.recipes.autoencoder import AutoencoderStage
+from punchin.training.recipes.autoencoder import AutoencoderStage, DecoderStage
 from punchin.training.recipes.codes import CodesStage
 from punchin.training.recipes.library import Codes, Library, Version, heard_in
 from punchin.training.recipes.music import Music, MusicStage, loudness
@@ -175,7 +175,7 @@ def test_a_kill_changes_no_weight(made):
     whole, broken, said = made
     assert said.strip() == str(broken / "punchin-tiny")
     files = [path.relative_to(whole) for path in whole.rglob("*.safetensors")]
-    assert len(files) == 6
+    assert len(files) == 7
     for file in files:
         a, b = (state_of(folder / file) for folder in (whole, broken))
         assert a.keys() == b.keys()
@@ -248,10 +248,30 @@ def test_every_stage_has_learned(made):
     before = losses(last, [0, 1])
     music.load_state_dict(trained(work / "music.safetensors"))
     assert losses(last, [0, 1]) < before - 0.1
+    vae.load_state_dict(averaged(work / "vae.safetensors"))  # the last stage goes on from the average
+    decoder = DecoderStage(vae, SMOKE, CPU, 0)
+    before = losses(decoder, [0, 1])
+    vae.decoder.load_state_dict(averaged(work / "decoder.safetensors"))
+    assert losses(decoder, [0, 1]) < before
+
+
+@pytest.mark.slow
+def test_the_last_stage_leaves_every_latent_what_it_was(made):
+    whole, _, _ = made
+    written = state_of(whole / "vae" / "diffusion_pytorch_model.safetensors")
+    first = averaged(whole / "work" / "vae.safetensors")
+    same = {key for key in written if torch.equal(written[key], first[key].bfloat16())}
+    assert same >= {key for key in written if key.startswith("encoder.")}
+    assert any(key.startswith("decoder.") for key in written.keys() - same)
 
 
 def trained(path):
     return state.under("model", state.load(path)[0])
+
+
+def averaged(path):
+    tensors, _ = state.load(path)
+    return {**state.under("model", tensors), **state.under("average", tensors)}
 
 
 def test_a_size_over_the_limit_is_refused(monkeypatch, tmp_path):
@@ -259,8 +279,6 @@ def test_a_size_over_the_limit_is_refused(monkeypatch, tmp_path):
     (tmp_path / "punchin-tiny" / "model.safetensors").write_bytes(bytes(2000))
     monkeypatch.setattr(recipe, "MOST_FILE_BYTES", 1000)
     stage = {"step": 1, "seconds": 1.0, "losses": [(1, 1.0)]}
-    making = recipe.Making(
-        tmp_path, "smoke", CPU, 1.0, 0, False, None, bool, dict.fromkeys(("vae", "codes", "music"), stage)
-    )
+    making = recipe.Making(tmp_path, "smoke", CPU, 1.0, 0, False, None, bool, dict.fromkeys(SMOKE.share, stage))
     with pytest.raises(recipe.PunchinError, match="2,000"):
         recipe._write(making, tmp_path / "punchin-tiny")

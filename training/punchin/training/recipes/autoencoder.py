@@ -1,4 +1,7 @@
-"""The first stage: the autoencoder, from principal components on, on crops of mixes of our own renders."""
+"""The first stage, the autoencoder from principal components on, and the last, its decoder alone.
+
+Both learn from crops of mixes of our own renders.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from punchin.engine.codec import Posterior
 from punchin.engine.vae import Vae
 from punchin.protocol.limits import HOP, LATENT_HZ
 from punchin.training.recipes.components import begin_as_components
@@ -42,12 +46,13 @@ class AutoencoderStage(Stage[Crops]):
     name = "vae"
     weight_decay = 0.0
     betas = (0.8, 0.99)
+    first_song = 0
 
     def __init__(self, vae: Vae, plan: Plan, device: torch.device, workers: int) -> None:
         self.vae, self.plan, self.device = vae, plan, device
         self.peak_lr = PEAK_LR * (plan.crops / CROPS) ** 0.5  # small batches of Adam want small steps
         self.module: nn.Module = vae
-        self._composer = Composer(plan.audio_songs, workers)
+        self._composer = Composer(plan.audio_songs, workers, self.first_song)
         self._prepared = self._rendered = -1
         self._stems = torch.zeros(0)
 
@@ -82,8 +87,10 @@ class AutoencoderStage(Stage[Crops]):
     def loss(self, step: int, prepared: Crops) -> Tensor:
         """Spectral distance, less SI-SDR, plus KL."""
         audio = self.audio(prepared)
-        heard, kl = self._through(audio, torch.Generator(self.device).manual_seed(SEED * 2**32 + step))
-        return distance(heard, audio) - SDR * si_sdr_db(heard, audio).mean() + KL * kl
+        posterior = self._heard(audio)
+        mean, std = posterior
+        kl = 0.5 * (mean.square() + std.square() - 1 - 2 * std.log()).mean()
+        return self._unlike(self._played(posterior, step), audio) + KL * kl
 
     @torch.no_grad()
     def audio(self, prepared: Crops) -> Tensor:
@@ -104,16 +111,40 @@ class AutoencoderStage(Stage[Crops]):
         slope = mix - nn.functional.pad(mix, (1, 0))[..., :-1]
         return mix + prepared.tilt.to(self.device)[:, None, None] * slope
 
-    def _through(self, audio: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """What comes out of the autoencoder [B, 2, n], and the mean KL of its latents from N(0, 1)."""
-        tile = audio.shape[-1] // HOP
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.crops_in_halves):
-            posterior = self.vae.encode(audio, tile)
-            latent = posterior.sample(generator)
-            heard = self.vae.decode(latent, tile=tile)
-        mean, std = posterior
-        return heard, 0.5 * (mean.square() + std.square() - 1 - 2 * std.log()).mean()
+    def _heard(self, audio: Tensor) -> Posterior:
+        with self._halves():
+            return self.vae.encode(audio, audio.shape[-1] // HOP)
+
+    def _played(self, posterior: Posterior, step: int) -> Tensor:
+        """Audio [B, 2, n] of a sample."""
+        with self._halves():
+            latent = posterior.sample(torch.Generator(self.device).manual_seed(SEED * 2**32 + step))
+            return self.vae.decode(latent, tile=latent.shape[1])
+
+    def _unlike(self, played: Tensor, audio: Tensor) -> Tensor:
+        return distance(played, audio) - SDR * si_sdr_db(played, audio).mean()
+
+    def _halves(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.crops_in_halves)
 
     def close(self) -> None:
         """End what composes ahead."""
         self._composer.close()
+
+
+class DecoderStage(AutoencoderStage):
+    """The decoder alone, at the end: latents keep their meaning for the music, what is made of them gets clearer."""
+
+    name = "decoder"
+    first_song = 2**20  # others than the autoencoder has heard
+
+    def __init__(self, vae: Vae, plan: Plan, device: torch.device, workers: int) -> None:
+        super().__init__(vae, plan, device, workers)
+        self.module = vae.decoder.requires_grad_(True)
+
+    def loss(self, step: int, prepared: Crops) -> Tensor:
+        """Spectral distance, less SI-SDR."""
+        audio = self.audio(prepared)
+        with torch.no_grad():
+            posterior = self._heard(audio)
+        return self._unlike(self._played(posterior, step), audio)

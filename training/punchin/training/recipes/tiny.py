@@ -1,8 +1,9 @@
 """`python -m punchin.training.recipes.tiny OUT`: makes `punchin-tiny`, from nothing but code.
 
-Three stages (autoencoder, audio codes, music), each with a checkpoint in `OUT/work`; the same command goes on where it
-was stopped, at whatever moment, also after a kill. What is finished is written to OUT in the released layout, with a
-model card. Half an hour of a large GPU or many hours of a CPU make sense; `--smoke` is a minute that makes none.
+Four stages (autoencoder, audio codes, music, the decoder once more), each with a checkpoint in `OUT/work`; the same
+command goes on where it was stopped, at whatever moment, also after a kill. What is finished is written to OUT in the
+released layout, with a model card. Half an hour of a large GPU or many hours of a CPU make sense; `--smoke` is a minute
+that makes none.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from punchin.protocol.errors import BadUsage, Cancelled, PunchinError
 from punchin.training import state
 from punchin.training.console import Line, length
 from punchin.training.recipes import card
-from punchin.training.recipes.autoencoder import AutoencoderStage
+from punchin.training.recipes.autoencoder import AutoencoderStage, DecoderStage
 from punchin.training.recipes.codes import CodesStage
 from punchin.training.recipes.library import Codes, Library
 from punchin.training.recipes.loop import Run, Stage
@@ -84,10 +85,7 @@ def make(making: Making) -> Path:
         making.line.say("fitting principal components")
         autoencoder.begin()
     vae.to(device)
-    try:
-        making.train(autoencoder, [vae.encoder, vae.decoder])
-    finally:
-        autoencoder.close()
+    _audio(making, autoencoder, [vae.encoder, vae.decoder])
     vae.cpu()
     silence, loud = tiny.silence_latent(vae, plan.song_frames), loudness(vae)
     codec = FastVae(vae) if device.type == "cpu" else vae.to(device)
@@ -102,7 +100,16 @@ def make(making: Making) -> Path:
         making.train(stage, [model.decoder] if device.type == "cuda" else [])  # on a CPU its many lengths do not pay
     finally:
         library.close()
+    _audio(making, DecoderStage(vae.to(device), plan, device, making.workers), [vae.decoder])
     return _write(making, tiny.write(making.out, model.cpu(), vae.cpu(), text.cpu(), words, trained=True))
+
+
+def _audio(making: Making, stage: AutoencoderStage, compiled: list[torch.nn.Module]) -> None:
+    """One of the two stages that learn from audio itself."""
+    try:
+        making.train(stage, compiled)
+    finally:
+        stage.close()
 
 
 def _write(making: Making, dit: Path) -> Path:
@@ -133,7 +140,8 @@ def _songs(making: Making) -> int:
     """How many songs were rendered in all stages."""
     plan, steps = making.plan, {name: stage["step"] for name, stage in making.stages.items()}
     encoded = -(-max(steps["codes"], steps["music"]) // plan.song_steps) * plan.songs
-    return max(encoded, -(-steps["vae"] // plan.audio_steps) * plan.audio_songs)  # the same numbers, the same songs
+    heard, again = (-(-steps[name] // plan.audio_steps) * plan.audio_songs for name in ("vae", "decoder"))
+    return max(encoded, heard) + again  # the first of both have the same numbers, and are the same songs
 
 
 def _device_name(device: torch.device) -> str:
