@@ -3,6 +3,7 @@ survives a kill, teaches something, and gives a model like any other."""
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from punchin.training.recipes.codes import CodesStage
 from punchin.training.recipes.library import Codes, Library, Version, heard_in
 from punchin.training.recipes.music import Music, MusicStage, loudness
 from punchin.training.recipes.plan import SMOKE
+from punchin.training.recipes.words import INSTRUMENTS, WordsStage, tempo, turns
 from punchin.training.spectrum import si_sdr_db
 
 CPU = torch.device("cpu")
@@ -140,6 +142,30 @@ def test_a_librarys_versions_are_parts_of_one_song(parts):
     assert float(stage.library.heard[Version.MIX, 0].float().std()) > 0.1
 
 
+def test_a_page_says_what_its_prompts_say():
+    """Each prompt is read again by its own words; the tempo is where the DiT's rotary pairs stand some beats on."""
+    model, _, text, words = tiny.untrained()
+    stage = WordsStage(text, words, model.spec.dit, SMOKE, CPU)
+    page = stage.prepare(3)
+    dit = model.spec.dit
+    for row in range(SMOKE.prompts):
+        prompt = words.decode(page.ids[row, page.told[row]].tolist())
+        bpm = re.search(r"bpm: (\d+)", prompt)
+        assert (bpm is None) == bool(page.tempo[row].isnan().all())
+        if bpm is not None:
+            patches = 25 * 60 / float(bpm[1]) / dit.patch  # of a beat, the prompt says the tempo rounded
+            second = page.tempo[row].view(2, 4, 5)[:, 1, 2]  # one beat, the third frequency
+            angle = patches * dit.block.rope_theta ** (-2 * 2 / dit.block.head_dim)
+            np.testing.assert_allclose(second, [np.cos(angle), np.sin(angle)], atol=0.02)
+        key = re.search(r"keyscale: ([A-G][#b]? \w+)", prompt)
+        assert (int(page.names[row, 1]) >= 0) == (key is not None)
+        caption = prompt.split("# Caption\n")[1].split("\n")[0].removeprefix("solo ").split(", ")
+        plays = {name for name, one in zip(INSTRUMENTS, page.instruments[row], strict=True) if one}
+        assert plays
+        assert set(caption) & set(INSTRUMENTS) <= plays
+    assert bool(tempo(None, turns(dit)).isnan().all())
+
+
 def losses(stage, steps):
     with torch.no_grad():
         return np.mean([float(stage.loss(step, stage.prepare(step))) for step in steps])
@@ -175,7 +201,7 @@ def test_a_kill_changes_no_weight(made):
     whole, broken, said = made
     assert said.strip() == str(broken / "punchin-tiny")
     files = [path.relative_to(whole) for path in whole.rglob("*.safetensors")]
-    assert len(files) == 7
+    assert len(files) == 8
     for file in files:
         a, b = (state_of(folder / file) for folder in (whole, broken))
         assert a.keys() == b.keys()
@@ -243,6 +269,10 @@ def test_every_stage_has_learned(made):
     before = losses(stage, [0, 1])
     codes.load_state_dict(trained(work / "codes.safetensors"))
     assert losses(stage, [0, 1]) < before / 2
+    reading = WordsStage(text, words, model.spec.dit, SMOKE, CPU)
+    before = losses(reading, [0, 1])
+    reading.module.load_state_dict(trained(work / "words.safetensors"))
+    assert losses(reading, [0, 1]) < before - 0.5
     music = Music(model, text, codes.ear)
     last = MusicStage(music, codes, library, words, tiny.silence_latent(vae, 768), loudness(vae))
     before = losses(last, [0, 1])

@@ -25,9 +25,10 @@ from punchin.training.recipes.songs import Song
 SEED: Final = 303
 # Shares of the tasks; text2music only for songs that begin with their first bar, where the tempo says it all.
 ALIGNED: Final[dict[Task, float]] = {
-    "text2music": 0.45, "repaint": 0.18, "cover": 0.2, "lego": 0.09, "extract": 0.03, "complete": 0.05,
+    "text2music": 0.38, "repaint": 0.18, "cover": 0.32, "lego": 0.06, "extract": 0.02, "complete": 0.04,
 }  # fmt: skip
 ANYWHERE: Final[dict[Task, float]] = {"repaint": 0.38, "cover": 0.34, "lego": 0.16, "extract": 0.05, "complete": 0.07}
+OWN: Final = 0.4  # of the covers through codes hear their target's own, as the original's training does
 UNTOLD: Final = 0.1  # of the items get no condition at all, so that the model can be guided
 OUTSIDE: Final = 0.2  # how much the frames that repaint keeps count beside those it makes
 REFERENCE_EVERY: Final = 8  # steps, of which one has reference audio
@@ -44,7 +45,18 @@ class Lesson:
     coded: bool  # the source is shown through the codes
     start: int  # latent frames, of the window in the song
     region: tuple[int, int] | None  # latent frames in the window that are to be new
-    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A prompt, and what it says."""
+
+    text: str
+    genre: str
+    instruments: tuple[str, ...]  # that play; one of several may be left out of the words
+    bpm: float | None
+    key: str | None
+    signature: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,28 +87,28 @@ def batch(step: int, library: Library, words: Tokenizer) -> Batch:
     referenced = step % REFERENCE_EVERY == REFERENCE_EVERY - 1
     frames = int(max(plan.windows) if referenced else rng.choice(plan.windows))
     count = max(1, min(plan.most_items, plan.batch_frames // frames))
-    lessons = [_lesson(rng, library, newest, frames) for _ in range(count)]
-    texts = [_prompt(rng, lesson, frames, quiet=referenced and rng.random() < 0.5) for lesson in lessons]
+    lessons, places = zip(*(_drawn(rng, library, newest, frames) for _ in range(count)), strict=True)
+    texts = [said(rng, each, frames, quiet=referenced and rng.random() < 0.5).text for each in lessons]
     ids, told = tokens(texts, words)
     mask, hole, counts = torch.ones(count, frames), torch.zeros(count, frames), torch.ones(count, frames)
-    for row, lesson in enumerate(lessons):
-        if lesson.region is not None:
-            inside = slice(*lesson.region)
+    for row, each in enumerate(lessons):
+        if each.region is not None:
+            inside = slice(*each.region)
             mask[row] = 0
             mask[row, inside] = 1
             counts[row] = OUTSIDE
             counts[row, inside] = 1
-            if lesson.task == "repaint":
+            if each.task == "repaint":
                 hole[row, inside] = 1
     return Batch(
         newest=newest,
         frames=frames,
-        target=torch.tensor([int(lesson.target) for lesson in lessons]),
-        source=torch.tensor([int(lesson.source or 0) for lesson in lessons]),
-        shown=torch.tensor([lesson.source is not None for lesson in lessons]),
-        coded=torch.tensor([lesson.coded for lesson in lessons]),
-        place=torch.tensor([lesson.place for lesson in lessons]),
-        start=torch.tensor([lesson.start for lesson in lessons]),
+        target=torch.tensor([int(each.target) for each in lessons]),
+        source=torch.tensor([int(each.source or 0) for each in lessons]),
+        shown=torch.tensor([each.source is not None for each in lessons]),
+        coded=torch.tensor([each.coded for each in lessons]),
+        place=torch.tensor(places),
+        start=torch.tensor([each.start for each in lessons]),
         mask=mask,
         hole=hole,
         counts=counts,
@@ -118,13 +130,20 @@ def tokens(texts: list[str], words: Tokenizer) -> tuple[Tensor, Tensor]:
     return ids, told
 
 
-def _lesson(rng: np.random.Generator, library: Library, newest: int, frames: int) -> Lesson:
+def _drawn(rng: np.random.Generator, library: Library, newest: int, frames: int) -> tuple[Lesson, int]:
+    """A lesson on a song of the library, and the song's place."""
     number = int(rng.choice(library.batches(newest)))
     index = int(rng.integers(library.plan.songs))
-    song = library.draft(number)[index]
+    drawn = lesson(rng, library.draft(number)[index], library.plan.song_frames, frames)
+    return drawn, library.place(number, index)
+
+
+def lesson(rng: np.random.Generator, song: Song, song_frames: int, frames: int) -> Lesson:
+    """What is asked of a window of `frames` of a song of `song_frames`."""
     shares = ALIGNED if song.aligned else ANYWHERE
     task: Task = list(shares)[int(rng.choice(len(shares), p=np.array([*shares.values()]) / sum(shares.values())))]
     alone = rng.random() < (0.6 if task == "cover" else 0.25)
+    coded = task == "cover" and rng.random() < 0.85
     target, source = {
         "text2music": (Version.LONE if alone else Version.MIX, None),
         "repaint": (Version.LONE if alone else Version.MIX,) * 2,
@@ -133,12 +152,13 @@ def _lesson(rng: np.random.Generator, library: Library, newest: int, frames: int
         "extract": (Version.LONE, Version.MIX),
         "complete": (Version.MIX, Version.LONE),
     }[task]
+    if coded and rng.random() < OWN:
+        source = target
     region = None
     if task == "repaint" or (task == "lego" and rng.random() < 0.3):
         region = _region(rng, frames)
-    start = 0 if task == "text2music" else int(rng.integers(library.plan.song_frames - frames + 1))
-    coded = task == "cover" and rng.random() < 0.85
-    return Lesson(song, task, target, source, coded, start, region, library.place(number, index))
+    start = 0 if task == "text2music" else int(rng.integers(song_frames - frames + 1))
+    return Lesson(song, task, target, source, coded, start, region)
 
 
 def _region(rng: np.random.Generator, frames: int) -> tuple[int, int]:
@@ -150,19 +170,24 @@ def _region(rng: np.random.Generator, frames: int) -> tuple[int, int]:
     return first, first + size
 
 
-def _prompt(rng: np.random.Generator, lesson: Lesson, frames: int, *, quiet: bool) -> str:
-    """The released prompt. `quiet`: without instruments, which the reference then tells."""
-    score, stems = lesson.song.score, heard_in(lesson.song, lesson.target)
+def said(rng: np.random.Generator, asked: Lesson, frames: int, *, quiet: bool = False) -> Said:
+    """The released prompt of a lesson. `quiet`: without instruments, which the reference then tells."""
+    score, stems = asked.song.score, heard_in(asked.song, asked.target)
     names: tuple[str, ...] = ()
-    if lesson.task in ("lego", "extract"):
-        names = (TRACKS[score.instruments[lesson.song.lone]],)
-    elif lesson.task == "complete":
-        names = tuple(dict.fromkeys(TRACKS[score.instruments[stem]] for stem in lesson.song.rest))
-    said = score.genre.name if quiet else caption(score, stems, rng)
-    lines = metas(
-        score.bpm if rng.random() < 0.92 else None,
-        score.key if rng.random() < 0.7 else None,
-        str(score.signature) if rng.random() < 0.7 else None,
-        frames / LATENT_HZ,
+    if asked.task in ("lego", "extract"):
+        names = (TRACKS[score.instruments[asked.song.lone]],)
+    elif asked.task == "complete":
+        names = tuple(dict.fromkeys(TRACKS[score.instruments[stem]] for stem in asked.song.rest))
+    words = score.genre.name if quiet else caption(score, stems, rng)
+    bpm = score.bpm if rng.random() < 0.92 else None
+    key = score.key if rng.random() < 0.7 else None
+    signature = score.signature if rng.random() < 0.7 else None
+    lines = metas(bpm, key, None if signature is None else str(signature), frames / LATENT_HZ)
+    return Said(
+        caption_prompt(instruction(asked.task, names), words, lines),
+        score.genre.name,
+        () if quiet else tuple(score.instruments[stem] for stem in stems),
+        bpm,
+        key,
+        signature,
     )
-    return caption_prompt(instruction(lesson.task, names), said, lines)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from transformers import Qwen3Model
 
 SEED: Final = 404
-CODES: Final = 0.05  # how much the codes' own loss counts beside the flow's
+CODES: Final = 0.2  # how much the codes' own loss counts beside the flow's
 SHIFT: Final = 3.0  # of the times of half the items: sampling begins at t = 1 and lingers there
 
 

@@ -18,6 +18,8 @@ class Plan:
     crop_frames: int
     crops_in_halves: bool  # the autoencoder computes in bfloat16: half the time where the processor knows it
 
+    prompts: int  # read in a step of the words
+
     songs: int  # rendered and encoded for the codes and the music at once
     song_frames: int
     song_steps: int
@@ -33,9 +35,9 @@ class Plan:
     steps: Mapping[str, int] | None = None  # instead of time
 
 
-SHARE: Final = {"vae": 0.30, "codes": 0.06, "music": 0.54, "decoder": 0.10}
+SHARE: Final = {"vae": 0.30, "codes": 0.06, "words": 0.02, "music": 0.52, "decoder": 0.10}
 # On a CPU: what begins as components is good early, the music is not.
-SLOW: Final = {"vae": 0.14, "codes": 0.06, "music": 0.60, "decoder": 0.20}
+SLOW: Final = {"vae": 0.14, "codes": 0.06, "words": 0.02, "music": 0.58, "decoder": 0.20}
 
 GPU: Final = Plan(
     audio_songs=128,
@@ -44,6 +46,7 @@ GPU: Final = Plan(
     crops=32,
     crop_frames=48,
     crops_in_halves=True,
+    prompts=512,
     songs=256,
     song_frames=768,
     song_steps=300,
@@ -63,6 +66,7 @@ CPU: Final = Plan(
     crops=5,
     crop_frames=24,
     crops_in_halves=True,
+    prompts=64,
     songs=12,
     song_frames=384,
     song_steps=240,  # rendering and encoding them takes as long as 120 steps
@@ -82,6 +86,7 @@ SMOKE: Final = Plan(  # a minute of music, in a minute of one core
     crops=2,
     crop_frames=12,
     crops_in_halves=False,
+    prompts=8,
     songs=3,
     song_frames=256,
     song_steps=50,
@@ -93,5 +98,5 @@ SMOKE: Final = Plan(  # a minute of music, in a minute of one core
     checkpoint_s=0,
     share=SHARE,
     warmup=4,
-    steps={"vae": 8, "codes": 24, "music": 24, "decoder": 8},
+    steps={"vae": 8, "codes": 24, "words": 8, "music": 24, "decoder": 8},
 )

@@ -1,9 +1,9 @@
 """`python -m punchin.training.recipes.tiny OUT`: makes `punchin-tiny`, from nothing but code.
 
-Four stages (autoencoder, audio codes, music, the decoder once more), each with a checkpoint in `OUT/work`; the same
-command goes on where it was stopped, at whatever moment, also after a kill. What is finished is written to OUT in the
-released layout, with a model card. Half an hour of a large GPU or many hours of a CPU make sense; `--smoke` is a minute
-that makes none.
+Five stages (autoencoder, audio codes, words, music, the decoder once more), each with a checkpoint in `OUT/work`; the
+same command goes on where it was stopped, at whatever moment, also after a kill. What is finished is written to OUT in
+the released layout, with a model card. Half an hour of a large GPU or many hours of a CPU make sense; `--smoke` is a
+minute that makes none.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from punchin.training.recipes.library import Codes, Library
 from punchin.training.recipes.loop import Run, Stage
 from punchin.training.recipes.music import Music, MusicStage, loudness
 from punchin.training.recipes.plan import CPU, GPU, SMOKE, Plan
+from punchin.training.recipes.words import WordsStage
 from punchin.training.stopping import stoppable
 
 PLANS: Final = {"gpu": GPU, "cpu": CPU, "smoke": SMOKE}
@@ -95,6 +96,7 @@ def make(making: Making) -> Path:
             torch.manual_seed(tiny.SEED)
             codes = Codes(model.tokenizer, model.detokenizer, model.spec.dit.latent_channels).to(device)
         making.train(CodesStage(codes, library), [])
+        making.train(WordsStage(text.to(device), words, model.spec.dit, plan, device), [])
         music = Music(model, text, codes.ear).to(device)
         stage = MusicStage(music, codes, library, words, silence, loud)
         making.train(stage, [model.decoder] if device.type == "cuda" else [])  # on a CPU its many lengths do not pay
