@@ -96,7 +96,7 @@ def make(making: Making) -> Path:
             torch.manual_seed(tiny.SEED)
             codes = Codes(model.tokenizer, model.detokenizer, model.spec.dit.latent_channels).to(device)
         making.train(CodesStage(codes, library), [])
-        making.train(WordsStage(text.to(device), words, model.spec.dit, plan, device), [])
+        making.train(WordsStage(text, words, model.spec.dit, plan, device), [])
         music = Music(model, text, codes.ear).to(device)
         stage = MusicStage(music, codes, library, words, silence, loud)
         making.train(stage, [model.decoder] if device.type == "cuda" else [])  # on a CPU its many lengths do not pay

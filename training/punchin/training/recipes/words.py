@@ -75,8 +75,8 @@ class WordsStage(Stage[Page]):
         self._sizes = [len(BEATS) * TURNS * 2, len(INSTRUMENTS), len(GENRE), len(KEY), len(SIGNATURE)]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
-            reader = Reader(text.config.hidden_size, sum(self._sizes)).to(device)
-        self.module: nn.Module = nn.ModuleDict({"text": text.requires_grad_(True), "reader": reader})
+            reader = Reader(text.config.hidden_size, sum(self._sizes))
+        self.module: nn.Module = nn.ModuleDict({"text": text.requires_grad_(True), "reader": reader}).to(device)
 
     def prepare(self, step: int) -> Page:
         """The prompts of a step, each of a new song."""
