@@ -16,6 +16,7 @@ from wire.test_wire_vectors import FOLDER, READERS, VECTORS
 
 from punchin.protocol import codec, limits, messages
 from punchin.protocol.codec import Unreadable
+from punchin.protocol.errors import Refused
 from punchin.protocol.messages import MAGIC
 from punchin.protocol.order import Order
 
@@ -168,6 +169,16 @@ def test_frames_that_are_too_many_too_few_or_too_big(client):
     with Plain() as plain:  # ZeroMQ's own fuse: it hangs up
         plain.ask_raw(b"x" * (2 * 1024 * 1024), seconds=0.2)
     assert client.status().pid
+
+
+def test_an_order_of_too_many_bytes_is_refused_before_it_is_sent(client):
+    """Words within their limits of characters may be over it in bytes."""
+    order = Order(task="text2music", frames=240_000, prompt="\u611b" * 4_000, lyrics="\u6b4c" * 20_000)
+    with pytest.raises(Refused, match=r"has 72,\d{3} bytes, allowed is 65,536") as refused:
+        client.submit(order)
+    assert refused.value.code == "too_big"
+    assert "shorter lyrics" in refused.value.hint
+    assert client.status().counters["bad_messages"] == 0
 
 
 @pytest.mark.parametrize("socket", ["control", "data"])

@@ -80,7 +80,8 @@ class Line:
         body = codec.encode(msgspec.structs.replace(request, ask=self._asked))
         most = self.welcome.limits.max_message_bytes if self.welcome is not None else len(body)
         if len(body) > most:
-            raise Refused(f"the request has {len(body)} bytes, allowed is {most}", code="too_big")
+            hint = "ask for fewer regions or tracks at once, or with shorter lyrics"
+            raise Refused(f"the request has {len(body):,} bytes, allowed is {most:,}", hint, code="too_big")
         for _ in range(tries):
             self._control.send_multipart([MAGIC, body])
             until_s = time.monotonic() + wait_s
