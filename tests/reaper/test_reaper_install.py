@@ -112,8 +112,8 @@ def test_a_damaged_manifest_is_no_licence_to_delete(resource):
 @pytest.mark.parametrize(
     ("platform", "env", "wanted"),
     [
-        ("linux", {"HOME": "/home/me"}, "/home/me/.config/REAPER"),
-        ("linux", {"HOME": "/home/me", "XDG_CONFIG_HOME": "/xdg"}, "/xdg/REAPER"),
+        ("linux", {"HOME": "/me"}, "/me/.config/REAPER"),
+        ("linux", {"HOME": "/me", "XDG_CONFIG_HOME": "/xdg"}, "/xdg/REAPER"),
         ("darwin", {"HOME": "/Users/me"}, "/Users/me/Library/Application Support/REAPER"),
         ("win32", {"APPDATA": "/Users/me/AppData/Roaming"}, "/Users/me/AppData/Roaming/REAPER"),
     ],

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SEED: Final = 505
 FIRST_SONG: Final = 2**21  # others than those that sound
 BEATS: Final = (0.5, 1.0, 2.0, 4.0)
-TURNS: Final = 5  # of the DiT's rotary frequencies, from the fastest on; the next one turns once in two minutes
+TURNS: Final = 5  # of the DiT's rotary frequencies, from the fastest on; the next one takes 38 s for a turn
 TEMPO: Final = 4.0  # what the tempo counts beside each name
 INSTRUMENTS: Final = tuple(SPOKEN)
 GENRE: Final = [genre.name for genre in GENRES]
