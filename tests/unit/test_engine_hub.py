@@ -159,7 +159,7 @@ def command(server, models, *words, timeout=120):
         **os.environ, "PUNCHIN_MODELS": str(models), "HF_ENDPOINT": endpoint, "MODELSCOPE_ENDPOINT": endpoint,
         "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HOME": str(models.parent / "hf"),
         "MODELSCOPE_CACHE": str(models.parent / "ms"), "INTRA_CLOUD_ACCELERATION": "false", "HF_HUB_DISABLE_XET": "1",
-        "no_proxy": "127.0.0.1",
+        "no_proxy": "127.0.0.1", "MODELSCOPE_DOWNLOAD_RETRY_MAX_DELAY_SECONDS": "1",  # as many tries, sooner
     }  # fmt: skip
     return subprocess.run(
         [sys.executable, "-m", "punchin.engine.hub", *words], env=env, capture_output=True, text=True, timeout=timeout

@@ -5,11 +5,13 @@ import json
 import os
 import signal
 import stat
+from functools import partial
 
 import pytest
 import zmq
 from faults.lives import daemon_pid, order, run, wait_until
 
+from punchin.clients import connect as connecting
 from punchin.clients import doctor
 from punchin.clients.cli import main
 from punchin.clients.connect import connect
@@ -61,7 +63,8 @@ def test_takes_that_are_missing(client, home):
 
 
 @pytest.mark.slow
-def test_a_stuck_daemon(client):
+def test_a_stuck_daemon(client, monkeypatch):
+    monkeypatch.setattr(connecting, "connect", partial(connect, wait_s=2.0))  # doctor's own patience is for slow disks
     pid = daemon_pid()
     os.kill(pid, signal.SIGSTOP)
     try:
