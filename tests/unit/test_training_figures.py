@@ -38,15 +38,16 @@ def test_the_fine_tempo_is_the_one_that_was_played(bpm):
 
 @pytest.mark.slow
 def test_the_ear_names_tempos_it_was_not_told():
-    taught, held = scores(0, 40), scores(HELD_OUT, 10)
-    ear = tempo.trained(mixes(taught, 8.0), [score.bpm for score in taught])
-    found = [ear.tempo(audio) for audio in mixes(held, 8.0)]
+    taught, held = scores(0, 28), scores(HELD_OUT, 10)
+    ear = tempo.trained(mixes(taught, 6.0), [score.bpm for score in taught])
+    found = [ear.tempo(audio) for audio in mixes(held, 6.0)]
     right = sum(abs(got / score.bpm - 1) < 0.01 for got, score in zip(found, held, strict=True))
     assert right >= 8, [(got, score.bpm) for got, score in zip(found, held, strict=True)]
     assert ear.tempo(torch.zeros(2, 8 * MODEL_HZ)) is None
-    slower = [ear.tempo(audio) for audio in mixes([replace(score, bpm=score.bpm * 0.97) for score in held], 8.0)]
-    wrong = sum(abs(got / score.bpm - 1) < 0.01 for got, score in zip(slower, held, strict=True))
-    assert wrong <= 1, "3 % slower is another tempo"
+    some = held[:5]
+    slower = [ear.tempo(audio) for audio in mixes([replace(score, bpm=score.bpm * 0.97) for score in some], 6.0)]
+    wrong = sum(abs(got / score.bpm - 1) < 0.01 for got, score in zip(slower, some, strict=True))
+    assert wrong == 0, "3 % slower is another tempo"
 
 
 def test_principal_components_hold_what_they_span():
