@@ -105,7 +105,9 @@ def _play(midi: mido.MidiFile, soundfont: Path) -> NDArray[np.float64]:
     with tempfile.TemporaryDirectory() as temporary:
         source, target = Path(temporary, "slots.mid"), Path(temporary, "slots.wav")
         midi.save(source)
-        options = ["-ni", "-q", "-o", "synth.dynamic-sample-loading=1", "-R", "0", "-C", "0", "-g", "0.4", "-r", str(RATE_HZ), "-O", "float", "-T", "wav"]
+        sparing = ["-o", "synth.dynamic-sample-loading=1"]  # half the time goes into samples that nobody plays
+        options = ["-ni", "-q", *sparing, "-R", "0", "-C", "0", "-g", "0.4", "-r", str(RATE_HZ), "-O", "float"]
+        options += ["-T", "wav"]
         command = [program, *options, "-F", str(target), str(soundfont), str(source)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode or not target.is_file():
