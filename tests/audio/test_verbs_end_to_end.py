@@ -283,12 +283,12 @@ def test_all_that_the_model_is_told_arrives(punchin, session, tmp_path):
     made = repaint(
         punchin, session, "--lyrics", "la la", "--language", "fr", "--key", "C minor", "--signature", "7/8",
         "--reference", tmp_path / "like.wav", "--lora", f"{tmp_path}/style.safetensors:0.5", "--steps", "12",
-        "--shift", "2.5", "--guidance", "3", "--strength", "0.25", "--raw", "cover_mode=latent",
+        "--shift", "2.5", "--guidance", "4", "--strength", "0.25", "--raw", "cover_mode=latent",
     )  # fmt: skip
     order = punchin.json("show", made["job"])["order"]
     wanted = {
         "task": "repaint", "prompt": "warm piano", "lyrics": "la la", "language": "fr", "key": "C minor", "steps": 12,
-        "shift": 2.5, "guidance": 3.0, "strength": 0.25, "raw": {"cover_mode": "latent"}, "bpm": 97.35,
+        "shift": 2.5, "guidance": 4.0, "strength": 0.25, "raw": {"cover_mode": "latent"}, "bpm": 97.35,
     }  # fmt: skip
     assert {key: order[key] for key in wanted} == wanted
     assert order["signature"] is None, "the model knows no seven, and a note says so"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -57,7 +58,18 @@ def test_the_loader_takes_it_as_any_other(folder):
     vae = pipeline.loaded.vae
     with torch.no_grad():
         heard = vae.encode(torch.zeros(1, 2, 300 * 1920)).mean
-    torch.testing.assert_close(pipeline.loaded.silence[:, :200], heard[:, :200], rtol=0, atol=0.02)  # bfloat16 on disk
+    want = heard[:, :200] + tiny.clocks(200)
+    torch.testing.assert_close(pipeline.loaded.silence[:, :200], want, rtol=0, atol=0.02)  # bfloat16 on disk
+
+
+def test_the_clocks_of_the_silence_run_on_time():
+    """Each pair of channels turns with its rate, from the first frame on; any tempo from 70 to 180 is between two."""
+    pairs = tiny.clocks(1_000)[0].unflatten(1, (-1, 2)).numpy()
+    turned = np.unwrap(np.arctan2(pairs[..., 1], pairs[..., 0]), axis=0) / (2 * np.pi)
+    np.testing.assert_allclose(turned, np.arange(1_000)[:, None] / 25 * np.array(tiny.CLOCKS_HZ), atol=1e-3)
+    np.testing.assert_allclose(np.hypot(pairs[..., 0], pairs[..., 1]), tiny.CLOCK_LEVEL, rtol=1e-4)
+    assert tiny.CLOCKS_HZ[0] * 120 <= 70
+    assert tiny.CLOCKS_HZ[-1] * 120 >= 180
 
 
 def test_two_processes_at_once_leave_one_whole_folder(monkeypatch):

@@ -16,20 +16,23 @@ import torch
 
 from punchin.engine import tasks, tiny
 from punchin.engine.conditioner import Conditioner
-from punchin.engine.fastvae import FastVae
 from punchin.engine.pipeline import AceStepPipeline
 from punchin.engine.prompts import caption_prompt, instruction
 from punchin.engine.released import load
 from punchin.engine.request import Request
 from punchin.training import state
-from punchin.training.recipes import lessons
+from punchin.training.recipes import envelope, lessons, oneshots
 from punchin.training.recipes import tiny as recipe
 from punchin.training.recipes.autoencoder import AutoencoderStage, DecoderStage
 from punchin.training.recipes.codes import CodesStage
 from punchin.training.recipes.library import Codes, Library, Version, heard_in
+from punchin.training.recipes.metre import MetreStage, beats
 from punchin.training.recipes.music import Music, MusicStage, loudness
+from punchin.training.recipes.oneshots import OneShots
 from punchin.training.recipes.plan import SMOKE
-from punchin.training.recipes.words import INSTRUMENTS, WordsStage, tempo, turns
+from punchin.training.recipes.score import STEMS, Note, compose
+from punchin.training.recipes.synth import render
+from punchin.training.recipes.words import INSTRUMENTS, WordsStage, tempo
 from punchin.training.spectrum import si_sdr_db
 
 CPU = torch.device("cpu")
@@ -44,10 +47,12 @@ def parts(tmp_path_factory):
     folder = tiny.write(tmp_path_factory.mktemp("tiny"), model, vae, text, words, trained=False)
     for each in (model, text):
         each.load_state_dict({key: value.bfloat16().float() for key, value in each.state_dict().items()})  # as on disk
-    library = Library(FastVae(vae.requires_grad_(False).eval()), PLAN, CPU, 0)
+    library = Library(OneShots(vae.requires_grad_(False).eval()), PLAN, CPU, 0)
     codes = Codes(model.tokenizer, model.detokenizer, 64)
     silence = tiny.silence_latent(vae, 768)
-    return MusicStage(Music(model, text, codes.ear), codes, library, words, silence, loudness(vae)), load(folder)
+    metre = MetreStage(model, text, words, silence, PLAN, CPU)
+    music = Music(model, text, codes.ear, metre.read)
+    return MusicStage(music, codes, library, metre, words, silence, loudness(vae)), load(folder)
 
 
 def test_the_first_autoencoder_already_plays_what_it_hears():
@@ -75,7 +80,8 @@ def test_a_lesson_reads_what_the_pipeline_reads(parts):
     with torch.no_grad():
         states, valid = stage._condition(asked)
         for row, words in enumerate(texts):
-            want = loaded.model.decoder.prepare(engines_condition(loaded, words))
+            exact = replace(loaded, silence=stage.silence)  # on disk it is rounded
+            want = loaded.model.decoder.prepare(engines_condition(exact, words))
             got = loaded.model.decoder.prepare(states[row : row + 1, valid[row]])
             for a, b in zip(got.layers, want.layers, strict=True):
                 torch.testing.assert_close(a.keys, b.keys, rtol=0, atol=2e-4)
@@ -135,35 +141,81 @@ def test_a_librarys_versions_are_parts_of_one_song(parts):
     stage.library.fill(0)
     song = stage.library.draft(0)[0]
     assert set(heard_in(song, Version.REST)) | set(heard_in(song, Version.LONE)) == set(heard_in(song, Version.MIX))
-    again = Library(stage.library._codec, PLAN, CPU, 0)
+    again = Library(stage.library._shots, PLAN, CPU, 0)
     again.fill(1)
     stage.library.fill(1)
     assert torch.equal(again.latents, stage.library.latents)
-    assert float(stage.library.heard[Version.MIX, 0].float().std()) > 0.1
 
 
 def test_a_page_says_what_its_prompts_say():
-    """Each prompt is read again by its own words; the tempo is where the DiT's rotary pairs stand some beats on."""
-    model, _, text, words = tiny.untrained()
-    stage = WordsStage(text, words, model.spec.dit, SMOKE, CPU)
+    """Each prompt is read again by its own words; the clocks, weighted as told, sum to a wave of two beats."""
+    _, _, text, words = tiny.untrained()
+    stage = WordsStage(text, words, SMOKE, CPU)
     page = stage.prepare(3)
-    dit = model.spec.dit
+    clocks = tiny.clocks(100)[0, :, ::2].numpy() / tiny.CLOCK_LEVEL  # their cosines, for 4 s
     for row in range(SMOKE.prompts):
         prompt = words.decode(page.ids[row, page.told[row]].tolist())
         bpm = re.search(r"bpm: (\d+)", prompt)
         assert (bpm is None) == bool(page.tempo[row].isnan().all())
         if bpm is not None:
-            patches = 25 * 60 / float(bpm[1]) / dit.patch  # of a beat, the prompt says the tempo rounded
-            second = page.tempo[row].view(2, 4, 5)[:, 1, 2]  # one beat, the third frequency
-            angle = patches * dit.block.rope_theta ** (-2 * 2 / dit.block.head_dim)
-            np.testing.assert_allclose(second, [np.cos(angle), np.sin(angle)], atol=0.02)
+            wave = np.cos(2 * np.pi * np.arange(100) / 25 * float(bpm[1]) / 120)
+            np.testing.assert_allclose(clocks @ page.tempo[row].numpy(), wave, atol=0.25)
         key = re.search(r"keyscale: ([A-G][#b]? \w+)", prompt)
         assert (int(page.names[row, 1]) >= 0) == (key is not None)
         caption = prompt.split("# Caption\n")[1].split("\n")[0].removeprefix("solo ").split(", ")
         plays = {name for name, one in zip(INSTRUMENTS, page.instruments[row], strict=True) if one}
         assert plays
         assert set(caption) & set(INSTRUMENTS) <= plays
-    assert bool(tempo(None, turns(dit)).isnan().all())
+    assert bool(tempo(None).isnan().all())
+
+
+def test_the_beats_are_where_the_notes_are():
+    score = compose(5)
+    where = beats(score, 200).unflatten(1, (2, 3))  # [T, cosine and sine, beat, half and bar]
+    turned = torch.atan2(where[:, 1], where[:, 0]) / (2 * torch.pi) % 1
+    for number, beats_long in enumerate((1.0, 0.5, score.bar_beats)):
+        want = np.arange(200) / 25 * score.bpm / 60 / beats_long % 1
+        np.testing.assert_allclose(turned[:, number], want, atol=1e-3)
+
+
+def test_notes_sum_to_what_the_encoder_hears(parts):
+    """A score in latents against its render, encoded: each note on one of the places where samples are."""
+    stage, loaded = parts
+    shots, vae = stage.library._shots, loaded.vae
+    held_s = oneshots.SHORTEST_S * oneshots.LENGTHS**4
+    silent = compose(0)
+    notes = dict.fromkeys(STEMS, ())
+    notes["lead"] = tuple(Note(at * 2, held_s * 2, pitch, 0.75) for at, pitch in ((0.5, 64), (0.8025, 67), (1.24, 72)))
+    notes["bass"] = (Note(1.0, held_s * 2, 36, 0.75),)
+    score = replace(silent, bpm=120.0, notes=notes)
+    got = shots.play([score], [0.0], 60).sum(1) + shots.silence
+    with torch.no_grad():
+        want = vae.encode(render([score], 60 / 25).sum(1)).mean
+    inside = slice(2, -2)  # the encoder hears where a file ends
+    error = (got - want)[:, inside].norm() / (want - shots.silence)[:, inside].norm()
+    assert float(error) < 0.1
+
+
+def test_a_song_goes_on_where_it_begins_later(parts):
+    """Notes that began before still sound, and the piece comes round again."""
+    stage, _ = parts
+    score = replace(compose(3), bpm=120.0)
+    whole = stage.library._shots.play([score], [0.0], 500)
+    late = stage.library._shots.play([score], [2.0], 450)
+    torch.testing.assert_close(late[:, 1:], whole[:, 1:, 50:], rtol=0, atol=1e-4)  # a drum has several hisses
+    assert score.seconds < 20
+
+
+def test_an_envelope_knows_no_phase():
+    draw = torch.Generator().manual_seed(0)
+    latent, weight = torch.randn(2, 40, 64, generator=draw), torch.rand(64, generator=draw) + 0.5
+    assert float(envelope.unlike(-latent, latent, weight).abs().max()) == 0
+    shorter = latent * (torch.arange(40) < 20)[:, None]
+    error = envelope.unlike(shorter, latent, weight)
+    assert float(error[:, :18].max()) == 0, "five frames are heard at most"
+    assert float(error[:, 22:].min()) > 0.5
+    channels = envelope.groups(latent, weight) ** 2 - envelope.FLOOR
+    np.testing.assert_allclose(channels[0, 7, 3], ((latent * weight)[0, 7, 12:16] ** 2).mean(), rtol=1e-3)
 
 
 def losses(stage, steps):
@@ -202,7 +254,7 @@ def test_a_kill_changes_no_weight(made):
     whole, broken, said = made
     assert said.strip() == str(broken / "punchin-tiny")
     files = [path.relative_to(whole) for path in whole.rglob("*.safetensors")]
-    assert len(files) == 8
+    assert len(files) == 9
     for file in files:
         a, b = (state_of(folder / file) for folder in (whole, broken))
         assert a.keys() == b.keys()
@@ -250,7 +302,7 @@ def test_channels_count_as_much_as_they_are_heard(parts):
 
 
 def given(stage):
-    return stage.music, stage.codes, stage.library, stage.words, stage.silence
+    return stage.music, stage.codes, stage.library, stage.metre, stage.words, stage.silence
 
 
 @pytest.mark.slow
@@ -264,18 +316,24 @@ def test_every_stage_has_learned(made):
     before = losses(autoencoder, [0, 1])
     vae.load_state_dict(trained(work / "vae.safetensors"))
     assert losses(autoencoder, [0, 1]) < before - 0.03
-    library = Library(FastVae(vae.requires_grad_(False).eval()), PLAN, CPU, 0)
+    library = Library(OneShots(vae.requires_grad_(False).eval()), PLAN, CPU, 0)
     codes = Codes(model.tokenizer, model.detokenizer, 64)
-    stage = CodesStage(codes, library)
+    loud = loudness(vae)
+    stage = CodesStage(codes, library, loud)
     before = losses(stage, [0, 1])
     codes.load_state_dict(trained(work / "codes.safetensors"))
     assert losses(stage, [0, 1]) < before / 2
-    reading = WordsStage(text, words, model.spec.dit, SMOKE, CPU)
+    reading = WordsStage(text, words, SMOKE, CPU)
     before = losses(reading, [0, 1])
     reading.module.load_state_dict(trained(work / "words.safetensors"))
     assert losses(reading, [0, 1]) < before - 0.5
-    music = Music(model, text, codes.ear)
-    last = MusicStage(music, codes, library, words, tiny.silence_latent(vae, 768), loudness(vae))
+    silence = tiny.silence_latent(vae, 768)
+    counting = MetreStage(model, text, words, silence, SMOKE, CPU)
+    before = losses(counting, [0, 1])
+    counting.module.load_state_dict(trained(work / "metre.safetensors"))
+    assert losses(counting, [0, 1]) < before - 0.1
+    music = Music(model, text, codes.ear, counting.read)
+    last = MusicStage(music, codes, library, counting, words, silence, loud)
     before = losses(last, [0, 1])
     music.load_state_dict(trained(work / "music.safetensors"))
     assert losses(last, [0, 1]) < before - 0.1

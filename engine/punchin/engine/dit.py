@@ -121,14 +121,21 @@ class Dit(nn.Module):
 
     def steered(self, x: Tensor, modulation: Modulation, context: Tensor, prepared: Prepared) -> Tensor:
         """As `velocity`, with the time's modulation already made: a schedule's times are known before it begins."""
-        h = self._patches(x, context)
-        table = rope_table(self.spec.block, h.shape[1], h)
-        near = band(self.spec.block.window, h.shape[1], h.device)
-        for i, (layer, cond) in enumerate(zip(self.layers, prepared.layers, strict=True)):
-            h = layer(h, modulation.table, cond, table, None if i % 2 else near, prepared.seen)
+        h = self.states(x, modulation, context, prepared)
         shift, scale = (self.scale_shift_table + modulation.out).chunk(2, dim=1)
         h = (self.norm_out(h) * (1 + scale) + shift).type_as(h)
         return self.proj_out(h.transpose(1, 2)).transpose(1, 2)[:, : x.shape[1]].to(x.dtype)
+
+    def states(
+        self, x: Tensor, modulation: Modulation, context: Tensor, prepared: Prepared, depth: int | None = None
+    ) -> Tensor:
+        """What the first `depth` layers, or all, make of x: [B, S, H]."""
+        h = self._patches(x, context)
+        table = rope_table(self.spec.block, h.shape[1], h)
+        near = band(self.spec.block.window, h.shape[1], h.device)
+        for i, (layer, cond) in enumerate(zip(self.layers[:depth], prepared.layers[:depth], strict=True)):
+            h = layer(h, modulation.table, cond, table, None if i % 2 else near, prepared.seen)
+        return h
 
     def _patches(self, x: Tensor, context: Tensor) -> Tensor:
         """[B, S, H]; a last, incomplete patch is filled with zeros, mask included."""

@@ -37,14 +37,16 @@ from punchin.engine.text import END_OF_TEXT
 from punchin.engine.tiles import encode_margin
 from punchin.engine.vae import Vae
 from punchin.protocol import home
-from punchin.protocol.limits import HOP, WINDOW
+from punchin.protocol.limits import HOP, LATENT_HZ, WINDOW
 
 if TYPE_CHECKING:
     from transformers import Qwen3Model
 
 NAME: Final = "punchin-tiny"
-RECIPE: Final = 2  # rises when what is written below changes, so that an old cache is not taken for it
+RECIPE: Final = 3  # rises when what is written below changes, so that an old cache is not taken for it
 SEED: Final = 15
+CLOCKS_HZ: Final = tuple(0.55 + number / 31 for number in range(32))  # that run in its silence, a turn in two beats
+CLOCK_LEVEL: Final = 0.5  # of their waves, where latents have a variance of 1
 SHIPPED: Final = Path(__file__).parent / "tiny_weights"  # what the recipe made, in the released layout
 
 CONFIG: Final[dict[str, Any]] = {
@@ -166,11 +168,21 @@ def write(root: Path, model: AceStep, vae: Vae, text: nn.Module, words: Tokenize
 
 @torch.no_grad()
 def silence_latent(vae: Vae, frames: int) -> Tensor:
-    """What the VAE makes of silence, [1, frames, C]: the edges as they are, the middle frame in between."""
+    """What the model is shown where nothing is, [1, frames, C]: the VAE's silence, and in it the clocks.
+
+    Rotary attention knows how far apart two frames are, but of frames that are all alike not where one is, and so a
+    DiT that is shown nothing cannot count beats. The clocks tell it: any tempo is the sum of the two next to it.
+    """
     edge = encode_margin(vae.spec) + 1
     short = vae.encode(torch.zeros(1, vae.spec.audio_channels, (2 * edge + 1) * HOP)).mean
     middle = short[:, edge : edge + 1].expand(-1, frames - 2 * edge, -1)
-    return torch.cat([short[:, :edge], middle, short[:, -edge:]], dim=1)
+    return torch.cat([short[:, :edge], middle, short[:, -edge:]], dim=1) + clocks(frames)
+
+
+def clocks(frames: int) -> Tensor:
+    """Cosines and sines of `CLOCKS_HZ` from the first frame on, [1, frames, 64]."""
+    angle = 2 * torch.pi * torch.tensor(CLOCKS_HZ) * torch.arange(frames)[:, None] / LATENT_HZ
+    return CLOCK_LEVEL * torch.stack([angle.cos(), angle.sin()], dim=-1).flatten(1)[None]
 
 
 def tokenizer() -> Tokenizer:

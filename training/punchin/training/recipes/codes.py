@@ -1,4 +1,8 @@
-"""The second stage: the audio tokenizer, taught to keep what the ear needs of 200 ms in 16 bits."""
+"""The second stage: the audio tokenizer, taught to keep what the ear needs of 200 ms in 16 bits.
+
+A waveform's phases do not fit in there and the mean over them is silence, so it is taught what fits and what a cover
+must keep: when something starts, how high, how loud.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from punchin.training.recipes import envelope
 from punchin.training.recipes.library import Codes, Library, Version
 from punchin.training.recipes.loop import Stage, halves
 
 SEED: Final = 202
 FRAMES: Final = 125  # of a crop: 25 codes
-LATENT: Final = 0.1  # how much the latent itself counts beside its levels
+LATENT: Final = 0.1  # how much the latent itself counts beside its envelope
 
 
 class Spots(NamedTuple):
@@ -26,15 +31,16 @@ class Spots(NamedTuple):
 
 
 class CodesStage(Stage[Spots]):
-    """Levels, and a little the latents, of crops of all versions."""
+    """Envelopes, and a little the latents, of crops of all versions."""
 
     name = "codes"
     peak_lr = 1e-3
     weight_decay = 0.01
 
-    def __init__(self, codes: Codes, library: Library) -> None:
+    def __init__(self, codes: Codes, library: Library, loud: Tensor) -> None:
         self.codes, self.library, self.device = codes, library, library.device
         self.module: nn.Module = codes
+        self._weight = loud.sqrt().to(library.device)
 
     def prepare(self, step: int) -> Spots:
         """Where to listen, and the songs composed."""
@@ -53,20 +59,16 @@ class CodesStage(Stage[Spots]):
         )
 
     def loss(self, step: int, prepared: Spots) -> Tensor:
-        """Mean squared error of the levels, in their own units, plus a part of the latents'."""
+        """Mean squared error of the levels, plus a part of the latents'."""
         self.library.fill(prepared.newest)
         at = cut(prepared.version, prepared.place, prepared.start, FRAMES)
-        latent, heard = self.library.latents[at].float(), self.library.heard[at].float()
-        return codes_loss(self.codes, latent, heard, self.device)
+        latent = self.library.latents[at].float()
+        with halves(self.device):
+            back, levels = self.codes(latent)
+        heard = envelope.groups(latent, self._weight)
+        return (levels.float() - heard).square().mean() + LATENT * (back.float() - latent).square().mean()
 
 
 def cut(version: Tensor, place: Tensor, start: Tensor, frames: int) -> tuple[Tensor, Tensor, Tensor]:
     """The index of windows [start, start + frames) in a library's [V, N, T, C]; all [B]."""
     return version[:, None], place[:, None], start[:, None] + torch.arange(frames)
-
-
-def codes_loss(codes: Codes, latent: Tensor, heard: Tensor, device: torch.device) -> Tensor:
-    """How much of the levels, and a little of the latent, is lost on the way through the codes."""
-    with halves(device):
-        back, levels = codes(latent)
-    return (levels.float() - heard).square().mean() + LATENT * (back.float() - latent).square().mean()

@@ -43,8 +43,3 @@ def levels(audio: Tensor, bands: int = BANDS, hop: int = HOP // STEPS) -> Tensor
     bands_power = filters(bands, audio.device) @ power.square()
     level = (bands_power.sqrt() + FLOOR).log()[..., : audio.shape[-1] // hop]
     return (level.transpose(1, 2) + 4.6) / 2.3
-
-
-def frames(audio: Tensor) -> Tensor:
-    """What is heard in each latent frame of audio [B, 2, T*1920]: [B, T, 64]."""
-    return levels(audio).unflatten(1, (-1, STEPS)).flatten(2)

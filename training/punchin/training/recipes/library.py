@@ -1,4 +1,4 @@
-"""Encoded songs in memory: the newest batches of an endless row, as latents of the mixes that the tasks need.
+"""Songs in memory: the newest batches of an endless row, as latents of the mixes that the tasks need.
 
 Axes: V versions, N songs, T latent frames, C latent channels.
 """
@@ -8,22 +8,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Final
 
 import torch
 from torch import Tensor, nn
 
-from punchin.engine.codec import Codec
 from punchin.engine.tokenizer import AudioDetokenizer, AudioTokenizer
-from punchin.protocol.limits import LATENT_HZ
-from punchin.training.recipes import hearing
-from punchin.training.recipes.loop import halves
+from punchin.training.recipes import envelope
+from punchin.training.recipes.oneshots import OneShots
 from punchin.training.recipes.plan import Plan
 from punchin.training.recipes.score import STEMS, Stem
 from punchin.training.recipes.songs import Composer, Song
-from punchin.training.recipes.synth import render
-
-AT_ONCE: Final = {"cuda": 16, "cpu": 2}  # songs rendered and encoded together
 
 
 class Version(IntEnum):
@@ -39,16 +33,15 @@ class Version(IntEnum):
 class Library:
     """The batches `newest - songs_kept + 1` to `newest`; older ones are forgotten."""
 
-    def __init__(self, codec: Codec, plan: Plan, device: torch.device, workers: int) -> None:
+    def __init__(self, shots: OneShots, plan: Plan, device: torch.device, workers: int) -> None:
         self.plan, self.device = plan, device
-        self._codec = codec
+        self._shots = shots
         self._composer = Composer(plan.songs, workers)
         self._drafts: dict[int, Sequence[Song]] = {}
         self._lock = threading.Lock()
         self._held: list[int] = [-1] * plan.songs_kept
         shape = len(Version), plan.songs_kept * plan.songs, plan.song_frames, 64
         self.latents = torch.zeros(shape, dtype=torch.float16, device=device)  # [V, N, T, C]
-        self.heard = torch.zeros(shape, dtype=torch.float16, device=device)  # the same of `hearing.frames`
 
     def newest(self, step: int) -> int:
         """The newest batch that step `step` may use."""
@@ -73,38 +66,30 @@ class Library:
 
     @torch.no_grad()
     def fill(self, newest: int) -> None:
-        """Render and encode what of the batches up to `newest` is not there yet."""
+        """Play what of the batches up to `newest` is not there yet."""
         for batch in self.batches(newest):
             if self._held[batch % self.plan.songs_kept] == batch:
                 continue
-            songs, each = self.draft(batch), AT_ONCE[self.device.type]
-            for first in range(0, len(songs), each):
-                some = songs[first : first + each]
-                at = slice(self.place(batch, first), self.place(batch, first) + len(some))
-                self.latents[:, at], self.heard[:, at] = self._encoded(some, batch * self.plan.songs + first)
+            songs = self.draft(batch)
+            first = self.place(batch, 0)
+            self.latents[:, first : first + len(songs)] = self._played(songs).to(self.latents)
             self._held[batch % self.plan.songs_kept] = batch
 
     def close(self) -> None:
         """End what composes ahead."""
         self._composer.close()
 
-    def _encoded(self, songs: Sequence[Song], seed: int) -> tuple[Tensor, Tensor]:
-        """Latents and levels of all versions, [V, songs, T, C]."""
-        seconds, firsts = self.plan.song_frames / LATENT_HZ, [song.first_s for song in songs]
-        own = render([song.score for song in songs], seconds, self.device, seed, firsts)
-        other = render([song.other for song in songs], seconds, self.device, seed, firsts)
-        latents: list[Tensor] = []
-        heard: list[Tensor] = []
-        for version in Version:
-            audio = mixed(other if version >= Version.OTHER_MIX else own, songs, version)
-            with halves(self.device):
-                latents.append(self._codec.encode(audio, self.plan.song_frames).mean)
-            heard.append(hearing.frames(audio))
-        return torch.stack(latents).half(), torch.stack(heard).half()
+    def _played(self, songs: Sequence[Song]) -> Tensor:
+        """Latents of all versions, [V, songs, T, C]."""
+        frames, firsts = self.plan.song_frames, [song.first_s for song in songs]
+        own = self._shots.play([song.score for song in songs], firsts, frames)
+        other = self._shots.play([song.other for song in songs], firsts, frames)
+        mixes = [mixed(other if version >= Version.OTHER_MIX else own, songs, version) for version in Version]
+        return torch.stack(mixes) + self._shots.silence
 
 
 def mixed(stems: Tensor, songs: Sequence[Song], version: Version) -> Tensor:
-    """The sum of those stems [B, 4, 2, n] that a version has, [B, 2, n]."""
+    """The sum of those stems [B, 4, T, C] that a version has, [B, T, C]."""
     gains = torch.zeros(len(songs), len(STEMS), device=stems.device)
     for row, song in enumerate(songs):
         for stem in heard_in(song, version):
@@ -125,7 +110,7 @@ class Codes(nn.Module):
     def __init__(self, tokenizer: AudioTokenizer, detokenizer: AudioDetokenizer, channels: int) -> None:
         super().__init__()
         self.tokenizer, self.detokenizer = tokenizer, detokenizer
-        self.ear = nn.Linear(channels, hearing.BANDS * hearing.STEPS)
+        self.ear = nn.Linear(channels, channels // envelope.GROUP)
 
     def forward(self, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Latents [B, T, C], T a multiple of 5 -> through codes and back [B, T, C], and the levels heard in that."""

@@ -2,67 +2,86 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from punchin.engine.condition import Tokens
 from punchin.engine.model import AceStep
-from punchin.engine.prompts import INSTRUMENTAL, lyric_prompt
 from punchin.engine.tasks import TIMBRE_FRAMES, silence_for
 from punchin.engine.tokenizer import whole_codes
 from punchin.engine.vae import Vae
 from punchin.training import flow
+from punchin.training.recipes import envelope
 from punchin.training.recipes.codes import cut
+from punchin.training.recipes.conditions import conditioned, instrumental
 from punchin.training.recipes.lessons import Batch, batch
 from punchin.training.recipes.library import Codes, Library
 from punchin.training.recipes.loop import Stage, halves
+from punchin.training.recipes.metre import Count, MetreStage
 
 if TYPE_CHECKING:
     from transformers import Qwen3Model
 
 SEED: Final = 404
+PEAK_LR, FRAMES = 1e-3, 49_152  # the learning rate, and the batch that it is right for
 CODES: Final = 0.2  # how much the codes' own loss counts beside the flow's
+METRE: Final = 2.0  # how much the metre's own loss counts
+COUNTED: Final = 0.5  # of a batch's length is given to it
+ENVELOPE: Final = 2.0  # how much the envelope's error counts at t = 1, where it is all; its share is t^2
 SHIFT: Final = 3.0  # of the times of half the items: sampling begins at t = 1 and lingers there
 
 
 class Music(nn.Module):
-    """Everything that this stage trains. `ear` belongs to the codes' loss and is not shipped."""
+    """Everything that this stage trains. `ear` and `count` belong to further losses and are not shipped."""
 
-    def __init__(self, model: AceStep, text: Qwen3Model, ear: nn.Module) -> None:
+    def __init__(self, model: AceStep, text: Qwen3Model, ear: nn.Module, count: nn.Module) -> None:
         super().__init__()
-        self.model, self.text, self.ear = model, text, ear
+        self.model, self.text, self.ear, self.count = model, text, ear, count
 
 
-class MusicStage(Stage[Batch]):
-    """Flow matching over all tasks."""
+class Asked(NamedTuple):
+    """What a step is asked."""
+
+    lessons: Batch
+    beats: Count
+
+
+class MusicStage(Stage[Asked]):
+    """Flow matching over all tasks. Beside it the first layers go on counting, or they would forget it at once."""
 
     name = "music"
-    peak_lr = 1e-3
     weight_decay = 0.01
     betas = (0.9, 0.98)
 
     def __init__(
-        self, music: Music, codes: Codes, library: Library, words: Tokenizer, silence: Tensor, loud: Tensor
+        self,
+        music: Music,
+        codes: Codes,
+        library: Library,
+        metre: MetreStage,
+        words: Tokenizer,
+        silence: Tensor,
+        loud: Tensor,
     ) -> None:
         self.music, self.codes, self.library, self.device = music, codes, library, library.device
         self.module: nn.Module = music.requires_grad_(True)
-        self.words, self.silence = words, silence.to(library.device)
+        self.peak_lr = PEAK_LR * (library.plan.batch_frames / FRAMES) ** 0.25
+        self.metre, self.words, self.silence = metre, words, silence.to(library.device)
         self._weight = loud.sqrt().to(library.device)  # of an error before it is squared, [C]
-        self._lyrics = torch.tensor([words.encode(lyric_prompt(INSTRUMENTAL)).ids])
+        self._lyrics = instrumental(words)
 
-    def prepare(self, step: int) -> Batch:
-        """The lessons of a step."""
+    def prepare(self, step: int) -> Asked:
+        """The lessons of a step, and some beats to count."""
         for each in self.library.batches(self.library.newest(step)):
             self.library.draft(each)
-        return batch(step, self.library, self.words)
+        return Asked(batch(step, self.library, self.words), self.metre.prepare(step, COUNTED))
 
-    def loss(self, step: int, prepared: Batch) -> Tensor:
-        """The flow's error over all items, and a little of the codes'."""
-        self.library.fill(prepared.newest)
-        asked, device = prepared, self.device
+    def loss(self, step: int, prepared: Asked) -> Tensor:
+        """Over all items the flow's error and, the noisier, the envelope's; also the codes' and the metre's own."""
+        asked, device = prepared.lessons, self.device
+        self.library.fill(asked.newest)
         target = self.library.latents[cut(asked.target, asked.place, asked.start, asked.frames)].float()
         shown, codes = self._shown(asked)
         mask = asked.mask.to(device)[..., None].expand_as(shown)
@@ -73,8 +92,17 @@ class MusicStage(Stage[Batch]):
             condition, valid = self._condition(asked)
             x = flow.noised(target, noise, t)
             velocity = self.music.model.decoder(x, t, torch.cat([shown, mask], -1), condition, valid)
+        counts, share = asked.counts.to(device), t.square()
+        aimed = x - t[:, None, None] * velocity
+        loud = ENVELOPE * (share * self._unlike(aimed, target, counts)).mean()
         velocity, target, noise = (each * self._weight for each in (velocity, target, noise))
-        return flow.loss(velocity, target, noise, torch.ones_like(t), asked.counts.to(device)) + CODES * codes
+        music = flow.loss(velocity, target, noise, 1 - share, counts) + loud
+        return music + CODES * codes + METRE * self.metre.loss(step, prepared.beats)
+
+    def _unlike(self, made: Tensor, target: Tensor, counts: Tensor) -> Tensor:
+        """How far the envelopes of the latents that are aimed at are from the target's, [B]."""
+        error = envelope.unlike(made.float(), target, self._weight)
+        return (error * counts).sum(1) / counts.sum(1).clamp(min=1e-8)
 
     def _shown(self, asked: Batch) -> tuple[Tensor, Tensor]:
         """The source latents [B, T, C] as each task shows them, and the codes' loss on those they pass through."""
@@ -86,32 +114,21 @@ class MusicStage(Stage[Batch]):
             with halves(self.device):
                 back, levels = self.codes(whole_codes(source[rows], self.silence, self.codes.tokenizer.pool))
             back, levels = back[:, : asked.frames].float(), levels[:, : asked.frames].float()
-            heard = self.library.heard[at][rows].float()
-            loss = (levels - heard).square().mean()
+            loss = (levels - envelope.groups(source[rows], self._weight)).square().mean()
             source = source.index_put((rows.to(self.device),), back)
         hole = (asked.hole + ~asked.shown[:, None]).clamp(max=1).to(self.device)[..., None]
         return source * (1 - hole) + silence * hole, loss
 
     def _condition(self, asked: Batch) -> tuple[Tensor, Tensor]:
-        """[lyrics | timbre | caption] of each item [B, L, W], padding last, and what of it is real."""
-        model, device, count = self.music.model, self.device, len(asked.ids)
-        ids = self._lyrics.to(device)
-        words = self.music.text.embed_tokens(ids)
-        lyrics = model.encoder.lyric_encoder(Tokens(words, torch.ones(ids.shape, dtype=torch.bool))).states
+        """`conditioned`, with reference audio where a step has it, and without anything where an item is untold."""
+        clips = None
         if asked.referenced:
             whole = self.library.latents[asked.target, asked.place].float()
             clips = whole.repeat(1, -(-TIMBRE_FRAMES // whole.shape[1]), 1)[:, :TIMBRE_FRAMES]
-            timbre = model.encoder.timbre_encoder(clips, torch.arange(count, device=device)).states
-        else:
-            clip = silence_for(self.silence, TIMBRE_FRAMES)
-            timbre = model.encoder.timbre_encoder(clip, torch.zeros(1, dtype=torch.long, device=device)).states
-        hidden = self.music.text(input_ids=asked.ids.to(device), use_cache=False).last_hidden_state
-        caption = model.encoder.text_projector(hidden)
-        before = [each.expand(count, -1, -1) for each in (lyrics, timbre)]
-        states = torch.cat([*before, caption], dim=1)
-        told = torch.cat([torch.ones(count, states.shape[1] - caption.shape[1], dtype=torch.bool), asked.told], dim=1)
-        untold = asked.untold.to(device)[:, None, None]
-        return torch.where(untold, model.unconditional(states.shape[1]).to(states), states), told.to(device)
+        model = self.music.model
+        states, told = conditioned(model, self.music.text, asked.ids, asked.told, self.silence, self._lyrics, clips)
+        untold = asked.untold.to(self.device)[:, None, None]
+        return torch.where(untold, model.unconditional(states.shape[1]).to(states), states), told
 
 
 def loudness(vae: Vae) -> Tensor:

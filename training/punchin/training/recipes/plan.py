@@ -20,10 +20,10 @@ class Plan:
 
     prompts: int  # read in a step of the words
 
-    songs: int  # rendered and encoded for the codes and the music at once
+    songs: int  # played for the codes and the music at once
     song_frames: int
     song_steps: int
-    songs_kept: int  # renderings that stay in use, the newest and those before it
+    songs_kept: int  # batches of songs that stay in use, the newest and those before it
     batch_frames: int  # latent frames in a batch of music: the shorter its windows, the more of them
     windows: tuple[int, ...]
     most_items: int
@@ -35,9 +35,9 @@ class Plan:
     steps: Mapping[str, int] | None = None  # instead of time
 
 
-SHARE: Final = {"vae": 0.30, "codes": 0.06, "words": 0.02, "music": 0.52, "decoder": 0.10}
+SHARE: Final = {"vae": 0.30, "codes": 0.05, "words": 0.03, "metre": 0.07, "music": 0.45, "decoder": 0.10}
 # On a CPU: what begins as components is good early, the music is not.
-SLOW: Final = {"vae": 0.14, "codes": 0.06, "words": 0.02, "music": 0.58, "decoder": 0.20}
+SLOW: Final = {"vae": 0.24, "codes": 0.04, "words": 0.02, "metre": 0.06, "music": 0.44, "decoder": 0.20}
 
 GPU: Final = Plan(
     audio_songs=128,
@@ -47,10 +47,10 @@ GPU: Final = Plan(
     crop_frames=48,
     crops_in_halves=True,
     prompts=512,
-    songs=256,
+    songs=64,
     song_frames=768,
-    song_steps=300,
-    songs_kept=8,
+    song_steps=8,
+    songs_kept=32,
     batch_frames=49_152,
     windows=(128, 192, 256, 384, 512, 768),
     most_items=256,
@@ -69,8 +69,8 @@ CPU: Final = Plan(
     prompts=64,
     songs=12,
     song_frames=384,
-    song_steps=240,  # rendering and encoding them takes as long as 120 steps
-    songs_kept=8,
+    song_steps=4,  # playing them takes as long as a fifth of a step
+    songs_kept=16,
     batch_frames=3_072,
     windows=(128, 192, 256, 384),
     most_items=24,
@@ -98,5 +98,5 @@ SMOKE: Final = Plan(  # a minute of music, in a minute of one core
     checkpoint_s=0,
     share=SHARE,
     warmup=4,
-    steps={"vae": 8, "codes": 24, "words": 8, "music": 24, "decoder": 8},
+    steps={"vae": 8, "codes": 24, "words": 8, "metre": 8, "music": 24, "decoder": 8},
 )

@@ -181,17 +181,20 @@ def render(
     samples = round(seconds * MODEL_HZ)
     rows = torch.zeros(len(scores) * len(STEMS), samples, device=device)
     noise = torch.Generator(device).manual_seed(seed)
-    for (instrument, drum), notes in _by_voice(scores, seconds, first_s or [0.0] * len(scores)).items():
+    for (instrument, drum), notes in voices(scores, seconds, first_s or [0.0] * len(scores)).items():
         _play(rows, instrument, drum, notes, noise)
     stems = rows.view(len(scores), len(STEMS), 1, samples)
+    return torch.tanh(stems * sides(device)[None, :, :, None])  # a soft ceiling: dense chords do not clip
+
+
+def sides(device: torch.device | str) -> Tensor:
+    """How loud each stem is left and right, [4, 2]: a pan of equal power."""
     angle = torch.tensor([(PAN[stem] + 1) * torch.pi / 4 for stem in STEMS], device=device)
-    sides = (
-        torch.stack([angle.cos(), angle.sin()], dim=1) * torch.tensor([LEVEL[s] for s in STEMS], device=device)[:, None]
-    )
-    return torch.tanh(stems * sides[None, :, :, None])  # a soft ceiling: dense chords do not clip
+    level = torch.tensor([LEVEL[stem] for stem in STEMS], device=device)
+    return torch.stack([angle.cos(), angle.sin()], dim=1) * level[:, None]
 
 
-def _by_voice(
+def voices(
     scores: Sequence[Score], seconds: float, first_s: Sequence[float]
 ) -> dict[tuple[str, int], list[tuple[int, float, float, int, float]]]:
     """Notes grouped by the voice that plays them: (row, start_s, held_s, pitch, velocity)."""
@@ -224,13 +227,26 @@ def _play(
     for first in range(0, len(notes), each):
         table = torch.tensor(notes[first : first + each], dtype=torch.float64, device=rows.device)
         row, start_s, held_s, pitch, velocity = (column[:, None] for column in table.unbind(1))
-        if drum >= 0:
-            hiss = torch.rand(len(table), length, device=rows.device, generator=noise) * 2 - 1
-            wave = DRUMS[drum](t, hiss, instrument == "electronic drums") * ((DRUM_S - t) / 0.05).clamp(0, 1)
-        else:
-            hz = (440 * 2 ** ((pitch - 69) / 12)).float()
-            wave = PITCHED[instrument](hz, t, held_s.float(), velocity.float())
+        hiss = torch.rand(len(table) if drum >= 0 else 0, length, device=rows.device, generator=noise) * 2 - 1
+        hz = (440 * 2 ** ((pitch - 69) / 12)).float()
+        wave = _wave(instrument, drum, hz, t, held_s.float(), velocity.float(), hiss)
         at = (start_s * MODEL_HZ).round().long() + torch.arange(length, device=rows.device)
         inside = (at >= 0) & (at < rows.shape[1])
         flat = (row.long() * rows.shape[1] + at)[inside]
         rows.view(-1).index_add_(0, flat, (wave * velocity.float())[inside])
+
+
+def _wave(instrument: str, drum: int, hz: Tensor, t: Tensor, held_s: Tensor, velocity: Tensor, hiss: Tensor) -> Tensor:
+    """Notes of one voice at full loudness, [E, L]. `hiss` [E, L] is a drum's noise."""
+    if drum >= 0:
+        return DRUMS[drum](t, hiss, instrument == "electronic drums") * ((DRUM_S - t) / 0.05).clamp(0, 1)
+    return PITCHED[instrument](hz, t, held_s, velocity)
+
+
+def played(instrument: str, drum: int, pitch: float, held_s: float, velocity: float, seed: int) -> Tensor:
+    """One note at full loudness, [L] on the CPU. `drum`: its kind, or -1. `seed`: of a drum's noise."""
+    seconds = DRUM_S if drum >= 0 else held_s + RELEASE_S
+    t = torch.arange(int(seconds * MODEL_HZ) + 1)[None] / MODEL_HZ
+    hiss = torch.rand(t.shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    hz, held, loud = (torch.tensor([[each]]) for each in (440 * 2 ** ((pitch - 69) / 12), held_s, velocity))
+    return _wave(instrument, drum, hz, t, held, loud, hiss)[0]

@@ -1,9 +1,9 @@
 """`python -m punchin.training.recipes.tiny OUT`: makes `punchin-tiny`, from nothing but code.
 
-Five stages (autoencoder, audio codes, words, music, the decoder once more), each with a checkpoint in `OUT/work`; the
-same command goes on where it was stopped, at whatever moment, also after a kill. What is finished is written to OUT in
-the released layout, with a model card. Half an hour of a large GPU or many hours of a CPU make sense; `--smoke` is a
-minute that makes none.
+Six stages (autoencoder, audio codes, words, metre, music, the decoder once more), each with a checkpoint in
+`OUT/work`; the same command goes on where it was stopped, at whatever moment, also after a kill. What is finished is
+written to OUT in the released layout, with a model card. Half an hour of a large GPU or many hours of a CPU make sense;
+`--smoke` is a minute that makes none.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from typing import Any, Final
 import torch
 
 from punchin.engine import tiny
-from punchin.engine.fastvae import FastVae
 from punchin.protocol.errors import BadUsage, Cancelled, PunchinError
 from punchin.training import state
 from punchin.training.console import Line, length
@@ -29,7 +28,9 @@ from punchin.training.recipes.autoencoder import AutoencoderStage, DecoderStage
 from punchin.training.recipes.codes import CodesStage
 from punchin.training.recipes.library import Codes, Library
 from punchin.training.recipes.loop import Run, Stage
+from punchin.training.recipes.metre import MetreStage
 from punchin.training.recipes.music import Music, MusicStage, loudness
+from punchin.training.recipes.oneshots import OneShots
 from punchin.training.recipes.plan import CPU, GPU, SMOKE, Plan
 from punchin.training.recipes.words import WordsStage
 from punchin.training.stopping import stoppable
@@ -89,16 +90,17 @@ def make(making: Making) -> Path:
     _audio(making, autoencoder, [vae.encoder, vae.decoder])
     vae.cpu()
     silence, loud = tiny.silence_latent(vae, plan.song_frames), loudness(vae)
-    codec = FastVae(vae) if device.type == "cpu" else vae.to(device)
-    library = Library(codec, plan, device, making.workers)
+    library = Library(OneShots(vae), plan, device, making.workers)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(tiny.SEED)
             codes = Codes(model.tokenizer, model.detokenizer, model.spec.dit.latent_channels).to(device)
-        making.train(CodesStage(codes, library), [])
-        making.train(WordsStage(text, words, model.spec.dit, plan, device), [])
-        music = Music(model, text, codes.ear).to(device)
-        stage = MusicStage(music, codes, library, words, silence, loud)
+        making.train(CodesStage(codes, library, loud), [])
+        making.train(WordsStage(text, words, plan, device), [])
+        metre = MetreStage(model, text, words, silence, plan, device)
+        making.train(metre, [])
+        music = Music(model, text, codes.ear, metre.read).to(device)
+        stage = MusicStage(music, codes, library, metre, words, silence, loud)
         making.train(stage, [model.decoder] if device.type == "cuda" else [])  # on a CPU its many lengths do not pay
     finally:
         library.close()
@@ -139,11 +141,11 @@ def _write(making: Making, dit: Path) -> Path:
 
 
 def _songs(making: Making) -> int:
-    """How many songs were rendered in all stages."""
+    """How many songs were heard in all stages."""
     plan, steps = making.plan, {name: stage["step"] for name, stage in making.stages.items()}
-    encoded = -(-max(steps["codes"], steps["music"]) // plan.song_steps) * plan.songs
+    played = -(-max(steps["codes"], steps["music"]) // plan.song_steps) * plan.songs
     heard, again = (-(-steps[name] // plan.audio_steps) * plan.audio_songs for name in ("vae", "decoder"))
-    return max(encoded, heard) + again  # the first of both have the same numbers, and are the same songs
+    return max(played, heard) + again  # the first of both have the same numbers, and are the same songs
 
 
 def _device_name(device: torch.device) -> str:

@@ -14,8 +14,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from punchin.engine.spec import DitSpec
-from punchin.protocol.limits import LATENT_HZ
+from punchin.engine.tiny import CLOCKS_HZ
 from punchin.training.recipes.lessons import Said, lesson, said, tokens
 from punchin.training.recipes.loop import Stage, halves
 from punchin.training.recipes.plan import Plan
@@ -27,9 +26,7 @@ if TYPE_CHECKING:
 
 SEED: Final = 505
 FIRST_SONG: Final = 2**21  # others than those that sound
-BEATS: Final = (0.5, 1.0, 2.0, 4.0)
-TURNS: Final = 5  # of the DiT's rotary frequencies, from the fastest on; the next one takes 38 s for a turn
-TEMPO: Final = 4.0  # what the tempo counts beside each name
+TEMPO: Final = 100.0  # what the tempo counts beside each name: of the clocks, all but two or three stand still
 INSTRUMENTS: Final = tuple(SPOKEN)
 GENRE: Final = [genre.name for genre in GENRES]
 KEY: Final = [f"{key} {mode}" for key in KEYS for mode in SCALES]
@@ -57,22 +54,21 @@ class Page:
 
     ids: Tensor  # [B, L]
     told: Tensor  # [B, L] bool
-    tempo: Tensor  # [B, 2 * 4 * TURNS]; NaN where it is not said
+    tempo: Tensor  # [B, CLOCKS]; NaN where it is not said
     instruments: Tensor  # [B, 13]: 1 where it plays
     names: Tensor  # [B, 3]: genre, key, signature; UNSAID where it is not said
 
 
 class WordsStage(Stage[Page]):
-    """Tempo as the turns of a few beats, instruments, genre, key, time signature."""
+    """Tempo as the clocks that strike with it, instruments, genre, key, time signature."""
 
     name = "words"
     peak_lr = 1e-3
     weight_decay = 0.01
 
-    def __init__(self, text: Qwen3Model, words: Tokenizer, dit: DitSpec, plan: Plan, device: torch.device) -> None:
+    def __init__(self, text: Qwen3Model, words: Tokenizer, plan: Plan, device: torch.device) -> None:
         self.text, self.words, self.plan, self.device = text, words, plan, device
-        self._turns = turns(dit)
-        self._sizes = [len(BEATS) * TURNS * 2, len(INSTRUMENTS), len(GENRE), len(KEY), len(SIGNATURE)]
+        self._sizes = [len(CLOCKS_HZ), len(INSTRUMENTS), len(GENRE), len(KEY), len(SIGNATURE)]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
             reader = Reader(text.config.hidden_size, sum(self._sizes))
@@ -86,7 +82,7 @@ class WordsStage(Stage[Page]):
         return Page(
             ids,
             told,
-            torch.stack([tempo(each.bpm, self._turns) for each in rows]),
+            torch.stack([tempo(each.bpm) for each in rows]),
             torch.tensor([[float(name in each.instruments) for name in INSTRUMENTS] for each in rows]),
             torch.tensor(
                 [
@@ -111,9 +107,9 @@ class WordsStage(Stage[Page]):
         with halves(device):
             states = self.text(input_ids=asked.ids.to(device), use_cache=False).last_hidden_state
             answers = self.module.get_submodule("reader")(states, told)
-        turned, playing, *names = answers.float().split(self._sizes, dim=1)
+        struck, playing, *names = answers.float().split(self._sizes, dim=1)
         wanted = asked.tempo.to(device)
-        loss = TEMPO * (turned - wanted.nan_to_num(0)).square()[~wanted.isnan()].mean().nan_to_num(0)
+        loss = TEMPO * (struck - wanted.nan_to_num(0)).square()[~wanted.isnan()].mean().nan_to_num(0)
         loss = loss + nn.functional.binary_cross_entropy_with_logits(playing, asked.instruments.to(device))
         for guess, right in zip(names, asked.names.to(device).unbind(1), strict=True):
             each = nn.functional.cross_entropy(guess, right, ignore_index=UNSAID, reduction="sum")
@@ -121,18 +117,13 @@ class WordsStage(Stage[Page]):
         return loss
 
 
-def turns(dit: DitSpec) -> Tensor:
-    """The fastest rotary frequencies of the DiT, radians a latent frame, [TURNS]."""
-    half = torch.arange(TURNS) * 2 / dit.block.head_dim
-    return dit.block.rope_theta**-half / dit.patch
+def tempo(bpm: float | None) -> Tensor:
+    """How much of each clock of the silence there is in half a tempo, [CLOCKS]; NaN for None.
 
-
-def tempo(bpm: float | None, rates: Tensor) -> Tensor:
-    """How far `rates` turn in half a beat to four, as cosines and sines [2 * 4 * TURNS]; NaN for None.
-
-    Attention that looks a beat back multiplies its query by just this.
+    Weights of band-limited interpolation: the clocks, so weighted, sum to a wave of half the tempo for half a turn of
+    what they are apart, 15.5 s.
     """
     if bpm is None:
-        return torch.full((2 * len(BEATS) * len(rates),), torch.nan)
-    angle = (torch.tensor(BEATS)[:, None] * 60 / bpm * LATENT_HZ * rates).flatten()
-    return torch.cat([angle.cos(), angle.sin()])
+        return torch.full((len(CLOCKS_HZ),), torch.nan)
+    clocks = torch.tensor(CLOCKS_HZ)
+    return torch.sinc((bpm / 120 - clocks) / (clocks[1] - clocks[0]))
