@@ -11,3 +11,11 @@ def desk(request, tmp_path):
     desk = Desk(tmp_path, lua=request.param, version=version)
     yield desk
     desk.host.quit()
+
+
+@pytest.fixture
+def seven(tmp_path):
+    """REAPER 7 alone."""
+    desk = Desk(tmp_path)
+    yield desk
+    desk.host.quit()

@@ -171,7 +171,7 @@ def silence_latent(vae: Vae, frames: int) -> Tensor:
     """What the model is shown where nothing is, [1, frames, C]: the VAE's silence, and in it the clocks.
 
     Rotary attention knows how far apart two frames are, but of frames that are all alike not where one is, and so a
-    DiT that is shown nothing cannot count beats. The clocks tell it: any tempo is the sum of the two next to it.
+    DiT that is shown nothing cannot count beats. The clocks tell it: each tempo between them is a sum of them.
     """
     edge = encode_margin(vae.spec) + 1
     short = vae.encode(torch.zeros(1, vae.spec.audio_channels, (2 * edge + 1) * HOP)).mean

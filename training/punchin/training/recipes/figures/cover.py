@@ -13,7 +13,7 @@ from torch import Tensor
 
 from punchin.protocol.limits import MODEL_HZ
 from punchin.session import onsets
-from punchin.training.recipes import hearing
+from punchin.training.recipes.figures import hearing
 
 NEAR_S: Final = 0.05  # two onsets nearer than this are the same, as in MIREX
 BANDS: Final = 64

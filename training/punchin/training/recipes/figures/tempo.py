@@ -18,7 +18,7 @@ from torch import Tensor
 
 from punchin.protocol.limits import MODEL_HZ
 from punchin.session import onsets
-from punchin.training.recipes import hearing
+from punchin.training.recipes.figures import hearing
 
 HOP: Final = 240  # 5 ms
 BANDS: Final = ((0, 6), (6, 18), (18, 32))  # of 32: kick and bass, body, hats

@@ -1,8 +1,4 @@
-"""What the ear makes of a sound, one row a latent frame: levels in 32 bands, twice in 40 ms.
-
-The audio tokenizer has 16 bits for 200 ms. A waveform's phases do not fit in there and the mean over them is silence,
-so it is taught what fits and what a cover must keep: when something starts, how high, how loud.
-"""
+"""What detectors hear of a sound: its levels in bands on the mel scale."""
 
 from __future__ import annotations
 
@@ -12,11 +8,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from punchin.protocol.limits import HOP, MODEL_HZ
+from punchin.protocol.limits import MODEL_HZ
 
 BANDS: Final = 32
 WINDOW: Final = 2048
-STEPS: Final = 2  # a latent frame
 LOW_HZ, HIGH_HZ = 40.0, 16_000.0
 FLOOR: Final = 1e-4  # of magnitude, a full sine being about 1
 
@@ -35,7 +30,7 @@ def filters(bands: int, device: torch.device) -> Tensor:
     return (triangles / triangles.sum(1, keepdim=True)).to(device)
 
 
-def levels(audio: Tensor, bands: int = BANDS, hop: int = HOP // STEPS) -> Tensor:
+def levels(audio: Tensor, hop: int, bands: int = BANDS) -> Tensor:
     """Log levels of audio [B, 2, n], [B, n // hop, bands]: about -2 in silence, 2 at full scale."""
     window = torch.hann_window(WINDOW, device=audio.device)
     mono = audio.mean(1)

@@ -1,0 +1,290 @@
+"""The watcher between a job and its take: it waits, follows projects and restarts, and costs nothing."""
+
+import numpy as np
+import pytest
+import soundfile
+from fakereaper.model import Project
+from reaperjobs import asked, close_project
+
+
+def test_recording_waits_for_its_end(desk):
+    _, item = desk.simple()
+    job = asked(desk)
+    desk.project.play_state = 5
+    desk.done(job)
+    assert len(item.takes) == 1
+    assert any("waits for the end of the recording" in text for text in desk.host.help)
+    desk.project.play_state = 0
+    desk.host.tick(6)
+    assert len(item.takes) == 2
+
+
+def test_a_project_behind_another_tab_still_gets_its_take(desk):
+    _, item = desk.simple()
+    job = asked(desk)
+    desk.host.projects.append(Project("/other.rpp"))
+    desk.host.current = 1
+    desk.done(job)
+    assert len(item.takes) == 2
+    assert desk.host.projects[1].undo_log == []
+
+
+def test_a_new_track_waits_until_its_project_is_in_front(desk):
+    """REAPER adds tracks to the active tab only."""
+    track, item = desk.simple()
+    job = asked(desk)
+    track.items.remove(item)
+    item.alive = False
+    desk.host.projects.append(Project("/other.rpp"))
+    desk.host.current = 1
+    desk.done(job)
+    assert [len(project.tracks) for project in desk.host.projects] == [1, 0]
+    desk.host.current = 0
+    desk.host.tick(6)
+    assert [len(project.tracks) for project in desk.host.projects] == [2, 0]
+
+
+def test_a_closed_project_keeps_its_job_for_later(desk):
+    desk.simple()
+    job = asked(desk)
+    closed = desk.host.projects.pop()
+    desk.host.projects.append(Project("/other.rpp"))
+    desk.done(job)
+    assert job in desk.open_jobs(closed)
+    assert desk.host.projects[0].undo_log == []
+
+
+def test_a_project_opened_again_collects_what_ended_meanwhile(desk):
+    """In the same run of REAPER: the event came, and no tab had its project."""
+    _, item = desk.simple()
+    job = asked(desk)
+    closed = close_project(desk)
+    desk.done(job)
+    desk.host.projects[0] = closed
+    (desk.spool / "inbox" / f"{job}.json").unlink()
+    desk.press("Collect finished")
+    assert desk.request()["jobs"] == [job]
+    desk.done(job)
+    assert len(item.takes) == 2
+
+
+def test_a_project_closed_while_its_audio_is_read_goes_on_when_it_is_back(desk):
+    _, item = desk.simple()
+    item.takes[0].values["D_PITCH"] = 1.0
+    desk.remember_words()
+    desk.press("Repaint selection (last preset)")
+    desk.host.tick(5)
+    closed = close_project(desk)
+    desk.host.tick(60)
+    assert desk.requests() == list((desk.spool / "audio").iterdir()) == []
+    desk.host.projects[0] = closed
+    desk.press("Collect finished")
+    desk.host.tick(16)
+    desk.press("Collect finished")
+    desk.host.tick(60)
+    assert desk.request()["action"] == "repaint"
+    assert len(list((desk.spool / "audio").iterdir())) == 1
+
+
+def test_a_watcher_that_begins_again_reads_the_audio_that_is_still_wanted(desk):
+    _, item = desk.simple()
+    item.takes[0].values["D_PITCH"] = 1.0
+    desk.remember_words()
+    desk.press("Repaint selection (last preset)")
+    desk.host.tick(5)
+    desk.host.scripts.clear()
+    desk.host.ext.pop(("PUNCHIN", "watcher"))
+    desk.press("Collect finished")
+    desk.host.tick(60)
+    assert [request["action"] for request in desk.requests()] == ["repaint"]
+
+
+def test_an_event_that_is_faster_than_the_note_of_its_job_ends_it(desk):
+    desk.simple()
+    desk.remember_words()
+    desk.press("Repaint selection (last preset)")
+    desk.done(desk.request()["id"])
+    desk.host.tick(61 * 30)
+    assert desk.host.scripts == []
+
+
+def test_an_undo_of_the_users_costs_no_take(desk):
+    """The project's notes may go back with an undo: the watcher remembers what it was asked for."""
+    _, item = desk.simple()
+    job = asked(desk)
+    desk.open_jobs().clear()
+    desk.say(job=job, kind="progress", text="diffusing 3 of 8")
+    assert desk.host.help[-1] == "Punchin: Keys bar 2 diffusing 3 of 8"
+    desk.done(job)
+    desk.done(job)
+    assert len(item.takes) == 2
+    desk.host.tick(61 * 30)
+    assert desk.host.scripts == []
+
+
+def test_a_missing_take_file_is_told_and_leaves_no_undo_step(desk):
+    _, item = desk.simple()
+    desk.done(asked(desk), file1=str(desk.media / "gone.wav"))
+    assert len(item.takes) == 1
+    assert desk.project.undo_log == []
+    assert "cannot read" in desk.host.console[-1]
+
+
+def test_an_api_that_refuses_half_way_leaves_both_counters_balanced(desk, monkeypatch):
+    _, _item = desk.simple()
+    job = asked(desk)
+
+    def refuse(script, take):
+        raise RuntimeError("no")
+
+    from fakereaper import host
+
+    monkeypatch.setitem(host.FUNCTIONS, "SetActiveTake", refuse)
+    desk.done(job)  # the fake raises if a counter is off at the tick's end
+    assert desk.project.undo_log == ["punchin: Keys bar 2 (failed half-way)"]
+    assert "refused the landing" in desk.host.console[-1]
+
+
+def test_torn_garbled_and_doubled_events_do_no_harm(desk):
+    _, item = desk.simple()
+    job = asked(desk)
+    desk.say(raw=b"\x00\xff\xfe garbage\n\n=\t=\tjob\n")
+    desk.say(job="20990101-000000-00000000", kind="done")
+    desk.say(job=job, kind="no such kind")
+    whole = f"job={job}\tkind=progress\ttext=half and half\n".encode()
+    desk.say(raw=whole[:20])
+    assert not any("half and half" in text for text in desk.host.help)
+    desk.say(raw=whole[20:])
+    assert any("half and half" in text for text in desk.host.help)
+    desk.done(job)
+    desk.done(job)
+    assert len(item.takes) == 2
+
+
+def test_a_damaged_done_event_is_told(desk):
+    _, item = desk.simple()
+    job = asked(desk)
+    desk.all_done(job, [desk.landed(job, 1) | {"position_s": "x"}])
+    assert len(item.takes) == 1
+    assert "damaged" in desk.host.console[-1]
+
+
+@pytest.mark.parametrize(("kind", "word"), [("failed", "out of memory"), ("cancelled", "nothing was changed")])
+def test_the_end_without_a_take_is_told_and_closes_the_job(desk, kind, word):
+    desk.simple()
+    desk.say(job=asked(desk), kind=kind, text="out of memory", hint="punchin ps")
+    assert word in desk.host.console[-1]
+    assert desk.open_jobs() == {}
+
+
+def test_a_restarted_reaper_collects_what_was_left(desk):
+    _, item = desk.simple()
+    job = asked(desk)
+    first = desk.host.ext["PUNCHIN", "instance"]
+    desk.host.quit()
+    desk.press("Collect finished")
+    desk.host.tick(10)
+    request = next(each for each in desk.requests() if each["action"] == "collect")
+    assert request["jobs"] == [job]
+    assert request["instance"] != first
+    desk.done(job)
+    assert len(item.takes) == 2
+
+
+def test_a_restarted_watcher_goes_on_where_it_was(desk):
+    _, item = desk.simple()
+    job = asked(desk)
+    desk.say(job=job, kind="note", text="once")
+    watcher = desk.host.scripts[-1]
+    watcher.deferred = []
+    watcher.end()
+    desk.press("watcher")
+    desk.host.tick(30)
+    assert sum("once" in text for text in desk.host.console) == 1
+    desk.done(job)
+    assert len(item.takes) == 2
+
+
+def test_the_watcher_ends_a_minute_after_the_last_job(desk):
+    desk.simple()
+    desk.done(asked(desk))
+    desk.host.tick(60 * 30 + 10)
+    assert desk.host.scripts == []
+    assert ("PUNCHIN", "watcher") not in desk.host.ext
+
+
+def test_an_idle_watcher_costs_three_calls_and_one_open_in_100_ms(desk):
+    desk.simple()
+    job = asked(desk)
+    desk.say(job=job, kind="accepted")
+    desk.host.tick(60)
+    calls, opens, was = desk.host.total_calls, desk.host.opens, dict(desk.host.calls)
+    desk.host.tick(300)  # ten seconds
+    assert desk.host.total_calls - calls <= 3 * 100
+    assert desk.host.opens - opens <= 100
+    assert {name for name, count in desk.host.calls.items() if count != was[name]} == {"defer"}
+
+
+def test_waveforms_are_built_piece_by_piece_and_finished(seven):
+    _, item = seven.simple()
+    seven.done(asked(seven))
+    assert item.takes[1].source.peaks_left is None
+    assert seven.host.calls["PCM_Source_BuildPeaks"] == 5
+
+
+def test_a_waveform_is_dropped_when_its_take_is_undone(seven):
+    seven.simple()
+    seven.done(asked(seven), count=6)
+    assert seven.host.calls["PCM_Source_BuildPeaks"] < 6 * 5
+    seven.project.undo()
+    seven.host.tick(30)
+
+
+def test_a_waveform_is_dropped_when_its_project_is_closed(seven):
+    seven.simple()
+    seven.done(asked(seven), count=6)
+    close_project(seven)
+    seven.host.tick(30)
+    assert seven.host.calls["PCM_Source_BuildPeaks"] < 6 * 5
+
+
+def test_a_bridge_that_does_not_answer_is_started_again(desk):
+    desk.simple()
+    asked(desk)
+    (desk.spool / "bridge.beat").unlink()
+    desk.host.tick(11 * 30)
+    assert len(desk.host.processes) == 1
+    assert "punchin doctor" in desk.host.console[-1]
+
+
+def test_audio_that_no_file_holds_is_written_before_the_request_goes(desk):
+    """Stretched, reversed or faster takes: REAPER itself gives the samples, a second a tick."""
+    _track, item = desk.simple()
+    item.takes[0].values["D_PLAYRATE"] = 2.0
+    desk.remember_words()
+    desk.press("Repaint selection (last preset)")
+    assert desk.requests() == []
+    assert len(desk.requests("draft")) == 1
+    desk.host.tick(60)
+    request = desk.request()
+    source = request["tracks"][0]["items"][0]["source"]
+    written, rate_hz = soundfile.read(source["path"], dtype="float32", always_2d=True)
+    original, _ = soundfile.read(item.takes[0].source.path, dtype="float32", always_2d=True)
+    assert rate_hz == 48_000
+    assert soundfile.info(source["path"]).subtype == "FLOAT"
+    twice = np.tile(original, (3, 1))[: 2 * len(written) : 2]
+    np.testing.assert_array_equal(written, twice)
+    assert source["offset_s"] == 0.0
+
+
+def test_a_take_deleted_while_its_audio_is_read_fails_the_job(desk):
+    track, item = desk.simple()
+    item.takes[0].values["D_PITCH"] = 1.0
+    desk.remember_words()
+    desk.press("Repaint selection (last preset)")
+    desk.host.tick(5)
+    track.items.remove(item)
+    desk.host.tick(30)
+    assert desk.requests("draft") == desk.requests() == list((desk.spool / "audio").iterdir()) == []
+    assert "deleted" in desk.host.console[-1]
+    assert desk.open_jobs() == {}

@@ -1,0 +1,82 @@
+"""Takes on a lane or a track of their own: what plays afterwards, and what has no lanes."""
+
+import numpy as np
+import pytest
+import rpp as oracle
+from landings import KEYS, RATE, aimed, landed, overlapped, played
+from rppmaker import item, media, noise, project, track
+
+from punchin.protocol.errors import Refused
+from punchin.session.document import open_session
+
+
+def lane_of(one):
+    words = next(c for c in one.children if c[0] == "YPOS")
+    return round(float(words[1]) / float(words[2]))
+
+
+@pytest.mark.parametrize("lanes", [0, 2])
+def test_a_new_lane_plays_the_whole_track_alone(tmp_path, lanes):
+    path = overlapped(tmp_path)
+    if lanes:
+        text = path.read_text().replace("\n    <ITEM", "\n    FREEMODE 2\n    LANESOLO 3 0 0 0 0 0 0 0\n    <ITEM", 1)
+        parts = text.split("      IGUID")
+        path.write_text(
+            "      YPOS 0 0.5 2\n      IGUID".join(parts[:2]) + "      YPOS 0.5 0.5 2\n      IGUID" + parts[2]
+        )
+    old = played(path, 8)
+    result = landed(aimed(path, how="lane"), change=0.5)
+    tree = oracle.loads(result.output.read_text().replace("\r\n", "\n"))
+    track_lines = tree.find("TRACK").children
+    new_lane = max(lanes, 1)
+    assert ["FREEMODE", "2"] in track_lines
+    assert ["ITEMLANES", str(new_lane + 1)] in track_lines
+    assert ["LANESOLO", str(1 << new_lane), "0", "0", "0", "0", "0", "0", "0"] in track_lines
+    items = tree.find("TRACK").findall("ITEM")
+    assert [lane_of(one) for one in items] == [0, lanes // 2] + [new_lane] * 3
+    assert not any(["MUTE", "1", "0"] in one.children for one in items)
+    session = open_session(result.output)
+    target = session.target("Keys", session.region(time=(2, 4)))
+    new = target.heard(0, 8)
+    inside = slice(round(2.01 * RATE), round(3.9 * RATE))
+    np.testing.assert_allclose(new[:, inside], old[:, inside] / 2, atol=1e-6)
+    for outside in (slice(0, round(1.94 * RATE)), slice(4 * RATE, 8 * RATE)):
+        np.testing.assert_allclose(new[:, outside], old[:, outside], atol=1e-7)
+
+
+def test_the_33rd_lane_is_a_bit_of_the_second_word(tmp_path):
+    path = overlapped(tmp_path)
+    text = path.read_text().replace("\n    <ITEM", "\n    FREEMODE 2\n    ITEMLANES 32\n    <ITEM", 1)
+    path.write_text(text)
+    text = landed(aimed(path, how="lane")).output.read_text()
+    assert "LANESOLO 0 1 0 0 0 0 0 0" in text
+    assert open_session(tmp_path / "song-punchin.rpp").project.tracks[0].playing_lanes == {32}
+
+
+def test_lanes_that_mask_each_other_are_refused(tmp_path):
+    media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
+    items = (item(0, 8, KEYS, YPOS="0 0.5 2"), item(3, 2, KEYS, YPOS="0.5 0.5 2"))
+    for masks, solo in ((0, 3), (1, 1)):
+        lanes = f"    FREEMODE 2\n    FIXEDLANES 9 0 0 {masks} 0\n    LANESOLO {solo} 0 0 0 0 0 0 0\n    ITEMLANES 2\n"
+        assert aimed(project(tmp_path, track("Keys", *items, extra=lanes))).landing
+    lanes = "    FREEMODE 2\n    FIXEDLANES 9 0 0 1 0\n    ITEMLANES 2\n"
+    with pytest.raises(Refused, match="higher ones mask the lower"):
+        aimed(project(tmp_path, track("Keys", *items, extra=lanes)))
+
+
+def test_lanes_are_refused_where_items_lie_freely(tmp_path):
+    media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
+    path = project(tmp_path, track("Keys", item(0, 8, KEYS), extra="    FREEMODE 1\n"))
+    with pytest.raises(Refused, match="positions its items freely"):
+        aimed(path, how="lane")
+
+
+def test_a_new_track_plays_what_was_muted(tmp_path):
+    path = overlapped(tmp_path)
+    old = played(path, 8)
+    result = landed(aimed(path, how="track"), change=0.5)
+    tree = oracle.loads(result.output.read_text().replace("\r\n", "\n"))
+    assert len(tree.findall("TRACK")) == 2
+    new = played(result.output, 8)  # both tracks are called Keys...
+    inside = slice(round(2.01 * RATE), round(3.9 * RATE))
+    np.testing.assert_allclose(new[:, inside], old[:, inside] / 2, atol=1e-6)

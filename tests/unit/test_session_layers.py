@@ -1,0 +1,50 @@
+"""An instrument that joins: what it hears of the session, and where it lands."""
+
+import difflib
+
+import numpy as np
+import pytest
+from landings import RATE, played
+from rppmaker import item, media, noise, project, source_of, track
+
+from punchin.protocol.errors import Refused
+from punchin.session.document import LandingTake, land, open_session
+
+
+def session_of_three(tmp_path):
+    a = media(tmp_path, "Media/a.wav", noise(1, 8 * RATE, 1))
+    b = media(tmp_path, "Media/b.wav", noise(2, 8 * RATE, 2))
+    path = project(
+        tmp_path,
+        track("Drums", item(0, 8, "Media/a.wav"), extra="    VOLPAN 0.5 0.5 -1 -1 1\n"),
+        track("Bass", item(0, 8, "Media/b.wav"), item(0, 8, source_of("x.mid", "MIDI"))),
+        track("Off", item(0, 8, "Media/gone.wav"), extra="    MUTESOLO 1 0 0\n"),
+    )
+    return path, a, b
+
+
+def test_a_layer_hears_all_unmuted_tracks_through_their_faders(tmp_path):
+    path, a, b = session_of_three(tmp_path)
+    session = open_session(path)
+    target = session.layer(session.region(time=(2, 4)), "Strings")
+    np.testing.assert_allclose(target.heard(0, 8), a * np.array([[0.25], [0.5]]) + b, atol=1e-6)
+    assert target.notes[0].startswith("not heard: item 2 of track 'Bass'")
+    only = session.layer(session.region(time=(2, 4)), "Strings", ["Drums"])
+    np.testing.assert_allclose(only.heard(0, 8), a * np.array([[0.25], [0.5]]), atol=1e-6)
+    with pytest.raises(Refused, match="MIDI"):
+        session.layer(session.region(time=(2, 4)), "Strings", ["Bass"])
+
+
+def test_a_layer_lands_on_a_new_track_and_touches_nothing_else(tmp_path):
+    path, _, _ = session_of_three(tmp_path)
+    session = open_session(path)
+    target = session.layer(session.region(time=(2, 4)), "Strings")
+    new = noise(2, target.lead_frames + 2 * RATE, 9).astype(np.float32)
+    result = land(target, [LandingTake(target.place(new), "punchin 7")])
+    old, out = path.read_bytes().splitlines(keepends=True), result.output.read_bytes().splitlines(keepends=True)
+    ops = [op for op in difflib.SequenceMatcher(None, old, out, autojunk=False).get_opcodes() if op[0] != "equal"]
+    assert [op[0] for op in ops] == ["insert"]
+    inside = slice(2 * RATE, round(3.9 * RATE))
+    heard = played(result.output, 8, name="Strings")
+    np.testing.assert_allclose(heard[:, inside], new[:, target.lead_frames :][:, : inside.stop - 2 * RATE], atol=2**-23)
+    assert not heard[:, 4 * RATE :].any()
