@@ -1,6 +1,6 @@
-"""The first stage, the autoencoder from principal components on, and the last, its decoder alone.
+"""The first stage: the autoencoder. Its encoder is fitted at once, its decoder learns from crops of our own mixes.
 
-Both learn from crops of mixes of our own renders.
+The encoder stays as it is fitted: a linear code and levels of bands, from which `oneshots` can add up songs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from punchin.engine.codec import Posterior
 from punchin.engine.vae import Vae
 from punchin.protocol.limits import HOP, LATENT_HZ
 from punchin.training.recipes.components import begin_as_components
@@ -20,13 +19,15 @@ from punchin.training.recipes.plan import Plan
 from punchin.training.recipes.score import STEMS
 from punchin.training.recipes.songs import Composer, Song
 from punchin.training.recipes.synth import render
-from punchin.training.spectrum import distance, si_sdr_db
+from punchin.training.spectrum import distance, low_distance, si_sdr_db
 
 SEED: Final = 101
 PEAK_LR, CROPS = 4e-4, 32  # the learning rate, and the batch that it is right for
-KL: Final = 2e-3
-SDR: Final = 0.03  # a decibel of SI-SDR is worth this much spectral distance
-FITTED: Final = 16  # songs from which the components are made, at most
+SDR: Final = 0.06  # a decibel of SI-SDR is worth this much spectral distance
+LOW: Final = 0.2  # and the distance below 1.5 kHz once more
+GATED: Final = 0.3  # of the crops begin and end with silence
+FITTED: Final = 48  # songs to which the encoder is fitted, at most
+AT_ONCE: Final = 4  # of them rendered together
 
 
 class Crops(NamedTuple):
@@ -38,31 +39,35 @@ class Crops(NamedTuple):
     start: Tensor  # [B] audio frames
     gains: Tensor  # [B, 4] of the stems
     tilt: Tensor  # [B] of the spectrum: the share of the difference between neighbouring samples that is added
+    gate: Tensor  # [B, 2] where sound begins and ends, in parts of the crop: silence must be silent
 
 
 class AutoencoderStage(Stage[Crops]):
-    """Spectral distance, SI-SDR and a small KL. Gives latents of about unit variance."""
+    """The decoder's spectral distances, less SI-SDR."""
 
     name = "vae"
     weight_decay = 0.0
     betas = (0.8, 0.99)
-    first_song = 0
+    ema_decay = 0.997
 
     def __init__(self, vae: Vae, plan: Plan, device: torch.device, workers: int) -> None:
         self.vae, self.plan, self.device = vae, plan, device
         self.peak_lr = PEAK_LR * (plan.crops / CROPS) ** 0.5  # small batches of Adam want small steps
+        vae.encoder.requires_grad_(False)
         self.module: nn.Module = vae
-        self._composer = Composer(plan.audio_songs, workers, self.first_song)
+        self._composer = Composer(plan.audio_songs, workers)
         self._prepared = self._rendered = -1
         self._stems = torch.zeros(0)
 
     def begin(self) -> None:
-        """Set the first weights: principal components of the first songs."""
-        songs = Composer(min(FITTED, self.plan.audio_songs)).batch(0)
+        """Set the first weights, and the encoder's last."""
+        songs = Composer(min(FITTED, 3 * self.plan.audio_songs)).batch(0)
         seconds = min(self.plan.audio_frames / LATENT_HZ, 8.0)
+        few = [songs[first : first + AT_ONCE] for first in range(0, len(songs), AT_ONCE)]
+        audio = torch.cat([render([each.score for each in part], seconds).sum(1) for part in few])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
-            begin_as_components(self.vae, render([each.score for each in songs], seconds).sum(1))
+            begin_as_components(self.vae, audio)
 
     def prepare(self, step: int) -> Crops:
         """The cuts and gains of a step, and its songs where they are new."""
@@ -75,6 +80,8 @@ class AutoencoderStage(Stage[Crops]):
         some |= (rng.random((plan.crops, 1)) < 0.6) | ~some.any(1, keepdims=True)
         gains = some * rng.uniform(0.5, 1.1, (plan.crops, len(STEMS))) * rng.uniform(0.4, 1.0, (plan.crops, 1))
         tilt = (rng.random(plan.crops) < 0.3) * rng.uniform(-0.4, 2.0, plan.crops)
+        gate = np.sort(rng.random((plan.crops, 2)), axis=1)
+        gate[rng.random(plan.crops) >= GATED] = 0, 1
         return Crops(
             batch,
             list(self._composer.batch(batch)) if new else None,
@@ -82,15 +89,19 @@ class AutoencoderStage(Stage[Crops]):
             torch.from_numpy(rng.integers(room + 1, size=plan.crops)),
             torch.from_numpy(gains).float(),
             torch.from_numpy(tilt).float(),
+            torch.from_numpy(gate),
         )
 
     def loss(self, step: int, prepared: Crops) -> Tensor:
-        """Spectral distance, less SI-SDR, plus KL."""
+        """Spectral distance, and the low one, less SI-SDR, of what is played of a sample of the posterior."""
         audio = self.audio(prepared)
-        posterior = self._heard(audio)
-        mean, std = posterior
-        kl = 0.5 * (mean.square() + std.square() - 1 - 2 * std.log()).mean()
-        return self._unlike(self._played(posterior, step), audio) + KL * kl
+        with self._halves():
+            with torch.no_grad():
+                posterior = self.vae.encode(audio, audio.shape[-1] // HOP)
+                latent = posterior.sample(torch.Generator(self.device).manual_seed(SEED * 2**32 + step))
+            played = self.vae.decode(latent, tile=latent.shape[1])
+        unlike = distance(played, audio) + LOW * low_distance(played, audio)
+        return unlike - SDR * si_sdr_db(played, audio).mean()
 
     @torch.no_grad()
     def audio(self, prepared: Crops) -> Tensor:
@@ -109,20 +120,9 @@ class AutoencoderStage(Stage[Crops]):
         )
         mix = torch.einsum("bscn,bs->bcn", cut, prepared.gains.to(self.device))
         slope = mix - nn.functional.pad(mix, (1, 0))[..., :-1]
-        return mix + prepared.tilt.to(self.device)[:, None, None] * slope
-
-    def _heard(self, audio: Tensor) -> Posterior:
-        with self._halves():
-            return self.vae.encode(audio, audio.shape[-1] // HOP)
-
-    def _played(self, posterior: Posterior, step: int) -> Tensor:
-        """Audio [B, 2, n] of a sample."""
-        with self._halves():
-            latent = posterior.sample(torch.Generator(self.device).manual_seed(SEED * 2**32 + step))
-            return self.vae.decode(latent, tile=latent.shape[1])
-
-    def _unlike(self, played: Tensor, audio: Tensor) -> Tensor:
-        return distance(played, audio) - SDR * si_sdr_db(played, audio).mean()
+        part = torch.arange(frames, device=self.device) / frames
+        begins, ends = prepared.gate.to(self.device)[:, :, None, None].unbind(1)
+        return (mix + prepared.tilt.to(self.device)[:, None, None] * slope) * ((part >= begins) & (part < ends))
 
     def _halves(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.crops_in_halves)
@@ -130,21 +130,3 @@ class AutoencoderStage(Stage[Crops]):
     def close(self) -> None:
         """End what composes ahead."""
         self._composer.close()
-
-
-class DecoderStage(AutoencoderStage):
-    """The decoder alone, at the end: latents keep their meaning for the music, what is made of them gets clearer."""
-
-    name = "decoder"
-    first_song = 2**20  # others than the autoencoder has heard
-
-    def __init__(self, vae: Vae, plan: Plan, device: torch.device, workers: int) -> None:
-        super().__init__(vae, plan, device, workers)
-        self.module = vae.decoder.requires_grad_(True)
-
-    def loss(self, step: int, prepared: Crops) -> Tensor:
-        """Spectral distance, less SI-SDR."""
-        audio = self.audio(prepared)
-        with torch.no_grad():
-            posterior = self._heard(audio)
-        return self._unlike(self._played(posterior, step), audio)

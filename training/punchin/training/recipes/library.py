@@ -85,11 +85,11 @@ class Library:
         own = self._shots.play([song.score for song in songs], firsts, frames)
         other = self._shots.play([song.other for song in songs], firsts, frames)
         mixes = [mixed(other if version >= Version.OTHER_MIX else own, songs, version) for version in Version]
-        return torch.stack(mixes) + self._shots.silence
+        return self._shots.latents(torch.stack(mixes))
 
 
 def mixed(stems: Tensor, songs: Sequence[Song], version: Version) -> Tensor:
-    """The sum of those stems [B, 4, T, C] that a version has, [B, T, C]."""
+    """The sum of the parts of those stems [B, 4, T, C] that a version has, [B, T, C]."""
     gains = torch.zeros(len(songs), len(STEMS), device=stems.device)
     for row, song in enumerate(songs):
         for stem in heard_in(song, version):

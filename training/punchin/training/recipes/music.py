@@ -1,4 +1,4 @@
-"""The third stage: diffusion transformer, condition encoder and text encoder together, and the codes with them."""
+"""The last stage: diffusion transformer, condition encoder and text encoder together, and the codes with them."""
 
 from __future__ import annotations
 
@@ -134,8 +134,8 @@ class MusicStage(Stage[Asked]):
 def loudness(vae: Vae) -> Tensor:
     """How much each latent channel is heard, [C], 1 in the mean: how long its kernels in the decoder's first layer are.
 
-    All channels vary alike, but those that began as the first components carry most of the sound: 8 of 64 hold two
-    thirds of its energy. A small model that errs equally in all errs most where it is heard.
+    All channels vary alike, but the first components carry most of the sound: 8 of 64 hold two thirds of its energy. A
+    small model that errs equally in all errs most where it is heard.
     """
     length = vae.decoder.conv1.weight().detach().float().transpose(0, 1).flatten(1).norm(dim=1)
     return length / length.mean()

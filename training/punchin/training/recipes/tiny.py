@@ -1,9 +1,9 @@
 """`python -m punchin.training.recipes.tiny OUT`: makes `punchin-tiny`, from nothing but code.
 
-Six stages (autoencoder, audio codes, words, metre, music, the decoder once more), each with a checkpoint in
-`OUT/work`; the same command goes on where it was stopped, at whatever moment, also after a kill. What is finished is
-written to OUT in the released layout, with a model card. Half an hour of a large GPU or many hours of a CPU make sense;
-`--smoke` is a minute that makes none.
+Five stages (autoencoder, audio codes, words, metre, music), each with a checkpoint in `OUT/work`; the same command
+goes on where it was stopped, at whatever moment, also after a kill. What is finished is written to OUT in the released
+layout, with a model card. Half an hour of a large GPU or many hours of a CPU make sense; `--smoke` is a minute that
+makes none.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from punchin.protocol.errors import BadUsage, Cancelled, PunchinError
 from punchin.training import state
 from punchin.training.console import Line, length
 from punchin.training.recipes import card
-from punchin.training.recipes.autoencoder import AutoencoderStage, DecoderStage
+from punchin.training.recipes.autoencoder import AutoencoderStage
 from punchin.training.recipes.codes import CodesStage
 from punchin.training.recipes.library import Codes, Library
 from punchin.training.recipes.loop import Run, Stage
@@ -84,10 +84,13 @@ def make(making: Making) -> Path:
     plan, device = making.plan, making.device
     autoencoder = AutoencoderStage(vae, plan, device, making.workers)
     if not making.path("vae").exists():
-        making.line.say("fitting principal components")
+        making.line.say("fitting the encoder")
         autoencoder.begin()
     vae.to(device)
-    _audio(making, autoencoder, [vae.encoder, vae.decoder])
+    try:
+        making.train(autoencoder, [vae.decoder])
+    finally:
+        autoencoder.close()
     vae.cpu()
     silence, loud = tiny.silence_latent(vae, plan.song_frames), loudness(vae)
     library = Library(OneShots(vae), plan, device, making.workers)
@@ -104,16 +107,7 @@ def make(making: Making) -> Path:
         making.train(stage, [model.decoder] if device.type == "cuda" else [])  # on a CPU its many lengths do not pay
     finally:
         library.close()
-    _audio(making, DecoderStage(vae.to(device), plan, device, making.workers), [vae.decoder])
-    return _write(making, tiny.write(making.out, model.cpu(), vae.cpu(), text.cpu(), words, trained=True))
-
-
-def _audio(making: Making, stage: AutoencoderStage, compiled: list[torch.nn.Module]) -> None:
-    """One of the two stages that learn from audio itself."""
-    try:
-        making.train(stage, compiled)
-    finally:
-        stage.close()
+    return _write(making, tiny.write(making.out, model.cpu(), vae, text.cpu(), words, trained=True))
 
 
 def _write(making: Making, dit: Path) -> Path:
@@ -144,8 +138,8 @@ def _songs(making: Making) -> int:
     """How many songs were heard in all stages."""
     plan, steps = making.plan, {name: stage["step"] for name, stage in making.stages.items()}
     played = -(-max(steps["codes"], steps["music"]) // plan.song_steps) * plan.songs
-    heard, again = (-(-steps[name] // plan.audio_steps) * plan.audio_songs for name in ("vae", "decoder"))
-    return max(played, heard) + again  # the first of both have the same numbers, and are the same songs
+    heard = -(-steps["vae"] // plan.audio_steps) * plan.audio_songs
+    return max(played, heard)  # those with the same numbers are the same songs
 
 
 def _device_name(device: torch.device) -> str:
