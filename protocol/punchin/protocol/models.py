@@ -158,7 +158,7 @@ MODELS: tuple[Model, ...] = (
         folder="punchin-tiny",
         family="tiny",
         licence="GPL-3.0-or-later",
-        guidance=3.0,
+        guidance=5.0,
         turbo=False,  # trained with condition dropout, not distilled: it can be guided
         stems=True,
     ),
