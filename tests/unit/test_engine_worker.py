@@ -191,7 +191,7 @@ def test_repaint_reports_each_phase_and_the_same_seed_gives_the_same_take(worker
     assert all(take.shape == (2, 98_000) and np.isfinite(take).all() for take in takes)
     assert np.abs(takes[0] - takes[1]).max() > 1e-4
     assert made.provenance.model == "punchin-tiny"
-    assert (made.provenance.steps, made.provenance.shift, made.provenance.guidance) == (3, 3.0, 3.0)
+    assert (made.provenance.steps, made.provenance.shift, made.provenance.guidance) == (3, 3.0, 5.0)
     assert len(made.provenance.model_sha256) == 64
 
     again = run(order, store, tmp_path, job="job-0002")
