@@ -68,12 +68,17 @@ def test_a_project_opened_again_collects_what_ended_meanwhile(desk):
     assert len(item.takes) == 2
 
 
-def test_a_project_closed_while_its_audio_is_read_goes_on_when_it_is_back(desk):
+def begin_to_read(desk):
+    """A key was pressed, and the sound of a take that is pitched is being read."""
     _, item = desk.simple()
     item.takes[0].values["D_PITCH"] = 1.0
     desk.remember_words()
     desk.press("Repaint selection (last preset)")
     desk.host.tick(5)
+
+
+def test_a_project_closed_while_its_audio_is_read_goes_on_when_it_is_back(desk):
+    begin_to_read(desk)
     closed = close_project(desk)
     desk.host.tick(60)
     assert desk.requests() == list((desk.spool / "audio").iterdir()) == []
@@ -87,11 +92,7 @@ def test_a_project_closed_while_its_audio_is_read_goes_on_when_it_is_back(desk):
 
 
 def test_a_watcher_that_begins_again_reads_the_audio_that_is_still_wanted(desk):
-    _, item = desk.simple()
-    item.takes[0].values["D_PITCH"] = 1.0
-    desk.remember_words()
-    desk.press("Repaint selection (last preset)")
-    desk.host.tick(5)
+    begin_to_read(desk)
     desk.host.scripts.clear()
     desk.host.ext.pop(("PUNCHIN", "watcher"))
     desk.press("Collect finished")

@@ -43,7 +43,7 @@ def distance(heard: Tensor, wanted: Tensor) -> Tensor:
 def low_distance(heard: Tensor, wanted: Tensor) -> Tensor:
     """Mean absolute difference of log magnitudes below 1.5 kHz of audio [B, 2, n], windows of 10 ms and more.
 
-    Most of an ear's bands lie there, but a thirtieth of a spectrum's bins: `distance` hardly hears a hum in silence.
+    Most of an ear's bands lie there, but a sixteenth of a spectrum's bins: `distance` hardly hears a hum in silence.
     """
     total = heard.new_zeros(())
     for window in LONG:
