@@ -30,6 +30,7 @@ from punchin.training.recipes.metre import MetreStage, beats
 from punchin.training.recipes.music import Music, MusicStage, loudness
 from punchin.training.recipes.oneshots import OneShots
 from punchin.training.recipes.plan import SMOKE
+from punchin.training.recipes.rooms import driven, roomed
 from punchin.training.recipes.score import STEMS, Note, compose
 from punchin.training.recipes.synth import render
 from punchin.training.recipes.words import INSTRUMENTS, WordsStage, tempo
@@ -63,8 +64,13 @@ def parts(tmp_path_factory, begun):
 
 
 def test_the_first_autoencoder_already_plays_what_it_hears(begun):
+    asked, plain = begun.prepare(0), torch.zeros(SMOKE.crops)
+    mixes = asked._replace(
+        gains=torch.ones_like(asked.gains), drive=plain, room=torch.tensor([[0.1, 0.0]]).expand(SMOKE.crops, -1),
+        tilt=plain, gate=torch.tensor([[0.0, 1.0]]).expand(SMOKE.crops, -1),
+    )  # fmt: skip
     with torch.no_grad():
-        audio = begun.audio(begun.prepare(0))
+        audio = begun.audio(mixes, torch.Generator().manual_seed(1))
         latent = begun.vae.encode(audio).mean
         heard = begun.vae.decode(latent)
     assert float(si_sdr_db(heard, audio).mean()) > 6
@@ -235,6 +241,29 @@ def test_a_hum_in_silence_is_far_below_1500_hz():
     assert float(low_distance(silence, silence)) == 0
 
 
+def test_an_overdriven_tone_gets_odd_harmonics_and_stays_as_loud():
+    tone = torch.sin(2 * torch.pi * 1_000 * torch.arange(48_000) / 48_000).expand(2, 2, -1)
+    clean, bent = driven(tone, torch.tensor([0.0, 6.0]))
+    assert torch.equal(clean, tone[0])
+    harmonics = np.abs(np.fft.rfft(bent[0].numpy()))[1_000:6_001:1_000] / 24_000
+    assert harmonics[2] > 0.2
+    assert harmonics[4] > 0.1
+    assert harmonics[[1, 3, 5]].max() < 1e-4
+    np.testing.assert_allclose(bent.square().mean(), 0.5, rtol=1e-4)
+
+
+def test_a_room_answers_on_both_sides_and_dies_away():
+    clap = torch.zeros(2, 2, 48_000)
+    clap[..., 100] = 1
+    dry, wet = roomed(clap, torch.tensor([[0.5, 0.0], [0.5, 0.3]]), torch.Generator().manual_seed(1)) - clap
+    assert dry.abs().max() < 1e-6
+    np.testing.assert_allclose(wet.square().sum(-1), 0.3**2, rtol=1e-3)
+    assert wet[:, :100].abs().max() < 1e-6  # nothing before the clap
+    first, last = (wet[:, at : at + 2_000].square().mean().log10() for at in (100, 100 + 24_000))
+    assert 50 < 10 * (first - last) < 62
+    assert abs(np.corrcoef(wet.numpy())[0, 1]) < 0.1
+
+
 def test_a_level_tells_its_power():
     powers = torch.logspace(-7, -1, 50)
     np.testing.assert_allclose(bands.power(bands.level(powers)), powers, rtol=1e-3)
@@ -343,6 +372,8 @@ def test_channels_count_as_much_as_they_are_heard(parts):
     assert float(loud.mean()) == pytest.approx(1)
     assert float(loud[3]) == 0
     assert int(loud.argmax()) == 5
+    levels = loud[-bands.COUNT :]
+    np.testing.assert_allclose(levels, 2 * loud[: -bands.COUNT].mean())  # whatever their kernels are
     asked = stage.prepare(0)
     at = {channel: MusicStage(*given(stage), torch.eye(64)[channel] * 64) for channel in (0, 1)}
     with torch.no_grad():

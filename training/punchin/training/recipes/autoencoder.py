@@ -5,10 +5,12 @@ The encoder stays as it is fitted: a linear code and levels of bands, from which
 
 from __future__ import annotations
 
+import math
 from typing import Final, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from punchin.engine.vae import Vae
@@ -16,6 +18,7 @@ from punchin.protocol.limits import HOP, LATENT_HZ
 from punchin.training.recipes.components import begin_as_components
 from punchin.training.recipes.loop import Stage
 from punchin.training.recipes.plan import Plan
+from punchin.training.recipes.rooms import driven, roomed
 from punchin.training.recipes.score import STEMS
 from punchin.training.recipes.songs import Composer, Song
 from punchin.training.recipes.synth import render
@@ -26,6 +29,11 @@ PEAK_LR, CROPS = 4e-4, 32  # the learning rate, and the batch that it is right f
 SDR: Final = 0.06  # a decibel of SI-SDR is worth this much spectral distance
 LOW: Final = 0.2  # and the distance below 1.5 kHz once more
 GATED: Final = 0.3  # of the crops begin and end with silence
+ALL, ALONE = 0.4, 0.25  # of the crops have all stems, or one; the others some
+DRIVEN, ROOMED = 0.2, 0.4  # of the crops are overdriven, or heard in a room or through a body
+DRIVE: Final = (1.0, 6.0)
+DECAY_S: Final = (0.003, 1.2)  # of rooms and bodies, to -60 dB
+WET: Final = (0.1, 1.0)  # what comes back from one beside what goes in
 FITTED: Final = 48  # songs to which the encoder is fitted, at most
 AT_ONCE: Final = 4  # of them rendered together
 
@@ -38,6 +46,8 @@ class Crops(NamedTuple):
     song: Tensor  # [B]
     start: Tensor  # [B] audio frames
     gains: Tensor  # [B, 4] of the stems
+    drive: Tensor  # [B] how loud it goes into a tanh; 0: past it
+    room: Tensor  # [B, 2] seconds of decay, and how much of it is heard
     tilt: Tensor  # [B] of the spectrum: the share of the difference between neighbouring samples that is added
     gate: Tensor  # [B, 2] where sound begins and ends, in parts of the crop: silence must be silent
 
@@ -75,37 +85,45 @@ class AutoencoderStage(Stage[Crops]):
         new = batch != self._prepared
         self._prepared = batch
         rng = np.random.default_rng([SEED, step])
-        room = (plan.audio_frames - plan.crop_frames) * HOP
+        latest = (plan.audio_frames - plan.crop_frames) * HOP
         some = rng.random((plan.crops, len(STEMS))) < 0.6
-        some |= (rng.random((plan.crops, 1)) < 0.6) | ~some.any(1, keepdims=True)
+        one = np.eye(len(STEMS), dtype=bool)[rng.integers(len(STEMS), size=plan.crops)]
+        kind = rng.random((plan.crops, 1))
+        some = np.where(kind < ALL, True, np.where(kind < ALL + ALONE, one, some | ~some.any(1, keepdims=True)))
         gains = some * rng.uniform(0.5, 1.1, (plan.crops, len(STEMS))) * rng.uniform(0.4, 1.0, (plan.crops, 1))
         tilt = (rng.random(plan.crops) < 0.3) * rng.uniform(-0.4, 2.0, plan.crops)
+        drive = (rng.random(plan.crops) < DRIVEN) * _by_ratio(rng, DRIVE, plan.crops)
+        decay = _by_ratio(rng, DECAY_S, plan.crops)
+        wet = (rng.random(plan.crops) < ROOMED) * _by_ratio(rng, WET, plan.crops)
         gate = np.sort(rng.random((plan.crops, 2)), axis=1)
         gate[rng.random(plan.crops) >= GATED] = 0, 1
         return Crops(
             batch,
             list(self._composer.batch(batch)) if new else None,
             torch.from_numpy(rng.integers(plan.audio_songs, size=plan.crops)),
-            torch.from_numpy(rng.integers(room + 1, size=plan.crops)),
+            torch.from_numpy(rng.integers(latest + 1, size=plan.crops)),
             torch.from_numpy(gains).float(),
+            torch.from_numpy(drive).float(),
+            torch.from_numpy(np.stack([decay, wet], axis=1)).float(),
             torch.from_numpy(tilt).float(),
             torch.from_numpy(gate),
         )
 
     def loss(self, step: int, prepared: Crops) -> Tensor:
         """Spectral distance, and the low one, less SI-SDR, of what is played of a sample of the posterior."""
-        audio = self.audio(prepared)
+        draws = torch.Generator(self.device).manual_seed(SEED * 2**32 + step)
+        audio = self.audio(prepared, draws)
         with self._halves():
             with torch.no_grad():
                 posterior = self.vae.encode(audio, audio.shape[-1] // HOP)
-                latent = posterior.sample(torch.Generator(self.device).manual_seed(SEED * 2**32 + step))
+                latent = posterior.sample(draws)
             played = self.vae.decode(latent, tile=latent.shape[1])
         unlike = distance(played, audio) + LOW * low_distance(played, audio)
         return unlike - SDR * si_sdr_db(played, audio).mean()
 
     @torch.no_grad()
-    def audio(self, prepared: Crops) -> Tensor:
-        """The crops [B, 2, n], rendered first where their songs are new."""
+    def audio(self, prepared: Crops, draws: torch.Generator) -> Tensor:
+        """The crops [B, 2, n], rendered first where their songs are new. The walls of their rooms come from `draws`."""
         if prepared.batch != self._rendered:
             assert prepared.songs is not None
             scores, firsts = [s.score for s in prepared.songs], [s.first_s for s in prepared.songs]
@@ -119,6 +137,7 @@ class AutoencoderStage(Stage[Crops]):
             ]
         )
         mix = torch.einsum("bscn,bs->bcn", cut, prepared.gains.to(self.device))
+        mix = roomed(driven(mix, prepared.drive.to(self.device)), prepared.room.to(self.device), draws)
         slope = mix - nn.functional.pad(mix, (1, 0))[..., :-1]
         part = torch.arange(frames, device=self.device) / frames
         begins, ends = prepared.gate.to(self.device)[:, :, None, None].unbind(1)
@@ -130,3 +149,8 @@ class AutoencoderStage(Stage[Crops]):
     def close(self) -> None:
         """End what composes ahead."""
         self._composer.close()
+
+
+def _by_ratio(rng: np.random.Generator, span: tuple[float, float], count: int) -> NDArray[np.float64]:
+    """Draws from a span, each octave of it as likely as the others."""
+    return np.exp(rng.uniform(math.log(span[0]), math.log(span[1]), count))

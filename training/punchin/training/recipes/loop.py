@@ -48,6 +48,12 @@ class Stage(ABC, Generic[T]):
     betas: tuple[float, float] = (0.9, 0.99)
     ema_decay: float = 0.999
 
+    def turned(self) -> list[nn.Parameter]:
+        """Matrices that Muon trains (Jordan et al., 2024), its steps being as large in all directions. AdamW trains the
+        rest.
+        """
+        return []
+
     @abstractmethod
     def prepare(self, step: int) -> T:
         """What step `step` needs and needs no device: a function of the step alone, run in another thread."""
@@ -92,7 +98,7 @@ class Run(Generic[T]):
     def __init__(self, stage: Stage[T], path: Path, plan: Plan, seconds: float, settings: dict[str, Any]) -> None:
         self.stage, self.path, self.plan, self.budget_s = stage, path, plan, seconds
         self.parameters = [p for p in stage.module.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(_groups(stage), lr=stage.peak_lr, betas=stage.betas, eps=1e-8)
+        self.optimizers = _optimizers(stage)
         self.ema = Ema(stage.module, stage.ema_decay)
         self.progress = Progress(settings=settings)
         self.pending = torch.zeros((), dtype=torch.float64, device=stage.device)  # losses since the last record
@@ -140,19 +146,22 @@ class Run(Generic[T]):
         """Write the checkpoint: weights, averages, optimizer, progress."""
         tensors = state.module_tensors("model", self.stage.module)
         tensors |= {f"average.{name}": each for name, each in self.ema.average.items()}
-        tensors |= state.optimizer_tensors("optimizer", self.optimizer)
+        for name, optimizer in self.optimizers.items():
+            tensors |= state.optimizer_tensors(name, optimizer)
         tensors["pending"] = self.pending
         state.save(self.path, tensors, self.progress.facts())
 
     def _step(self, prepared: T) -> None:
         at, stage = self.progress, self.stage
-        for group in self.optimizer.param_groups:
-            group["lr"] = stage.peak_lr * at.rate(self.plan.warmup)
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = stage.peak_lr * at.rate(self.plan.warmup)
         loss = stage.loss(at.step, prepared)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, _CLIP)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         self.ema.update(at.step)
         self.pending += loss.detach()
         at.step += 1
@@ -187,7 +196,8 @@ class Run(Generic[T]):
             )
         self.stage.module.load_state_dict(state.under("model", tensors))
         self.ema.restore(state.under("average", tensors))
-        state.restore_optimizer(self.optimizer, state.under("optimizer", tensors))
+        for name, optimizer in self.optimizers.items():
+            state.restore_optimizer(optimizer, state.under(name, tensors))
         self.pending = tensors["pending"]
         end, decay_from = self.progress.end, self.progress.decay_from
         self.progress = Progress(**{**facts, "losses": [(step, loss) for step, loss in facts["losses"]]})
@@ -197,9 +207,17 @@ class Run(Generic[T]):
             self.progress.end = self.progress.decay_from = None
 
 
-def _groups(stage: Stage[Any]) -> list[dict[str, Any]]:
-    """Matrices decay; norms, biases and tokens do not."""
-    trained = [p for p in stage.module.parameters() if p.requires_grad]
+def _optimizers(stage: Stage[Any]) -> dict[str, torch.optim.Optimizer]:
+    """By the name of their state. Matrices decay; norms, biases and tokens do not."""
+    turned = stage.turned()
+    apart = {id(each) for each in turned}
+    trained = [p for p in stage.module.parameters() if p.requires_grad and id(p) not in apart]
     matrices, rest = [p for p in trained if p.ndim == 2], [p for p in trained if p.ndim != 2]
     groups = [{"params": matrices, "weight_decay": stage.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+    lr, decay = stage.peak_lr, stage.weight_decay
+    made: dict[str, torch.optim.Optimizer] = {
+        "adamw": torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=stage.betas, eps=1e-8)
+    }
+    if turned:  # steps as long as AdamW's are, so that one learning rate is right for both
+        made["muon"] = torch.optim.Muon(turned, lr=lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
+    return made
