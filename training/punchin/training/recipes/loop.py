@@ -48,10 +48,8 @@ class Stage(ABC, Generic[T]):
     betas: tuple[float, float] = (0.9, 0.99)
     ema_decay: float = 0.999
 
-    def turned(self) -> list[nn.Parameter]:
-        """Matrices that Muon trains (Jordan et al., 2024), its steps being as large in all directions. AdamW trains the
-        rest.
-        """
+    def muon_parameters(self) -> list[nn.Parameter]:
+        """Matrices that Muon trains (Jordan et al., 2024); AdamW trains the rest."""
         return []
 
     @abstractmethod
@@ -209,8 +207,8 @@ class Run(Generic[T]):
 
 def _optimizers(stage: Stage[Any]) -> dict[str, torch.optim.Optimizer]:
     """By the name of their state. Matrices decay; norms, biases and tokens do not."""
-    turned = stage.turned()
-    apart = {id(each) for each in turned}
+    orthogonal = stage.muon_parameters()
+    apart = {id(each) for each in orthogonal}
     trained = [p for p in stage.module.parameters() if p.requires_grad and id(p) not in apart]
     matrices, rest = [p for p in trained if p.ndim == 2], [p for p in trained if p.ndim != 2]
     groups = [{"params": matrices, "weight_decay": stage.weight_decay}, {"params": rest, "weight_decay": 0.0}]
@@ -218,6 +216,6 @@ def _optimizers(stage: Stage[Any]) -> dict[str, torch.optim.Optimizer]:
     made: dict[str, torch.optim.Optimizer] = {
         "adamw": torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=stage.betas, eps=1e-8)
     }
-    if turned:  # steps as long as AdamW's are, so that one learning rate is right for both
-        made["muon"] = torch.optim.Muon(turned, lr=lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
+    if orthogonal:  # steps as long as AdamW's are, so that one learning rate is right for both
+        made["muon"] = torch.optim.Muon(orthogonal, lr=lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
     return made

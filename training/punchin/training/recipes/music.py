@@ -72,10 +72,12 @@ class MusicStage(Stage[Asked]):
         self.peak_lr = PEAK_LR * (library.plan.batch_frames / FRAMES) ** 0.25
         self.metre, self.words, self.silence = metre, words, silence.to(library.device)
         self._weight = loud.sqrt().to(library.device)  # of an error before it is squared, [C]
-        self._linear = (torch.arange(len(loud)) < len(loud) - bands.COUNT).float().to(library.device)  # 0: a level
+        self._linear = (torch.arange(len(loud)) < len(loud) - bands.COUNT).to(
+            library.device
+        )  # [C] the others are levels
         self._lyrics = instrumental(words)
 
-    def turned(self) -> list[nn.Parameter]:
+    def muon_parameters(self) -> list[nn.Parameter]:
         """The matrices of all transformers' layers: with AdamW alone the loss was 5 % higher after 200 steps."""
         return [p for name, p in self.module.named_parameters() if ".layers." in name and p.ndim == 2]
 
@@ -86,8 +88,8 @@ class MusicStage(Stage[Asked]):
         return Asked(batch(step, self.library, self.words), self.metre.prepare(step, COUNTED))
 
     def loss(self, step: int, prepared: Asked) -> Tensor:
-        """Over all items the flow's error, but of linear latents, the noisier, the envelope's; also the codes' and the
-        metre's own.
+        """The flow's error over all items, which in linear latents gives way to the envelope's the noisier they are;
+        also the codes' and the metre's own.
         """
         asked, device = prepared.lessons, self.device
         self.library.fill(asked.newest)
@@ -104,8 +106,8 @@ class MusicStage(Stage[Asked]):
         counts, share = asked.counts.to(device), t.square()
         aimed = x - t[:, None, None] * velocity
         loud = ENVELOPE * (share * self._unlike(aimed, target, counts)).mean()
-        told = (1 - share).sqrt()[:, None, None] * self._linear + 1 - self._linear  # a level can be known at any time
-        velocity, target, noise = (each * self._weight * told for each in (velocity, target, noise))
+        known = torch.where(self._linear, (1 - share).sqrt()[:, None, None], 1)  # a level can be known at any time
+        velocity, target, noise = (each * self._weight * known for each in (velocity, target, noise))
         music = flow.loss(velocity, target, noise, torch.ones_like(t), counts) + loud
         return music + CODES * codes + METRE * self.metre.loss(step, prepared.beats)
 
