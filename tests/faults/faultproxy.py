@@ -12,7 +12,7 @@ from punchin.protocol import connection
 
 
 class ByteProxy(threading.Thread):
-    """Forwards a tcp port. `cut_after` bytes of one connection it hangs up; `delay_s` holds each piece back;
+    """Forwards a tcp port. `cut_after` more bytes it hangs up, once; `delay_s` holds each piece back;
     `half_open` accepts and forwards nothing; `silent` swallows what comes on connections that there are.
     Settings may change while it runs; `passed` counts bytes."""
 
@@ -23,6 +23,7 @@ class ByteProxy(threading.Thread):
         self.endpoint = f"tcp://127.0.0.1:{self.server.getsockname()[1]}"
         self.cut_after, self.delay_s, self.half_open, self.silent = None, 0.0, False, False
         self.passed = self.connections = self.cuts = 0
+        self.counting = threading.Lock()
         self.start()
 
     def run(self):
@@ -34,26 +35,32 @@ class ByteProxy(threading.Thread):
                     self.kept = [*getattr(self, "kept", []), near]
                     continue
                 far = socket.create_connection(("127.0.0.1", self.target))
-                budget = [self.cut_after]
                 for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=self.pump, args=(source, sink, budget), daemon=True).start()
+                    threading.Thread(target=self.pump, args=(source, sink), daemon=True).start()
 
-    def pump(self, source, sink, budget):
+    def pump(self, source, sink):
         with contextlib.suppress(OSError):
             while data := source.recv(16_384):
                 time.sleep(self.delay_s)
-                self.passed += len(data)
-                if budget[0] is not None:
-                    budget[0] -= len(data)
-                    if budget[0] < 0:
-                        self.cuts += 1
-                        self.cut_after = None  # once
-                        break
+                if self.cuts_at(len(data)):
+                    break
                 if not self.silent:
                     sink.sendall(data)
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+    def cuts_at(self, size):
+        """Count so many bytes; True where they are one too many."""
+        with self.counting:
+            self.passed += size
+            if self.cut_after is None:
+                return False
+            self.cut_after -= size
+            over = self.cut_after < 0
+            if over:
+                self.cuts, self.cut_after = self.cuts + 1, None
+            return over
 
     def close(self):
         self.server.close()

@@ -44,6 +44,7 @@ def test_control_is_cut(tcp, cut_after):
         with contextlib.closing(client):
             job = client.submit(order("steps=1"), job_id=f"cut-job-{cut_after:04}").id
             check_events([event for event in client.follow(job) if event.seq])
+    assert proxy.cuts == 1
     assert len(tcp.jobs()) == 1
 
 
@@ -56,6 +57,7 @@ def test_data_is_cut_both_ways(tcp, cut_after):
         assert proxy.cuts == 1
         proxy.cut_after = cut_after
         assert client.get(sha256) == data
+        assert proxy.cuts == 2
 
 
 def test_events_are_cut(tcp):
