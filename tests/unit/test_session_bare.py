@@ -142,6 +142,10 @@ def test_a_signature_gives_the_bars(tmp_path):
     media(tmp_path, "a.wav", noise(1, 8 * RATE), RATE)
     target = aimed(tmp_path / "a.wav", (2, 2), bpm=120, signature=(7, 8))
     assert (target.region.start_s, target.region.end_s) == (1.75, 3.5)
+    tempo = mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(120))
+    mido.MidiFile(tracks=[mido.MidiTrack([tempo])]).save(tmp_path / "map.mid")
+    mapped = aimed(tmp_path / "a.wav", (2, 2), tempo_map=tmp_path / "map.mid", signature=(7, 8))
+    assert mapped.region == target.region
 
 
 def test_a_file_over_the_limit_is_refused_before_it_is_read(tmp_path):

@@ -179,6 +179,19 @@ def test_midi_files_give_tempo_and_signature(tmp_path):
     start, end = tempo.bars_to_seconds(3, 3)
     assert start == pytest.approx(7 * 60 / 174, abs=1e-5)
     assert end - start == pytest.approx(4 * 60 / 87, abs=1e-5)
+    assert TempoMap.from_midi(path, (3, 4)).bars_to_seconds(3, 3) == (start, end), "the file's own signature wins"
+
+
+def test_a_midi_file_without_a_signature_is_counted_in_the_one_given(tmp_path):
+    path = midi_file(tmp_path / "map.mid", mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(120), time=0))
+    assert TempoMap.from_midi(path).bars_to_seconds(3, 3) == (4.0, 6.0)
+    assert TempoMap.from_midi(path, (3, 4)).bars_to_seconds(3, 3) == (3.0, 4.5)
+
+
+def test_a_midi_file_that_says_no_tempo_is_no_tempo_map(tmp_path):
+    path = midi_file(tmp_path / "notes.mid", mido.Message("note_on", note=60, time=480))
+    with pytest.raises(Refused, match=r"holds no tempo: .*notes\.mid"):
+        TempoMap.from_midi(path)
 
 
 @pytest.mark.parametrize("data", [b"", b"MThd", b"RIFF....", b"MThd\0\0\0\6\0\1\0\1\0\x60MTrk\0\0\0\x40\0"])

@@ -7,7 +7,6 @@ finds half a model. A cut download goes on where it stopped.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import hashlib
 import json
 import os
@@ -23,7 +22,7 @@ from typing import Final, NamedTuple, TextIO
 from punchin.engine.keys import KNOWN, key_hash, shapes_of
 from punchin.engine.sources import Folder, HuggingFace, ModelScope, Remote, Source
 from punchin.engine.spec import CONFIG_2B, CONFIG_XL
-from punchin.protocol import home, installed
+from punchin.protocol import home, installed, lock
 from punchin.protocol.errors import BadUsage, PunchinError, Refused
 from punchin.protocol.models import BY_NAME, MODELS, Model
 
@@ -145,12 +144,13 @@ def remove(model: Model, root: Path) -> Path:
 
 @contextmanager
 def _alone(aside: Path) -> Iterator[None]:
-    with (aside / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise Refused(f"another pull is under way in {aside.parent}", "wait for it", code="busy") from error
+    held = lock.take(aside / "lock")
+    if held is None:
+        raise Refused(f"another pull is under way in {aside.parent}", "wait for it", code="busy")
+    try:
         yield
+    finally:
+        held.release()
 
 
 def _remotes(piece: Piece, source: Source) -> list[Remote]:

@@ -45,6 +45,7 @@ SESSION_FILE = Limit("audio file length", 0.25, 3600, "s")  # a bare file is hel
 RESAMPLED_ITEM = Limit("length of an item that is resampled", 0, 7200, "s")  # whole, in memory
 WINDOW = Limit("window length", 128, 15_000, "latent frames")  # 5.12 to 600 s
 TEMPO = Limit("tempo", 30, 300, "bpm")  # what ACE-Step accepts as metadata
+SESSION_TEMPO = Limit("tempo of a session", 10, 1000, "bpm")  # DAWs go from 20 to 999; the model is told half or double
 STRENGTH = Limit("strength", 0, 1, "")
 STEPS = Limit("steps", 1, 200, "")
 SHIFT = Limit("shift", 0.1, 20, "")

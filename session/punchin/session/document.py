@@ -93,7 +93,7 @@ def open_session(
 ) -> Session:
     """Read a session: `.rpp`, or `.wav`/`.flac`/`.aiff` with `bpm` or `tempo_map` (a Standard MIDI File).
 
-    signature: of a bare file with `bpm`; 4/4 unless given.
+    signature: of a bare file, until its tempo map has one; 4/4 unless given.
     approximate: take what cannot be read exactly (a project's Bezier tempo points) as near as can be, and note it.
     Raises Refused: missing, unreadable, unknown kind, no tempo for a bare file, or one given for a project.
     """
@@ -110,7 +110,7 @@ def open_session(
     if (bpm is None) == (tempo_map is None):
         raise Refused(f"{path.name} needs one tempo", "use --bpm B, or --tempo-map FILE.mid")
     if tempo_map is not None:
-        tempo = TempoMap.from_midi(tempo_map)
+        tempo = TempoMap.from_midi(tempo_map, signature or (4, 4))
     else:
         assert bpm is not None
         tempo = TempoMap.at_bpm(bpm, *(signature or (4, 4)))

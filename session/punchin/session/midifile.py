@@ -8,8 +8,8 @@ from punchin.protocol.errors import Refused
 from punchin.session.tempo import Signature, Stretch
 
 
-def read_tempo(path: Path) -> tuple[tuple[Stretch, ...], tuple[Signature, ...]]:
-    """All tracks' tempo and signature events, 120 bpm and 4/4 until the first; see TempoMap.from_midi."""
+def read_tempo(path: Path, signature: tuple[int, int]) -> tuple[tuple[Stretch, ...], tuple[Signature, ...]]:
+    """All tracks' tempo and signature events, 120 bpm and `signature` until the first; see TempoMap.from_midi."""
     import mido
     from mido.midifiles.meta import KeySignatureError
 
@@ -23,15 +23,18 @@ def read_tempo(path: Path) -> tuple[tuple[Stretch, ...], tuple[Signature, ...]]:
     if file.ticks_per_beat <= 0 or file.ticks_per_beat & 0x8000:
         raise Refused(f"tempo map counts in SMPTE frames, not in beats: {path}", "export it with ticks per beat")
     tempos: dict[int, int] = {0: 500_000}
-    signatures: dict[int, tuple[int, int]] = {0: (4, 4)}
+    signatures: dict[int, tuple[int, int]] = {0: signature}
+    told = False
     for track in file.tracks:
         tick = 0
         for message in track:
             tick += message.time
             if message.type == "set_tempo":
-                tempos[tick] = message.tempo
+                tempos[tick], told = message.tempo, True
             elif message.type == "time_signature":
                 signatures[tick] = (message.numerator, message.denominator)
+    if not told:
+        raise Refused(f"tempo map holds no tempo: {path}", "use --bpm B, or a MIDI file with the song's tempo in it")
     stretches, at_s, last_tick, tempo = [], 0.0, 0, 500_000
     for tick in sorted(tempos):
         at_s += (tick - last_tick) * tempo / file.ticks_per_beat / 1e6

@@ -106,14 +106,15 @@ class TempoMap:
         return cls((Stretch(0.0, bpm, bpm),), (Signature(0.0, numerator, denominator),))
 
     @classmethod
-    def from_midi(cls, path: Path | str) -> Self:
+    def from_midi(cls, path: Path | str, signature: tuple[int, int] = (4, 4)) -> Self:
         """The tempo and signature events of a Standard MIDI File, its ramps as the steps they are written as.
 
-        Raises Refused where the file is missing, broken, or counts in SMPTE frames instead of beats.
+        signature: until the file's first. Raises Refused where the file is missing, broken, says no tempo, or counts in
+        SMPTE frames instead of beats.
         """
         from punchin.session import midifile
 
-        return cls(*midifile.read_tempo(Path(path)))
+        return cls(*midifile.read_tempo(Path(path), signature))
 
     def seconds_to_beats(self, seconds: ArrayLike) -> NDArray[np.float64]:
         """Quarter notes at each project time, in the shape of `seconds`."""

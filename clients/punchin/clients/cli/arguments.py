@@ -94,7 +94,7 @@ def number(limit: Limit) -> Callable[[str], float]:
 
 def tempo(text: str) -> float | str:
     """Beats a minute, or `clock`: what a DAW sends."""
-    return text if text == CLOCK else number(limits.TEMPO)(text)
+    return text if text == CLOCK else number(limits.SESSION_TEMPO)(text)
 
 
 def whole(limit: Limit) -> Callable[[str], int]:

@@ -56,8 +56,8 @@ def heard(port: str | None, talk: Talk) -> float:
     from punchin.clients.midi import listen
 
     talk.say("listening to MIDI clock ...")
-    bpm = listen.tempo(port)
-    talk.say(f"  {bpm:g} bpm")
+    bpm, error = listen.tempo(port)
+    talk.say(f"  {bpm:g} bpm, give or take {2 * error:.2f}")
     return bpm
 
 

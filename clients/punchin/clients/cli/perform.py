@@ -130,7 +130,7 @@ def prompt_arguments(parser: argparse.ArgumentParser) -> None:
     prompt.add_argument("--lyrics", metavar="TEXT|@FILE", default="", help="default: instrumental")
     prompt.add_argument("--language", type=arguments.language, default="unknown", help="of the lyrics: en, de, ja, ...")
     prompt.add_argument("--key", type=arguments.key, help='like "C minor" or Cm (default: not told)')
-    prompt.add_argument("--signature", metavar="N/D", type=arguments.signature, help="default: the session's")
+    prompt.add_argument("--signature", metavar="N/D", type=arguments.signature, help="default: the session's, or 4/4")
     prompt.add_argument(
         "--reference", metavar="FILE", type=Path, action="append", default=[], help="audio to sound like"
     )
@@ -164,7 +164,7 @@ def requests_of(task: Task, args: argparse.Namespace) -> list[Request]:
         session=args.session,
         prompt=prompt_of(args),
         seed=secrets.randbelow(2**31) if args.seed is None else args.seed,
-        bpm=limits.TEMPO.low if args.bpm == arguments.CLOCK else args.bpm,  # until it is heard
+        bpm=limits.SESSION_TEMPO.low if args.bpm == arguments.CLOCK else args.bpm,  # until it is heard
         tempo_map=args.tempo_map,
         variations=args.variations,
         max_attempts=args.max_attempts,

@@ -58,7 +58,7 @@ class Capture:
 
 def opened(request: Request) -> Session:
     """The session of a request. Several regions of it are captured from one opening, so that they can land together."""
-    signature = request.prompt.signature if request.is_audio and request.tempo_map is None else None
+    signature = request.prompt.signature if request.is_audio else None
     return open_session(request.session, request.bpm, request.tempo_map, signature, request.approximate)
 
 

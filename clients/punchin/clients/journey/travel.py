@@ -52,6 +52,9 @@ def perform_all(requests: Sequence[Request], listener: Listener) -> Result:
     _check_apart(requests, captures)
     for note in dict.fromkeys(note for captured in captures for note in captured.target.notes):
         listener.warn(note)
+    for request, captured in zip(requests, captures, strict=True):
+        if request.is_audio and request.bars:
+            listener.say(f"  {request.span}{_counted(captured)}")
     from punchin.clients.connect import connect
 
     check_folder(requests[0].out or requests[0].session)
@@ -75,6 +78,12 @@ def _captured(request: Request, session: Session, count: int) -> Capture:
         return capture(request, session)
     except Refused as error:
         raise error.of(request.place if count > 1 else "") from None
+
+
+def _counted(captured: Capture) -> str:
+    """Where bars lie in an audio file, whose grid nobody sees before: a signature left out moves them all."""
+    region, (beats, unit) = captured.region, captured.session.tempo.signature_at(captured.region.start_s)
+    return f" in {beats}/{unit}: {region.start_s:.2f}-{region.end_s:.2f} s"
 
 
 def _check_apart(requests: Sequence[Request], captures: Sequence[Capture]) -> None:

@@ -18,7 +18,7 @@ from punchin.protocol.errors import Refused
 if TYPE_CHECKING:
     from punchin.clients.midi.clock import ClockState
 
-SURE_WAIT_S = 20.0  # eight beats at 30 bpm are 16 s
+SURE_WAIT_S = 30.0  # eight beats at 20 bpm are 24 s
 CONNECT_S = 5.0
 SOCKET = "socket:"
 JACK = "mido.backends.rtmidi/UNIX_JACK"
@@ -101,13 +101,13 @@ def inputs() -> list[str]:
     return _backend()[1]
 
 
-def tempo(port: str | None) -> float:
-    """The tempo of the clock on a port, once it is sure. Raises Refused, and OverLimit for a tempo out of range."""
+def tempo(port: str | None) -> tuple[float, float]:
+    """The tempo of the clock on a port once it is sure, and its error, bpm. Raises Refused, OverLimit out of range."""
     with listen(port) as ear:
-        bpm = ear.wait_sure().bpm
-    assert bpm is not None
-    limits.TEMPO.check(bpm)
-    return bpm
+        state = ear.wait_sure()
+    assert state.bpm is not None
+    limits.SESSION_TEMPO.check(state.bpm)
+    return state.bpm, state.bpm_error
 
 
 def _backend() -> tuple[Any, list[str]]:
