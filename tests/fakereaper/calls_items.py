@@ -113,15 +113,21 @@ def delete_item(script, track, item):
 
 
 def split(script, item, position):
-    """The left part keeps its GUID; each take of the right part starts later in its source."""
+    """The left part keeps its GUID; each take of the right part starts later in its source. They overlap and fade as far
+    as the preferences say."""
     script.host.editing(item.track.project)
     if not item.start_s < position < item.end_s:
         return None
     right = Item(item.track)
     right.values, right.active, right.selected = dict(item.values), item.active, item.selected
     past = position - item.start_s
-    right.values |= {"D_POSITION": position, "D_LENGTH": item.end_s - position, "D_FADEINLEN": 0.0}
-    item.values |= {"D_LENGTH": past, "D_FADEOUTLEN": 0.0}
+    over_s, before_s = script.host.split_overlap_s
+    fade_s = over_s + before_s or -1.0
+    begin_s = position - before_s
+    right.values |= {"D_POSITION": begin_s, "D_LENGTH": item.end_s - begin_s, "D_FADEINLEN": 0.0}
+    right.values["D_FADEINLEN_AUTO"] = item.values["D_FADEOUTLEN_AUTO"] = fade_s
+    item.values |= {"D_LENGTH": past + over_s, "D_FADEOUTLEN": 0.0}
+    past -= before_s
     for take in item.takes:
         copy = Take(right, take.source, take.name)
         copy.values, copy.ext, copy.guid = dict(take.values), dict(take.ext), new_guid()

@@ -15,7 +15,16 @@ class Accessor(Handle):
 
     def __init__(self, take):
         super().__init__()
-        self.take = take
+        self.take, self.was = take, state_of(take)
+
+
+def state_of(take):
+    """What the sound of a take accessor depends on."""
+    return dict(take.values), take.item.values["D_LENGTH"], take.stretch_markers
+
+
+def destroy_source(script, source):
+    source.alive = False
 
 
 def source_from_file(script, path):
@@ -33,13 +42,13 @@ def set_source(script, take, source):
 
 
 def take_accessor(script, take):
-    script.host.open_accessors += 1
+    script.open_accessors += 1
     return Accessor(take)
 
 
 def destroy_accessor(script, accessor):
     accessor.alive = False
-    script.host.open_accessors -= 1
+    script.open_accessors -= 1
 
 
 def samples(script, accessor, rate_hz, channels, start_s, count, buffer):
@@ -100,6 +109,8 @@ CALLS = {
     "PCM_Source_BuildPeaks": build_peaks,
     "CreateTakeAudioAccessor": take_accessor,
     "DestroyAudioAccessor": destroy_accessor,
+    "AudioAccessorStateChanged": lambda script, accessor: state_of(accessor.take) != accessor.was,
+    "PCM_Source_Destroy": destroy_source,
     "GetAudioAccessorSamples": samples,
     "new_array": new_array,
     "file_exists": lambda script, path: Path(path).is_file(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fakereaper.model import Handle
+from fakereaper.model import BUFFER, Handle
 
 
 def enum_projects(script, index):
@@ -87,7 +87,10 @@ def get_proj_ext(script, project, section, key):
 
 def enum_proj_ext(script, project, section, index):
     items = list(project.ext.get(section, {}).items())
-    return (True, *items[index]) if 0 <= index < len(items) else (False, None, None)
+    if not 0 <= index < len(items):
+        return False, None, None
+    key, text = items[index]
+    return True, key, text[:BUFFER]
 
 
 def begin_undo(script, project):

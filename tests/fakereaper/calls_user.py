@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from fakereaper.model import Handle, new_guid
+from fakereaper.model import BUFFER, Handle, new_guid
 
 
 class Window(Handle):
@@ -60,7 +60,7 @@ def user_inputs(script, title, count, captions, values):
     unknown = set(answer) - set(names)
     if unknown:
         raise AssertionError(f"the dialog {title!r} has no field {unknown}; it has {names}")
-    return True, separator.join(answer.get(n, d) for n, d in zip(names, defaults, strict=True))
+    return True, separator.join(answer.get(n, d) for n, d in zip(names, defaults, strict=True))[:BUFFER]
 
 
 def message_box(script, text, title, kind):

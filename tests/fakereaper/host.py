@@ -69,6 +69,7 @@ class Script:
         self.host, self.path, self.command = host, Path(path), command
         self.lua = host.lupa.LuaRuntime(unpack_returned_tuples=True)
         self.deferred, self.at_exit, self.options, self.alive, self.in_tick = [], [], 0, True, False
+        self.open_accessors = 0
         self.lua.eval("function(text, ...) return load(text)(...) end")(
             PRELUDE, self.bind, host.breach_write, host.opened
         )  # fmt: skip
@@ -121,7 +122,8 @@ class Host:
         self.help, self.console, self.messages, self.spoken, self.toggles = [], [], [], [], {}
         self.inputs, self.dialogs, self.shortcut_dialogs, self.processes = [], [], [], []
         self.execute = lambda command, timeout_ms: None
-        self.open_accessors, self.button = 0, 6  # every message box is answered with Yes
+        self.button = 6  # every message box is answered with Yes
+        self.split_overlap_s = (0.0, 0.0)  # how far a split's left half reaches over it, and its right one before it
 
     @property
     def project(self) -> Project:
@@ -177,9 +179,9 @@ class Host:
         if self.refresh:
             self.breaches.append(f"{script.path.name}: PreventUIRefresh is off by {self.refresh}")
             self.refresh = 0
-        if self.open_accessors and not (script.deferred and script.alive):
-            self.breaches.append(f"{script.path.name}: {self.open_accessors} audio accessor(s) not destroyed")
-            self.open_accessors = 0
+        if script.open_accessors and not (script.deferred and script.alive):
+            self.breaches.append(f"{script.path.name}: {script.open_accessors} audio accessor(s) not destroyed")
+            script.open_accessors = 0
 
     # -- the door -----------------------------------------------------------------------------------------------
     def exists(self, name) -> bool:

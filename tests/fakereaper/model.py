@@ -13,6 +13,9 @@ from typing import ClassVar
 import soundfile
 
 
+BUFFER = 1023  # bytes of a string that REAPER gives to Lua, where its C function asks for no larger buffer
+
+
 def new_guid() -> str:
     return "{" + str(uuid.uuid4()).upper() + "}"
 

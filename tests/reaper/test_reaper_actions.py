@@ -250,6 +250,28 @@ def test_a_wrong_answer_is_named_with_what_is_allowed(desk, field, value, word):
     assert desk.requests() == []
 
 
+def test_answers_longer_than_the_dialog_holds_are_refused(desk):
+    desk.simple()
+    ask(desk, **{"Prompt:": "la " * 400})
+    assert "over 1022 bytes" in desk.host.messages[0]
+    assert desk.requests() == []
+    assert ("PUNCHIN", "last_repaint") not in desk.host.persisted
+
+
+def test_lyrics_come_from_a_file(desk):
+    desk.simple()
+    words = desk.folder / "words.txt"
+    words.write_text("la la\n" * 500)
+    ask(desk, **{"Prompt:": "pop", "Lyrics (/ begins a new line; @FILE):": f"@{words}"})
+    assert desk.request()["params"]["lyrics"] == "la la\n" * 500
+
+
+def test_lyrics_of_no_file_are_refused(desk):
+    desk.simple()
+    ask(desk, **{"Prompt:": "pop", "Lyrics (/ begins a new line; @FILE):": "@/no/such/file"})
+    assert "allowed is @ and the path of a text file" in desk.host.messages[0]
+
+
 def test_names_that_need_care_come_through(desk):
     folder = desk.folder / "my \"best\" 'söng' 100%"
     folder.mkdir()

@@ -5,6 +5,8 @@ from fakereaper.desk import Desk, tone
 from fakereaper.model import Project
 from reaperjobs import asked, names
 
+FADES = ("D_FADEINLEN", "D_FADEOUTLEN", "D_FADEINLEN_AUTO", "D_FADEOUTLEN_AUTO")
+
 
 def test_a_take_lands_on_the_item_in_one_undo_step(desk):
     _, item = desk.simple()
@@ -55,6 +57,33 @@ def test_a_moved_item_is_followed(desk):
     desk.done(job)
     assert names(item) == ["keys.wav", "punchin repaint 1"]
     assert item.takes[1].values["D_STARTOFFS"] == 0.0
+
+
+def test_a_take_lands_on_its_item_beside_one_that_crossfades_into_it(desk):
+    """Pieces of one recording, each split at a bar line with REAPER's usual overlap."""
+    track, item = desk.simple(position_s=2.0, length_s=2.0)
+    left = track.add_item(0.0, 2.01, item.takes[0].source.path)
+    track.items.reverse()
+    desk.done(asked(desk), position_s=2.0, length_s=2.0, item=item.guid)
+    assert names(item) == ["keys.wav", "punchin repaint 1"]
+    assert len(left.takes) == len(desk.project.tracks) == 1
+
+
+def test_a_take_lands_on_an_item_that_ends_a_hair_before_its_bar(desk):
+    _, item = desk.simple(length_s=3.9995)
+    desk.done(asked(desk), length_s=3.9995, item=item.guid)
+    assert names(item) == ["keys.wav", "punchin repaint 1"]
+
+
+def test_a_take_of_captured_sound_is_not_sent_through_its_channel_mode_again(desk):
+    _, item = desk.simple()
+    item.takes[0].values |= {"D_PITCH": 1.0, "I_CHANMODE": 1.0, "D_PAN": -0.25, "D_PANLAW": 0.7}
+    desk.remember_words()
+    desk.press("Repaint selection (last preset)")
+    desk.host.tick(60)
+    desk.done(desk.request()["id"])
+    got = item.takes[1].values
+    assert (got["I_CHANMODE"], got["D_PAN"], got["D_PANLAW"]) == (0.0, -0.25, 0.7)
 
 
 def test_an_item_moved_to_another_track_is_followed(desk):
@@ -186,6 +215,39 @@ def test_split_landing_goes_to_a_new_track_when_items_moved_apart(desk):
     assert len(desk.project.tracks) == 2
 
 
+def test_a_split_is_a_cut_though_splits_overlap_and_fade(desk):
+    track, _item = desk.simple()
+    desk.host.split_overlap_s = (0.006, 0.004)
+    desk.done(asked(desk, land="split"), how="split", position_s=1.97, length_s=2.03)
+    old = sorted(track.items[:-1], key=lambda each: each.start_s)
+    assert [(i.start_s, round(i.end_s, 9), i.values["B_MUTE"]) for i in old] == [
+        (0.0, 1.97, 0.0), (1.97, 4.0, 1.0), (4.0, 8.0, 0.0)
+    ]  # fmt: skip
+    assert [round(i.takes[0].values["D_STARTOFFS"], 9) for i in old] == [0.0, 1.97, 4.0]
+    assert {i.values[name] for i in (old[0], old[2]) for name in FADES} == {0.0, -1.0}
+
+
+def test_a_lane_is_cut_though_splits_overlap_and_fade(seven):
+    track, _item = seven.simple()
+    seven.host.split_overlap_s = (0.01, 0.0)
+    seven.done(asked(seven, land="lane"), how="lane", position_s=1.5, length_s=3.0, item_s=1.97, item_length_s=2.03)
+    lane = sorted((i for i in track.items if i.values["I_FIXEDLANE"]), key=lambda each: each.start_s)
+    assert [(i.start_s, round(i.end_s, 9)) for i in lane] == [(0.0, 1.97), (1.97, 4.0), (4.0, 8.0)]
+    assert {i.values[name] for i in lane for name in FADES} == {0.0, -1.0}
+
+
+def test_track_landing_follows_an_item_that_moved(desk):
+    track, item = desk.simple()
+    job = asked(desk, land="track")
+    item.values["D_POSITION"] = 10.0
+    desk.done(job, how="track", position_s=1.97, length_s=2.03)
+    assert [(i.start_s, round(i.end_s, 9), i.values["B_MUTE"]) for i in track.items] == [
+        (10.0, 11.97, 0.0), (11.97, 14.0, 1.0), (14.0, 18.0, 0.0)
+    ]  # fmt: skip
+    new = desk.project.tracks[1].items[0]
+    assert (new.start_s, round(new.end_s, 9), new.takes[0].values["D_STARTOFFS"]) == (11.97, 14.0, 0.0)
+
+
 def test_track_landing_mutes_the_original_on_a_new_track(desk):
     track, _ = desk.simple()
     desk.done(asked(desk, land="track"), how="track", position_s=1.97, length_s=2.03)
@@ -267,6 +329,34 @@ def test_variations_of_a_take_hear_the_original_and_land_beside_it(desk):
     desk.done(again["id"])
     assert len(item.takes) == 3
     assert item.active == 2
+
+
+def test_a_variation_lands_in_time_whichever_take_is_active_by_then(desk):
+    """The item was trimmed since, and the user compares with the original while the variation is made."""
+    _, item = desk.simple(position_s=1.5, length_s=6.5)
+    desk.done(asked(desk), position_s=0.5, length_s=7.5)
+    (desk.spool / "inbox" / f"{desk.request()['id']}.json").unlink()
+    first = item.takes[1]
+    item.selected, item.values["D_LENGTH"] = True, 4.0
+    desk.press("New variation")
+    desk.host.tick(20)
+    item.active = 0
+    desk.done(desk.request()["id"], position_s=0.5, length_s=7.5)
+    assert len(desk.project.tracks) == 1
+    assert item.takes[2].values["D_STARTOFFS"] == pytest.approx(first.values["D_STARTOFFS"])
+
+
+def test_a_variation_of_a_take_that_was_discarded_lands_on_a_new_track(desk):
+    _, item = desk.simple()
+    desk.done(asked(desk))
+    (desk.spool / "inbox" / f"{desk.request()['id']}.json").unlink()
+    item.selected = True
+    desk.press("New variation")
+    desk.host.tick(20)
+    item.takes.pop().alive, item.active = False, 0
+    desk.done(desk.request()["id"])
+    assert names(item) == ["keys.wav"]
+    assert len(desk.project.tracks) == 2
 
 
 def test_variations_of_a_split_item_hear_what_is_muted_below(desk):

@@ -39,9 +39,39 @@ def test_a_new_track_waits_until_its_project_is_in_front(desk):
     desk.host.current = 1
     desk.done(job)
     assert [len(project.tracks) for project in desk.host.projects] == [1, 0]
+    desk.host.tick(60)
+    assert desk.host.calls["PCM_Source_CreateFromFile"] == 0  # none is left open ten times a second
     desk.host.current = 0
     desk.host.tick(6)
     assert [len(project.tracks) for project in desk.host.projects] == [2, 0]
+
+
+def test_a_long_job_is_collected_whole(desk):
+    """REAPER cuts what it enumerates after 1023 bytes; two regions on captured takes are longer."""
+    _, item = desk.simple()
+    item.takes[0].values["D_PITCH"] = 1.0
+    bass = desk.project.add_track("Bass with quite a long name", selected=True)
+    bass.add_item(0.0, 8.0, item.takes[0].source.path).takes[0].values["D_PITCH"] = 1.0
+    desk.remember_words(prompt="warm piano " * 20)
+    desk.press("Repaint selection (last preset)")
+    desk.host.tick(90)
+    job, before = desk.request()["id"], dict(desk.open_jobs())
+    assert len(before[job]) > 1023
+    desk.press("Status")
+    assert "Keys bar 2 and 1 more" in desk.host.messages[0]
+    desk.press("Collect finished")
+    assert desk.open_jobs() == before
+
+
+def test_a_draft_of_an_earlier_run_is_answered_in_this_one(desk):
+    begin_to_read(desk)
+    desk.host.quit()
+    desk.press("Collect finished")
+    desk.host.tick(60)
+    request = desk.request()
+    assert request["instance"] == desk.host.ext["PUNCHIN", "instance"]
+    desk.done(request["id"])
+    assert len(desk.project.tracks[0].items[0].takes) == 2
 
 
 def test_a_closed_project_keeps_its_job_for_later(desk):
@@ -276,6 +306,29 @@ def test_audio_that_no_file_holds_is_written_before_the_request_goes(desk):
     twice = np.tile(original, (3, 1))[: 2 * len(written) : 2]
     np.testing.assert_array_equal(written, twice)
     assert source["offset_s"] == 0.0
+
+
+def test_a_take_is_read_in_one_go_and_anew_when_it_changes(desk):
+    """What stretches a take has a state: begun anew each second, it would click each second."""
+    begin_to_read(desk)
+    assert desk.host.calls["CreateTakeAudioAccessor"] == 1
+    take = desk.project.tracks[0].items[0].takes[0]
+    take.values["D_PLAYRATE"] = 2.0
+    desk.host.tick(60)
+    assert desk.host.calls["CreateTakeAudioAccessor"] == desk.host.calls["DestroyAudioAccessor"] == 2
+    written, _ = soundfile.read(desk.request()["tracks"][0]["items"][0]["source"]["path"], dtype="float32")
+    original, _ = soundfile.read(take.source.path, dtype="float32")
+    np.testing.assert_array_equal(written, np.tile(original, (3, 1))[: 2 * len(written) : 2])
+
+
+def test_a_take_that_never_stands_still_fails_the_job(desk):
+    begin_to_read(desk)
+    values = desk.project.tracks[0].items[0].takes[0].values
+    for _ in range(30):
+        values["D_PITCH"] += 0.1
+        desk.host.tick(1)
+    assert "changes while its audio is read" in desk.host.console[-1]
+    assert desk.open_jobs() == {}
 
 
 def test_a_take_deleted_while_its_audio_is_read_fails_the_job(desk):

@@ -156,7 +156,7 @@ def _session_name(project: str) -> str:
 def done(request: RegionRequest, result: journey.Result, seconds: float) -> Fields:
     """The event that a DAW lands: `items` that show takes, `count` takes each. `N.name` is a field of item N.
 
-    regions: those that it holds, from 1. how: as a take on the item that was there, or else. position_s, length_s: of
+    regions: those that it holds, from 1. item: its GUID. how: as a take on the item that was there, or else. position_s, length_s: of
     its files, from their first frame. item_s, item_length_s: of the item itself. All in project time.
     """
     count = len(result.takes) // len(request.regions)
@@ -182,6 +182,7 @@ def _item_fields(
     own = {each.guid for track in request.tracks for each in track.items}
     fields = Fields(
         regions=" ".join(str(region + 1) for region in regions),
+        item=item.guid,
         how="take" if item.guid in own else request.land if request.land != "take" else "split",
         position_s=repr(item.start_s - item.takes[-1].offset_s),
         length_s=repr(first.frames / first.rate_hz),

@@ -41,8 +41,8 @@ local function ask_and_send(task, title)
   act(function(proj, settings)
     local spans, why = selection.spans(proj) -- before the dialog: no words are asked for in vain
     if not spans then return nil, why end
-    local answers = dialog.ask(task, title)
-    if not answers then return nil end
+    local answers, problem = dialog.ask(task, title)
+    if not answers then return nil, problem end
     return send(proj, settings, spans, task, answers)
   end)
 end

@@ -53,6 +53,15 @@ function bridge.draft(settings, id, request)
   return files.write_whole(settings.spool .. "/draft/" .. id .. ".json", json.encode(request))
 end
 
+-- A draft that an earlier run of REAPER left: its answers come to this one.
+function bridge.adopt(settings, id)
+  local path = settings.spool .. "/draft/" .. id .. ".json"
+  local text = files.read(path)
+  if not text then return end
+  local mine = text:gsub('"instance":"%w*"', '"instance":"' .. bridge.instance() .. '"', 1)
+  if files.write_whole(path .. ".mine", mine) and os.remove(path) then os.rename(path .. ".mine", path) end
+end
+
 -- Tells the watcher what was asked, through a file: a running script cannot be called.
 function bridge.tell_watcher(settings, text)
   return files.append(settings.spool .. "/asked/" .. bridge.instance() .. ".tsv", text .. "\n")

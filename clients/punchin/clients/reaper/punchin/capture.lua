@@ -3,6 +3,7 @@ local capture = {}
 
 local HEADER_BYTES = 58 -- RIFF, fmt with cbSize, fact, data
 local PACKED_AT_ONCE = 4096 -- string.pack takes as many arguments as Lua's stack allows
+local MOST_BEGINNINGS = 5 -- a take that changes while it is read is read again so often
 
 local function header(channels, rate_hz, frames)
   local data_bytes = frames * channels * 4
@@ -29,16 +30,31 @@ function capture.start(proj, take_guid, path, channels, length_s, rate_hz)
   if not file then return nil, why end
   local frames = math.ceil(length_s * rate_hz)
   file:write(header(channels, rate_hz, frames))
-  return { proj = proj, take = take_guid, file = file, channels = channels, rate_hz = rate_hz, frames = frames, at = 0 }
+  return {
+    proj = proj, take = take_guid, file = file, channels = channels, rate_hz = rate_hz, frames = frames,
+    at = 0, beginnings = 0,
+  }
 end
 
-local function read_block(work, take, count)
+local function close_accessor(work)
+  if work.accessor then reaper.DestroyAudioAccessor(work.accessor) end
+  work.accessor = nil
+end
+
+-- One accessor reads it all: what stretches and shifts a take goes on from block to block. A change begins anew.
+local function ready(work, take)
+  if work.accessor and not reaper.AudioAccessorStateChanged(work.accessor) then return true end
+  close_accessor(work)
+  if work.beginnings == MOST_BEGINNINGS then return nil, "the take changes while its audio is read" end
+  work.accessor, work.at, work.beginnings = reaper.CreateTakeAudioAccessor(take), 0, work.beginnings + 1
+  return work.file:seek("set", HEADER_BYTES)
+end
+
+local function read_block(work, count)
   local buffer = reaper.new_array(count * work.channels)
   buffer.clear(0)
-  local accessor = reaper.CreateTakeAudioAccessor(take)
   local ok, state = pcall(
-    reaper.GetAudioAccessorSamples, accessor, work.rate_hz, work.channels, work.at / work.rate_hz, count, buffer)
-  reaper.DestroyAudioAccessor(accessor)
+    reaper.GetAudioAccessorSamples, work.accessor, work.rate_hz, work.channels, work.at / work.rate_hz, count, buffer)
   if not ok or state < 0 then return nil, "REAPER cannot read the take's audio" end
   return packed(buffer.table(), count * work.channels)
 end
@@ -46,26 +62,24 @@ end
 -- Writes the next second. Returns true when the file is whole, false when there is more; nil and a sentence otherwise.
 function capture.step(work)
   local take = reaper.GetMediaItemTakeByGUID(work.proj, work.take)
-  if not take then
-    work.file:close()
-    return nil, "the take was deleted while its audio was read"
-  end
+  if not take then return nil, "the take was deleted while its audio was read" end
+  local begun, why = ready(work, take)
+  if not begun then return nil, why end
   local count = math.min(work.rate_hz, work.frames - work.at)
-  local block, why = read_block(work, take, count)
+  local block, problem = read_block(work, count)
   local written = block and work.file:write(block)
-  if not written then
-    work.file:close()
-    return nil, why or "the disk is full"
-  end
+  if not written then return nil, problem or "the disk is full" end
   work.at = work.at + count
   if work.at < work.frames then return false end
+  close_accessor(work)
   local closed, close_error = work.file:close()
   if not closed then return nil, close_error end
   return true
 end
 
--- Ends a capture half-way; one that has ended by itself may be stopped as well.
+-- Ends a capture half-way, or one that failed; one that has ended by itself may be stopped as well.
 function capture.stop(work)
+  close_accessor(work)
   if io.type(work.file) == "file" then work.file:close() end
 end
 

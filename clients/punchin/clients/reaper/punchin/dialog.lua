@@ -1,4 +1,5 @@
 -- Questions in REAPER's own dialog, which screen readers know; answers are kept for the next time.
+local files = require("punchin.files")
 local wire = require("punchin.wire")
 
 local dialog = {}
@@ -6,7 +7,7 @@ local dialog = {}
 -- name, caption, default; the order is the dialog's.
 local WORDS = { { "prompt", "Prompt", "" } }
 local COMMON = {
-  { "lyrics", "Lyrics (/ begins a new line)", "" },
+  { "lyrics", "Lyrics (/ begins a new line, @FILE)", "" },
   { "key", "Key (empty: not told)", "" },
   { "preset", "Preset (empty: none)", "" },
   { "strength", "Strength 0 to 1 (empty: all new)", "" },
@@ -27,6 +28,7 @@ local FIELDS = {
   layer = { WORDS, INSTRUMENT, COMMON },
   extract = { INSTRUMENT, COMMON },
 }
+local MOST_BYTES = 1023 -- of all answers together: REAPER cuts what is longer
 local LANDS = { take = true, split = true, lane = true, track = true }
 
 local function fields_of(task)
@@ -48,7 +50,7 @@ function dialog.keep(task, answers)
   reaper.SetExtState("PUNCHIN", "last_" .. task, wire.pack(answers), true)
 end
 
--- The user's answers as text, or nil when the dialog was cancelled.
+-- The user's answers as text; or nil when the dialog was cancelled, and a sentence when they are too long for it.
 function dialog.ask(task, title)
   local fields, last = fields_of(task), dialog.last(task) or {}
   local captions, values = {}, {}
@@ -61,6 +63,10 @@ function dialog.ask(task, title)
   local ok, text = reaper.GetUserInputs(
     title, #fields, table.concat(captions, ","), table.concat(values, "\n"))
   if not ok then return nil end
+  if #text >= MOST_BYTES then
+    return nil, string.format("The answers are over %d bytes, more than REAPER's dialog can hold. "
+      .. "Shorten the prompt, or give the lyrics as @ and the path of a text file.", MOST_BYTES - 1)
+  end
   local answers, i = {}, 0
   for value in (text .. "\n"):gmatch("([^\n]*)\n") do
     i = i + 1
@@ -112,6 +118,7 @@ function CHECKS.land(text)
 end
 
 function CHECKS.lyrics(text)
+  if text:sub(1, 1) == "@" then return files.read(text:sub(2)), "@ and the path of a text file" end
   return (text:gsub("%s*/%s*", "\n"))
 end
 

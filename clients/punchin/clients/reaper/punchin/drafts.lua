@@ -83,4 +83,9 @@ function drafts.step()
   return work, "failed", why
 end
 
+-- Lets go of what is read. The drafts stay, and begin again with the next watcher.
+function drafts.stop()
+  if queue[1] and queue[1].running then capture.stop(queue[1].running) end
+end
+
 return drafts

@@ -5,6 +5,7 @@ local wire = require("punchin.wire")
 local follow = {}
 
 local SAME_S = 1e-4 -- below a sample pair at 48 kHz nothing has moved
+local COVER_S = 1e-3 -- an item that ends this much before a bar line was cut at it
 local NUMBERS = { "position_s", "length_s", "offset_s", "rate" }
 
 -- The anchors of a job record, with numbers as numbers.
@@ -38,6 +39,18 @@ function follow.track(proj, guid)
   return nil
 end
 
+-- The take of an item with that GUID, nil when it has none.
+function follow.take(item, guid)
+  for i = 0, reaper.CountTakes(item) - 1 do
+    local take = reaper.GetTake(item, i)
+    if take then -- an empty take lane is nil
+      local _, this = reaper.GetSetMediaItemTakeInfo_String(take, "GUID", "", false)
+      if this == guid then return take end
+    end
+  end
+  return nil
+end
+
 local function file_of(take)
   local source = reaper.GetMediaItemTake_Source(take)
   while source and reaper.GetMediaSourceParent(source) do source = reaper.GetMediaSourceParent(source) end
@@ -46,16 +59,13 @@ end
 
 -- The take that was heard: by GUID, or in a split's right half, where GUIDs are new, by its file.
 local function heard_take(item, anchor)
-  local same_file
+  local take = follow.take(item, anchor.take)
+  if take then return take end
   for i = 0, reaper.CountTakes(item) - 1 do
-    local take = reaper.GetTake(item, i)
-    if take then -- an empty take lane is nil
-      local _, guid = reaper.GetSetMediaItemTakeInfo_String(take, "GUID", "", false)
-      if guid == anchor.take then return take end
-      if file_of(take) == anchor.file then same_file = same_file or take end
-    end
+    take = reaper.GetTake(item, i)
+    if take and file_of(take) == anchor.file then return take end
   end
-  return same_file
+  return nil
 end
 
 -- How far the audio of `item` has moved in project time since the request, and how much was cut off its left;
@@ -76,17 +86,26 @@ local function holds(item, anchor, record, allowed)
   for _, delta_s in ipairs(allowed or { moved_s }) do near = near or math.abs(moved_s - delta_s) < SAME_S end
   local start_s, end_s = selection.bounds(item)
   local region_start_s, region_end_s = tonumber(record.start_s) + moved_s, tonumber(record.end_s) + moved_s
-  local inside = region_start_s > start_s - SAME_S and region_end_s < end_s + SAME_S
+  local inside = region_start_s > start_s - COVER_S and region_end_s < end_s + COVER_S
   local in_file = trimmed_s > -SAME_S and end_s - start_s + trimmed_s < anchor.length_s + SAME_S
   if not (near and inside and in_file) then return nil end
   return { item = item, take = take, then_s = anchor.position_s, trimmed_s = trimmed_s }
+end
+
+-- Of the items that were heard the one that the take was made for: a neighbour may reach into the region too.
+local function made_for(record)
+  local anchors = follow.anchors(record)
+  for _, anchor in ipairs(anchors) do
+    if anchor.guid == record.item then return anchor end
+  end
+  return anchors[1]
 end
 
 -- The item that still holds the whole region: { item, take, then_s, trimmed_s }, or nil.
 -- then_s: where the item began when it was heard; trimmed_s: what was cut off its left since.
 -- First the item itself, wherever it went; then, after a split, a piece on the same track that moved no other way.
 function follow.covering(proj, record)
-  local anchor = follow.anchors(record)[1]
+  local anchor = made_for(record)
   if not anchor then return nil end
   local item, allowed = follow.item(proj, anchor.guid), { 0 }
   if item then

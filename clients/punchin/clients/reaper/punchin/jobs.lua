@@ -17,8 +17,9 @@ end
 function jobs.of(proj)
   local found, index = {}, 0
   while true do
-    local more, id, text = reaper.EnumProjExtState(proj, SECTION, index)
+    local more, id = reaper.EnumProjExtState(proj, SECTION, index) -- its value would be cut after 1023 bytes
     if not more then return found end
+    local _, text = reaper.GetProjExtState(proj, SECTION, id)
     found[id] = wire.unpack(text)
     index = index + 1
   end

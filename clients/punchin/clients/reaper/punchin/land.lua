@@ -1,7 +1,9 @@
 -- Puts a finished take back: one undo step, the original stays, and a failure half-way leaves no counter open.
+local cut = require("punchin.cut")
 local follow = require("punchin.follow")
 local lanes = require("punchin.lanes")
 local peaks = require("punchin.peaks")
+local selection = require("punchin.selection")
 local undo = require("punchin.undo")
 local wire = require("punchin.wire")
 
@@ -10,18 +12,25 @@ local land = {}
 local COLOUR = { 96, 168, 160 } -- takes made by Punchin; shape and name say it too, so that colour is never alone
 local RECORDING = 4 -- bit of the play state
 
--- The takes of one item with their sources, read before anything is changed; or nil and a sentence.
-local function takes_of(landing, count)
-  local takes = {}
-  for i = 1, count do
-    local file = landing["file" .. i]
-    local source = file and reaper.PCM_Source_CreateFromFile(file)
-    if not source then return nil, "REAPER cannot read " .. tostring(file) end
-    takes[i] = { source = source, name = landing["name" .. i] or "punchin" }
-    takes[i].provenance = landing["provenance" .. i] or ""
+-- Gives each landing its takes with their sources; or nil and a sentence, and then no source is left open.
+local function open_takes(landings, count)
+  local opened = {}
+  for _, landing in ipairs(landings) do
+    landing.takes = {}
+    for i = 1, count do
+      local file = landing["file" .. i]
+      local source = file and reaper.PCM_Source_CreateFromFile(file)
+      if not source then
+        for _, each in ipairs(opened) do reaper.PCM_Source_Destroy(each) end
+        return nil, "REAPER cannot read " .. tostring(file)
+      end
+      opened[#opened + 1] = source
+      local made = { source = source, name = landing["name" .. i] or "punchin" }
+      made.provenance = landing["provenance" .. i] or ""
+      landing.takes[i] = made
+    end
   end
-  if #takes == 0 then return nil, "the bridge sent no take" end
-  return takes
+  return #opened > 0 or nil, "the bridge sent no take"
 end
 
 -- `from` is what a variation needs: the regions inside the file, the task and its words, and where the original is.
@@ -35,18 +44,25 @@ local function add_take(item, made, start_offset_s, like, from)
   reaper.SetMediaItemTakeInfo_Value(take, "D_PLAYRATE", 1)
   reaper.SetMediaItemTakeInfo_Value(take, "B_PPITCH", 1)
   reaper.SetMediaItemTakeInfo_Value(take, "I_CUSTOMCOLOR", reaper.ColorToNative(table.unpack(COLOUR)) | 0x1000000)
-  if like then -- the file holds the source's own level, so the new take takes over what is set on the old one
-    for _, name in ipairs({ "D_VOL", "D_PAN", "I_CHANMODE" }) do
-      reaper.SetMediaItemTakeInfo_Value(take, name, reaper.GetMediaItemTakeInfo_Value(like, name))
-    end
+  for name, value in pairs(like) do
+    reaper.SetMediaItemTakeInfo_Value(take, name, value)
   end
   return take
+end
+
+-- What is set on a take: a file that holds its source's own level and channels takes that over.
+local function set_on(take)
+  local values = {}
+  for _, name in ipairs({ "D_VOL", "D_PAN", "D_PANLAW", "I_CHANMODE" }) do
+    values[name] = reaper.GetMediaItemTakeInfo_Value(take, name)
+  end
+  return values
 end
 
 local function add_takes(item, takes, start_offset_s, like, from)
   local first
   for _, made in ipairs(takes) do
-    local take = add_take(item, made, start_offset_s, like, from)
+    local take = add_take(item, made, start_offset_s, like or {}, from)
     first = first or take
   end
   reaper.SetActiveTake(first)
@@ -100,22 +116,32 @@ end
 -- Each way finds its place, and gives a function that lands there and the words for it; nil when it has none. All of
 -- a job's places are found before anything is changed.
 
+-- Whether REAPER wrote out a take's audio for the job.
+local function was_captured(record, guid)
+  for line in (record.captures or ""):gmatch("[^\n]+") do
+    if wire.decode(line).take == guid then return true end
+  end
+  return false
+end
+
 -- New takes on the item that was heard, wherever it is now. nil when there is no such item any more.
 local function as_takes(proj, record, landing)
   local place = follow.covering(proj, landing)
   if not place or locked(place.item) then return nil end
   return function()
     local _, guid = reaper.GetSetMediaItemTakeInfo_String(place.take, "GUID", "", false)
-    local start_offset_s = math.max(place.then_s - landing.position_s + place.trimmed_s, 0)
-    add_takes(place.item, landing.takes, start_offset_s, place.take, origin(record, landing, { take = guid }))
+    local start_offset_s, like = math.max(place.then_s - landing.position_s + place.trimmed_s, 0), set_on(place.take)
+    if was_captured(record, guid) then like.I_CHANMODE = 0 end -- its channels were read as they are heard
+    add_takes(place.item, landing.takes, start_offset_s, like, origin(record, landing, { take = guid }))
   end, "landed on the item"
 end
 
--- More takes for an item that Punchin made or landed on before, the regions in the same place.
+-- More takes for an item that Punchin made or landed on before, the regions where they are in the take that was
+-- varied, whichever is active by now.
 local function onto_item(proj, record, landing)
   local item = follow.item(proj, record.onto)
-  if not item or locked(item) then return nil end
-  local like = reaper.GetActiveTake(item)
+  local like = item and not locked(item) and follow.take(item, record.onto_take)
+  if not like then return nil end
   local _, text = reaper.GetSetMediaItemTakeInfo_String(like, "P_EXT:punchin_from", "", false)
   local old = wire.unpack(text)
   local old_start_s = tonumber((old.regions or ""):match("%S+")) or 0
@@ -125,29 +151,21 @@ local function onto_item(proj, record, landing)
   if start_offset_s < -1e-4 or start_offset_s + length_s > landing.length_s + 1e-4 then return nil end
   return function()
     old.regions, old.params = regions_in(landing), record.params
-    add_takes(item, landing.takes, math.max(start_offset_s, 0), like, old)
+    add_takes(item, landing.takes, math.max(start_offset_s, 0), set_on(like), old)
   end, "landed as a variation"
-end
-
-local function without_inner_fade(item, name)
-  reaper.SetMediaItemInfo_Value(item, name, 0)
-  reaper.SetMediaItemInfo_Value(item, name .. "_AUTO", -1)
 end
 
 -- Mutes what lies between two times, splitting where an item reaches over them. Returns the muted pieces' GUIDs.
 local function mute_between(items, start_s, end_s)
   local muted = {}
   for _, item in ipairs(items) do
-    local middle = item
-    local right = reaper.SplitMediaItem(middle, start_s) -- nil when the item does not reach over it
-    if right then
-      without_inner_fade(middle, "D_FADEOUTLEN")
-      middle = right
+    local item_start_s, item_end_s = selection.bounds(item)
+    if item_start_s < end_s and item_end_s > start_s then
+      local middle = cut.at(item, start_s) or item
+      cut.at(middle, end_s)
+      reaper.SetMediaItemInfo_Value(middle, "B_MUTE", 1)
+      muted[#muted + 1] = guid_of(middle)
     end
-    local after = reaper.SplitMediaItem(middle, end_s)
-    if after then without_inner_fade(after, "D_FADEINLEN") end
-    reaper.SetMediaItemInfo_Value(middle, "B_MUTE", 1)
-    muted[#muted + 1] = guid_of(middle)
   end
   return table.concat(muted, " ")
 end
@@ -194,11 +212,14 @@ end
 -- A new track below the old one: asked for, or because the item is gone. Only the active tab can get a track.
 -- What is asked for in place of the original mutes it, if it is still as it was heard.
 local function as_track(proj, record, landing, replaces)
-  local items = replaces and follow.together(proj, landing) or {}
-  if any_locked(items) then items = {} end
+  local items, moved_s
+  if replaces then items, moved_s = follow.together(proj, landing) end
+  if not items or any_locked(items) then items, moved_s = {}, 0 end
   return function()
     local start_s, end_s, more = landing.start_s, landing.end_s, {}
     if landing.how == "track" then start_s, end_s = landing.item_s, landing.item_s + landing.item_length_s end
+    local start_offset_s = start_s - landing.position_s
+    start_s, end_s = start_s + moved_s, end_s + moved_s
     if #items > 0 then more.muted = mute_between(items, start_s, end_s) end
     local old = follow.track(proj, landing.track)
     local index = old and math.floor(reaper.GetMediaTrackInfo_Value(old, "IP_TRACKNUMBER")) or reaper.CountTracks(proj)
@@ -206,7 +227,7 @@ local function as_track(proj, record, landing, replaces)
     local track = reaper.GetTrack(proj, index)
     reaper.GetSetMediaTrackInfo_String(track, "P_NAME", landing.title, true)
     local item = bare_item(track, start_s, end_s - start_s)
-    add_takes(item, landing.takes, start_s - landing.position_s, nil, origin(record, landing, more))
+    add_takes(item, landing.takes, start_offset_s, nil, origin(record, landing, more))
   end, "landed on a new track"
 end
 
@@ -267,8 +288,8 @@ local function way_of(proj, record, landing)
   return act, way and words .. ": the item was changed meanwhile" or words
 end
 
--- All of it in one undo step. Results as `land.done`.
-local function go(proj, record, landings)
+-- All of it in one undo step, `count` takes an item. Results as `land.done`.
+local function go(proj, record, landings, count)
   local acts, said, known = {}, {}, {}
   table.sort(landings, function(a, b) return a.item_s > b.item_s end) -- a split leaves what is left of it as it was
   for i, landing in ipairs(landings) do
@@ -278,6 +299,8 @@ local function go(proj, record, landings)
     if not known[words] then said[#said + 1] = words end
     known[words] = true
   end
+  local opened, why = open_takes(landings, count) -- last: what waits for its tab is tried many times
+  if not opened then return nil, why end
   undo.one_step(proj, "punchin: " .. record.title, function()
     for _, act in ipairs(acts) do act() end
   end)
@@ -289,12 +312,7 @@ function land.done(proj, record, event)
   if reaper.GetPlayStateEx(proj) & RECORDING ~= 0 then return false, "waits for the end of the recording" end
   local landings = landings_of(record, event)
   if not landings then return nil, "the event is damaged" end
-  for _, landing in ipairs(landings) do
-    local why
-    landing.takes, why = takes_of(landing, tonumber(event.count) or 0)
-    if not landing.takes then return nil, why end
-  end
-  local landed, words = go(proj, record, landings)
+  local landed, words = go(proj, record, landings, tonumber(event.count) or 0)
   if landed then
     for _, landing in ipairs(landings) do
       for _, made in ipairs(landing.takes) do peaks.build(proj, made.source) end

@@ -1,4 +1,5 @@
 -- Fixed lanes (REAPER 7): a new lane that holds copies of what plays on a track, with a gap for a take.
+local cut = require("punchin.cut")
 local selection = require("punchin.selection")
 
 local lanes = {}
@@ -37,9 +38,9 @@ local function without_gap(track, copy, start_s, end_s)
   local copy_start_s, copy_end_s = selection.bounds(copy)
   if copy_end_s <= start_s or copy_start_s >= end_s then return { copy } end
   if copy_start_s < start_s then
-    kept[1], middle = copy, reaper.SplitMediaItem(copy, start_s)
+    kept[1], middle = copy, cut.at(copy, start_s)
   end
-  if copy_end_s > end_s then kept[#kept + 1] = reaper.SplitMediaItem(middle, end_s) end
+  if copy_end_s > end_s then kept[#kept + 1] = cut.at(middle, end_s) end
   reaper.DeleteTrackMediaItem(track, middle)
   return kept
 end

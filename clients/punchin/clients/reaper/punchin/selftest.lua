@@ -2,6 +2,7 @@
 local bridge = require("punchin.bridge")
 local catalogue = require("punchin.catalogue")
 local config = require("punchin.config")
+local cut = require("punchin.cut")
 local files = require("punchin.files")
 local json = require("punchin.json")
 local undo = require("punchin.undo")
@@ -74,7 +75,7 @@ local function check_accessor(take)
 end
 
 local function check_split(item)
-  local right = reaper.SplitMediaItem(item, 1.5)
+  local right = cut.at(item, 1.5)
   local offset = right and reaper.GetMediaItemTakeInfo_Value(reaper.GetActiveTake(right), "D_STARTOFFS")
   check("split gives the right half its offset", offset and math.abs(offset - 0.5) < 1e-6, offset)
   local length = reaper.GetMediaItemInfo_Value(item, "D_LENGTH")
@@ -90,6 +91,11 @@ local function check_store(proj)
   reaper.SetProjExtState(proj, "PUNCHIN_SELFTEST", "20990101-000000-0000000A", "")
   local more = reaper.EnumProjExtState(proj, "PUNCHIN_SELFTEST", 0)
   check("an empty value deletes a key", not more, more)
+  local long = ("a%20b"):rep(800)
+  reaper.SetProjExtState(proj, "PUNCHIN_SELFTEST", "LONG", long)
+  local _, kept = reaper.GetProjExtState(proj, "PUNCHIN_SELFTEST", "LONG")
+  check("the project's store keeps 4,000 bytes", kept == long, #kept)
+  reaper.SetProjExtState(proj, "PUNCHIN_SELFTEST", "LONG", "")
 end
 
 local function check_measures(proj)

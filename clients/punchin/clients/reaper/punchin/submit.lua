@@ -181,6 +181,7 @@ local function record_for(proj, settings, id, spans, order, found)
     title = title,
     parts = parts,
     onto = order.onto or "",
+    onto_take = order.onto_take or "",
     post_fx = order.post_fx and "yes" or "",
     instance = bridge.instance(),
     captures = capture_lines(settings, id, found.captures),
@@ -250,7 +251,7 @@ end
 
 -- Writes the request of one key press, then starts bridge and watcher if they sleep: all spans are one job.
 -- order: task, land, params (text and numbers), post_fx (hear the track's effects; lands on a new track), and for a
--- variation: as_if (see describe), onto (an item's GUID).
+-- variation: as_if (see describe), onto (an item's GUID), onto_take (the take's that is varied).
 -- Returns the number of regions, or nil and a sentence; then nothing was asked.
 function submit.send(proj, settings, spans, order)
   spans = distinct(spans, order.task)

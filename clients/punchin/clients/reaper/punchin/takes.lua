@@ -87,17 +87,6 @@ function takes.discard_others(proj)
   return removed
 end
 
-local function take_in(item, guid)
-  for i = 0, reaper.CountTakes(item) - 1 do
-    local take = reaper.GetTake(item, i)
-    if take then
-      local _, this = reaper.GetSetMediaItemTakeInfo_String(take, "GUID", "", false)
-      if this == guid then return take end
-    end
-  end
-  return nil
-end
-
 local function guid_set(text)
   local set = {}
   for guid in (text or ""):gmatch("%S+") do set[guid] = true end
@@ -117,7 +106,7 @@ local function variation(proj, item)
   local as_if = { instead = {}, unmuted = guid_set(from.muted), without = {} }
   local track = reaper.GetMediaItem_Track(item)
   if from.take then
-    as_if.instead[guid] = take_in(item, from.take)
+    as_if.instead[guid] = follow.take(item, from.take)
     if not as_if.instead[guid] then return nil, "The original take was removed from this item; undo that first." end
   else
     as_if.without[guid] = true
@@ -130,7 +119,10 @@ local function variation(proj, item)
     spans[#spans + 1] = { track = track, start_s = start_s, end_s = start_s + tonumber(length_s) }
   end
   if #spans == 0 then return nil, "This take was made by an older Punchin. Repaint the region again." end
-  return spans, { task = from.task, land = from.land, params = wire.unpack(from.params), as_if = as_if, onto = guid }
+  local _, varied = reaper.GetSetMediaItemTakeInfo_String(take, "GUID", "", false)
+  local order = { task = from.task, land = from.land, params = wire.unpack(from.params), as_if = as_if }
+  order.onto, order.onto_take = guid, varied
+  return spans, order
 end
 
 -- Spans and orders for variations of all selected items.

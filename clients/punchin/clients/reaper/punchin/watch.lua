@@ -201,6 +201,7 @@ local function step()
 end
 
 local function stopped()
+  drafts.stop()
   reaper.DeleteExtState("PUNCHIN", "watcher", false)
   if watcher.command and watcher.command > 0 then
     reaper.SetToggleCommandState(watcher.section, watcher.command, 0)
@@ -226,7 +227,11 @@ function watch.collect(proj, settings, everything)
       record.instance = instance
       jobs.open(proj, id, record)
       bridge.tell_watcher(settings, wire.encode({ kind = "asked", job = id }))
-      if not drafts.holds(settings.spool, id) then ids[#ids + 1] = id end -- a draft goes on by itself
+      if drafts.holds(settings.spool, id) then
+        bridge.adopt(settings, id) -- it goes on by itself
+      else
+        ids[#ids + 1] = id
+      end
     end
   end
   if #ids == 0 then return 0 end
