@@ -113,8 +113,8 @@ def delete_item(script, track, item):
 
 
 def split(script, item, position):
-    """The left part keeps its GUID; each take of the right part starts later in its source. They overlap and fade as far
-    as the preferences say."""
+    """The left part keeps its GUID; each take of the right part starts later in its source. They overlap and fade as
+    far as the preferences say."""
     script.host.editing(item.track.project)
     if not item.start_s < position < item.end_s:
         return None

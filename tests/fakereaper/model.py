@@ -12,7 +12,6 @@ from typing import ClassVar
 
 import soundfile
 
-
 BUFFER = 1023  # bytes of a string that REAPER gives to Lua, where its C function asks for no larger buffer
 
 

@@ -156,8 +156,9 @@ def _session_name(project: str) -> str:
 def done(request: RegionRequest, result: journey.Result, seconds: float) -> Fields:
     """The event that a DAW lands: `items` that show takes, `count` takes each. `N.name` is a field of item N.
 
-    regions: those that it holds, from 1. item: its GUID. how: as a take on the item that was there, or else. position_s, length_s: of
-    its files, from their first frame. item_s, item_length_s: of the item itself. All in project time.
+    regions: those that it holds, from 1. item: its GUID. how: as a take on the item that was there, or else.
+    position_s, length_s: of its files, from their first frame. item_s, item_length_s: of the item itself. All in
+    project time.
     """
     count = len(result.takes) // len(request.regions)
     items: dict[Path, list[int]] = {}  # regions of one item lie in the same files
