@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
 from punchin.protocol import hostlink
@@ -56,6 +57,21 @@ def command(*words, folder):
     return run([sys.executable, "-m", "punchin.clients.cli", *map(str, words)], folder)
 
 
+@pytest.mark.parametrize(
+    ("source", "target", "subtype"),
+    [("a.ogg", "b.wav", "FLOAT"), ("f.wav", "b.flac", "PCM_24"), ("a.wav", "b.flac", "PCM_16")],
+)
+def test_a_chain_writes_what_its_output_can_hold(tmp_path, source, target, subtype):
+    (tmp_path / "loud.toml").write_text('[[effect]]\nname = "Gain"\ngain_db = -3.0\n')
+    tone = 0.1 * np.sin(np.arange(RATE_HZ) / 20)
+    soundfile.write(tmp_path / "a.ogg", tone, RATE_HZ)
+    soundfile.write(tmp_path / "a.wav", tone, RATE_HZ, subtype="PCM_16")
+    soundfile.write(tmp_path / "f.wav", tone, RATE_HZ, subtype="FLOAT")
+    done = command("fx", "apply", "loud.toml", source, "-o", target, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert soundfile.info(tmp_path / target).subtype == subtype
+
+
 def test_clipping_is_told(tmp_path):
     (tmp_path / "loud.toml").write_text('[[effect]]\nname = "Gain"\ngain_db = 20\n')
     soundfile.write(tmp_path / "a.wav", np.full(1_000, 0.5), RATE_HZ)
@@ -71,6 +87,8 @@ def test_wrong_lines(tmp_path):
     for words, code, says in (
         (["fx", "apply", "x.toml", "a.wav", "-o", "a.wav"], 2, "the output is the input"),
         (["fx", "apply", "x.toml"], 2, "-o/--output"),
+        (["fx", "apply", "x.toml", "a.wav", "-o", "b.mp3"], 4, "cannot write .mp3"),
+        (["fx", "apply", "x.toml", "a.wav", "-o", "none/b.wav"], 4, "none does not exist"),
         (["fx", "apply", "x.toml", "none.wav", "-o", "b.wav"], 4, "none.wav"),
         (["fx", "apply", "none.toml", "a.wav", "-o", "b.wav"], 4, "none.toml cannot be read"),
         (["fx", "list", "Gian"], 4, "did you mean Gain?"),

@@ -10,7 +10,7 @@ import pytest
 from punchin.clients.cli import arguments, main, parts, verbs
 from punchin.clients.cli.talk import Talk
 from punchin.protocol import limits
-from punchin.protocol.errors import BadUsage
+from punchin.protocol.errors import BadUsage, Refused
 from punchin.protocol.order import Event
 from punchin.protocol.version import PACKAGE, PROTOCOL
 
@@ -79,6 +79,8 @@ WRONG = {
     "repaint a.rpp --track K --bars 5-8 --prompt x --context far": '"far" is neither auto, whole nor a number of bars',
     "repaint a.rpp --track K --bars 5-8 --prompt x --raw 3=4": '"3=4" is no NAME=VALUE',
     "repaint a.rpp --track K --bars 5-8 --prompt x --bogus": "unrecognized arguments: --bogus",
+    "repaint a.wav --bars 5-8 --prompt x --bpm 99 --hear Drums": "has no tracks",
+    "repaint a.wav --bars 5-8 --prompt x --bpm 99 --clock-port in": "--clock-port is for --bpm clock",
     "repiant a.rpp": 'there is no command "repiant"',
 }
 
@@ -107,6 +109,41 @@ def test_every_verb_has_help_and_is_in_the_overview(capsys):
             continue
         assert main([name, "--help"]) == 0
         assert f"usage: punchin {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [("models pull --help", "--from"), ("presets save -h", "--strength"), ("fx apply --help", "--output")],
+)
+def test_a_part_of_a_verb_has_help_of_its_own(capsys, line, word):
+    assert main(line.split()) == 0
+    printed = capsys.readouterr().out
+    assert f"usage: punchin {' '.join(line.split()[:2])}" in printed
+    assert word in printed
+
+
+def test_json_is_asked_for_before_or_behind_a_part_of_a_verb(capsys, home):
+    for line in ("models --json list", "models list --json", "models --json"):
+        assert main(line.split()) == 0
+        assert json.loads(capsys.readouterr().out)
+
+
+def test_tracks_to_hear_may_be_said_one_by_one():
+    from punchin.clients.cli import perform
+
+    parser = arguments.Parser(prog="punchin layer")
+    perform.layer_arguments(parser)
+    line = "a.rpp --bars 1-2 --instrument bass --hear Drums --hear Keys Pad"
+    assert parser.read(line.split(), io.StringIO()).hear == ["Drums", "Keys", "Pad"]
+
+
+def test_a_midi_input_is_chosen_by_its_whole_name_and_the_right_option_is_named():
+    from punchin.clients.midi import listen
+
+    assert listen._choose("in 1", ["in 1", "in 10"], "--port") == "in 1"
+    with pytest.raises(Refused) as error:
+        listen._choose(None, ["a", "b"], "--clock-port")
+    assert error.value.hint == "--clock-port NAME"
 
 
 def test_version_for_people_and_programs(capsys):

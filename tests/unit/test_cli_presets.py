@@ -45,6 +45,35 @@ def test_the_command_line_wins(rhodes, line):
     assert read(f"{LINE} {line}").prompt.steps == 4
 
 
+def test_lists_of_the_command_line_win_too(rhodes):
+    request = read(f"{LINE} --preset rhodes --lora /l/c.safetensors:0.3 --raw steps_mode=x")
+    assert [(str(path), strength) for path, strength in request.prompt.loras] == [("/l/c.safetensors", 0.3)]
+    assert request.prompt.raw == {"cfg_scale": 3.5, "steps_mode": "x"}
+
+
+def test_what_a_verb_does_not_know_of_a_preset_is_left_out(rhodes):
+    parser = arguments.Parser(prog="punchin layer")
+    perform.layer_arguments(parser)
+    found = parser.read(["a.rpp", "--bars", "1-2", "--instrument", "bass", "--preset", "rhodes"], io.StringIO())
+    assert perform.requests_of("lego", found)[0].prompt.steps == 12
+
+
+def test_what_no_verb_knows_is_told_with_the_presets_name(home):
+    presets.file().parent.mkdir(parents=True)
+    presets.file().write_text("[odd]\nsteeps = 7\n")
+    with pytest.raises(Refused, match='preset "odd": there is no option --steeps'):
+        read(f"{LINE} --preset odd")
+
+
+def test_a_tilde_in_a_preset_is_the_home(home, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    presets.file().parent.mkdir(parents=True)
+    presets.file().write_text('[mine]\nprompt = "x"\nlora = ["~/a.safetensors:0.8"]\nreference = ["~/b.wav"]\n')
+    prompt = read(f"{LINE} --preset mine").prompt
+    assert [str(path) for path, _ in prompt.loras] == ["/home/me/a.safetensors"]
+    assert [str(path) for path in prompt.references] == ["/home/me/b.wav"]
+
+
 def test_an_unknown_preset_names_the_known_ones(rhodes):
     with pytest.raises(Refused, match='no preset "organ"; there are diffsynth, rhodes'):
         read(f"{LINE} --preset organ")
@@ -65,11 +94,18 @@ def test_a_wrong_value_is_told_as_on_the_command_line(home, capsys, monkeypatch)
     assert "strength is 7, allowed is 0 to 1" in capsys.readouterr().err
 
 
+def test_lyrics_of_a_file_are_saved_with_its_whole_path(capsys, home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["presets", "save", "sung", "--lyrics", "@words.txt"]) == 0
+    assert presets.all_presets()["sung"]["lyrics"] == f"@{tmp_path / 'words.txt'}"
+
+
 def test_saving_and_listing(capsys, home):
     options = '--prompt|it\'s "warm"|--steps|5|--lora|/l/x.safetensors:0.25|--raw|cover_mode=latent|--signature|3/4'
     assert main(["presets", "save", "my piano", *options.split("|")]) == 0
     assert main(["presets", "save", "my piano", "--steps", "3"]) == 4
     assert main(["presets", "save", "empty"]) == 2
+    assert main(["presets", "save", "nested", "--preset", "my piano", "--steps", "3"]) == 2
     capsys.readouterr()
     assert main(["presets", "--json"]) == 0
     saved = json.loads(capsys.readouterr().out)["my piano"]
@@ -80,6 +116,8 @@ def test_saving_and_listing(capsys, home):
         "raw": ["cover_mode=latent"],
         "signature": "3/4",
     }
+    assert main(["presets", "--json", "list"]) == 0
+    assert json.loads(capsys.readouterr().out)["my piano"] == saved
     args = ["--preset", "my piano"]
     parser = arguments.Parser(prog="punchin repaint")
     perform.repaint_arguments(parser)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,16 +58,6 @@ def words(name: str) -> list[str]:
         elif value is not False:
             found += [f"--{key}={each}" for each in (value if isinstance(value, list) else [value])]
     return found
-
-
-def expand(line: Sequence[str]) -> list[str]:
-    """A command line with the words of its `--preset NAME` before all others, so that the others win."""
-    for i, word in enumerate(line):
-        if word.startswith("--preset="):
-            return words(word.partition("=")[2]) + list(line)
-        if word == "--preset" and i + 1 < len(line):
-            return words(line[i + 1]) + list(line)
-    return list(line)
 
 
 def save(name: str, values: Mapping[str, Any]) -> Path:

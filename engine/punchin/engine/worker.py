@@ -122,7 +122,7 @@ class Worker:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             hint = f"free some space below {run.out_dir}" if full else ""
             return _failed(run, "disk", PunchinError(f"a take could not be written: {error}", hint))
-        except ModuleNotFoundError as error:  # the base package alone: a client's machine
+        except ModuleNotFoundError as error:  # the base package alone
             lacks = PunchinError(f"the engine lacks {error.name}", 'pip install "punchin[engine]"')
             return _failed(run, "refused", lacks)
         except Exception as error:  # whatever it is, the job must end and the reason must be told

@@ -66,6 +66,25 @@ def read_exact(path: Path | str, start_frame: int = 0, frames: int | None = None
     return _read(Path(path), start_frame, frames, "float64" if wide else "float32")
 
 
+def subtype_for(path: Path, subtype: str) -> str:
+    """How samples of a file of `subtype` are written to `path`: alike where it can hold them, else float in a WAV and
+    24 bit in others. Raises Refused for a format that cannot be written.
+    """
+    kind = _kind(path)
+    if subtype in SAMPLE_BYTES and soundfile.check_format(kind, subtype):
+        return subtype
+    return "FLOAT" if kind == "WAV" else "PCM_24"
+
+
+def _kind(path: Path) -> str:
+    kind = FORMATS.get(path.suffix.lower())
+    if kind is None:
+        raise Refused(
+            f"{path.name}: cannot write {path.suffix or 'a file without extension'}", "use .wav, .flac or .aiff"
+        )
+    return kind
+
+
 def write(path: Path | str, audio: NDArray[Any], rate_hz: int, subtype: str = "FLOAT") -> Path:
     """Write `[channels, frames]` to a `.wav`, `.flac` or `.aiff` file, atomically: all of it, or the old one stays.
 
@@ -73,11 +92,7 @@ def write(path: Path | str, audio: NDArray[Any], rate_hz: int, subtype: str = "F
     Raises Refused (a format that cannot be written), PunchinError (no room, no permission; with the system's reason).
     """
     path = Path(path)
-    kind = FORMATS.get(path.suffix.lower())
-    if kind is None:
-        raise Refused(
-            f"{path.name}: cannot write {path.suffix or 'a file without extension'}", "use .wav, .flac or .aiff"
-        )
+    kind = _kind(path)
     if not soundfile.check_format(kind, subtype):
         raise Refused(f"{path.name}: {kind} cannot hold {subtype}", "use a .wav file")
     if kind == "WAV" and audio.size * 8 > WAV_BYTES:

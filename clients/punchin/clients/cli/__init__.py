@@ -38,7 +38,8 @@ def _answer(words: list[str]) -> int:
         talk.error(error)
         return error.exit_code
     except KeyboardInterrupt:
-        talk.say("stopped; nothing was written")
+        talk.rest()
+        talk.say("stopped")
         return Cancelled.exit_code
     except BrokenPipeError:  # `punchin jobs | head`: the reader has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +20,17 @@ from punchin.protocol.limits import Limit
 CLOCK = "clock"
 
 
+class _HelpAsked(Exception):
+    """A line asks for help; the text is its argument."""
+
+
+class _Help(argparse.Action):
+    """`-h` of the command that it stands behind, `models pull` as well as `models`."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        raise _HelpAsked(parser.format_help())
+
+
 class Parser(argparse.ArgumentParser):
     """argparse without its exits: help is returned as text, a wrong line is a BadUsage."""
 
@@ -26,27 +38,33 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             add_help=False, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings
         )
-        self.add_argument("-h", "--help", action="store_true", help="this text")
+        self.add_argument("-h", "--help", action=_Help, nargs=0, default=argparse.SUPPRESS, help="this text")
 
     def read(self, words: Sequence[str], out: TextIO) -> argparse.Namespace | None:
         """The values of a command line, or None when it asked for help, which then went to `out`."""
-        if "-h" in words or "--help" in words:
-            out.write(self.format_help())
-            return None
-        if "--preset" in self._option_string_actions:
-            from punchin.clients import presets
+        if "--preset" in self._option_string_actions and not {"-h", "--help"} & set(words):
+            from punchin.clients.cli import presets
 
-            words = presets.expand(words)
-        return self.parse_args(list(words))
+            words = presets.expand(words, self._option_string_actions)
+        try:
+            return self.parse_args(list(words))
+        except _HelpAsked as asked:
+            out.write(str(asked))
+            return None
 
     def error(self, message: str) -> NoReturn:
         """Called by argparse for a line that is wrong by itself."""
         raise BadUsage(message.replace("argument ", "", 1), f"{self.prog} --help")
 
 
-def json_argument(parser: argparse._ActionsContainer) -> None:
-    """The option that nearly every verb has."""
-    parser.add_argument("--json", action="store_true", help="one JSON value on stdout, alone")
+def json_argument(parser: argparse._ActionsContainer, default: bool | str = False) -> None:
+    """The option of nearly every verb. A part of a verb has it too, with the default SUPPRESS, beside the verb's."""
+    parser.add_argument("--json", action="store_true", default=default, help="one JSON value on stdout, alone")
+
+
+def file(text: str) -> Path:
+    """A path, `~` read as a shell does: what stands behind a = or in a preset has not seen one."""
+    return Path(os.path.expanduser(text))
 
 
 def bars(text: str) -> tuple[int, int]:
@@ -155,10 +173,10 @@ def raw(text: str) -> tuple[str, bool | int | float | str]:
 
 def lora(text: str) -> tuple[Path, float]:
     """`FILE` or `FILE:STRENGTH`."""
-    file, colon, strength = text.rpartition(":")
+    name, colon, strength = text.rpartition(":")
     if not colon or not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", strength):
-        return Path(text), 1.0
-    return Path(file), number(limits.LORA_STRENGTH)(strength)
+        return file(text), 1.0
+    return file(name), number(limits.LORA_STRENGTH)(strength)
 
 
 def context(text: str) -> int | str:

@@ -43,17 +43,20 @@ def fx(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
 
 def _apply(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     from punchin.clients import fx as effects
+    from punchin.clients.journey.request import check_folder
     from punchin.session import audiofile
 
     if args.output.resolve() == args.audio.resolve():
         raise BadUsage(f"the output is the input, {args.audio}", "choose another name for -o")
+    check_folder(args.output)
     facts = audiofile.info(args.audio)
+    subtype = audiofile.subtype_for(args.output, facts.subtype)
     audio, rate_hz = audiofile.read(args.audio)
     made = effects.apply(args.chain, audio, rate_hz, told=lambda words: talk.say(f"  {words}"))
-    over = int((abs(made) > 1).sum()) if facts.subtype.startswith("PCM") else 0
+    over = int((abs(made) > 1).sum()) if subtype.startswith("PCM") else 0
     if over:
         talk.warn(f"{over} samples are over full scale and are clipped; add a Gain below 0 dB, or give a float file")
-    audiofile.write(args.output, made, rate_hz, facts.subtype)
+    audiofile.write(args.output, made, rate_hz, subtype)
     print(args.output, file=out)
     return 0
 

@@ -17,7 +17,7 @@ from punchin.protocol.models import BY_NAME, MODELS, Model
 def models_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `punchin models`."""
     does = parser.add_subparsers(dest="does", metavar="list | pull | rm", parser_class=type(parser))
-    arguments.json_argument(does.add_parser("list", help="all models by name (the default)"))
+    arguments.json_argument(does.add_parser("list", help="all models by name (the default)"), argparse.SUPPRESS)
     pull = does.add_parser("pull", help="NAME: download a model; goes on where an earlier try was cut")
     pull.add_argument("model", metavar="NAME")
     pull.add_argument("--from", dest="source", metavar="huggingface|modelscope|PATH", default="huggingface",

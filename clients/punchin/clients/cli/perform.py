@@ -72,6 +72,8 @@ def extract(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
 def perform(task: Task, args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     """The whole way of a region: hear, send, wait, splice, measure, land; then say where everything is."""
     requests = requests_of(task, args)
+    if args.clock_port and args.bpm != arguments.CLOCK:
+        raise BadUsage("--clock-port is for --bpm clock", "add --bpm clock, or leave it out")
     if args.bpm == arguments.CLOCK:
         bpm = clock.heard(args.clock_port, talk)
         requests = [replace(request, bpm=bpm) for request in requests]
@@ -89,7 +91,7 @@ def session_arguments(parser: argparse.ArgumentParser) -> None:
     where = parser.add_argument_group("region")
     where.add_argument("--track", metavar="NAME", action="append", default=[],
                        help="the track to work on; may be repeated (layer, extract: see --hear)")  # fmt: skip
-    where.add_argument("--hear", metavar="NAME", nargs="+", default=[],
+    where.add_argument("--hear", metavar="NAME", nargs="+", action="extend", default=[],
                        help="layer, extract: what the model hears (default: all unmuted tracks)")  # fmt: skip
     region = where.add_mutually_exclusive_group(required=True)
     region.add_argument("--bars", metavar="A-B", type=arguments.bars, action="append", default=[],
@@ -132,7 +134,7 @@ def prompt_arguments(parser: argparse.ArgumentParser) -> None:
     prompt.add_argument("--key", type=arguments.key, help='like "C minor" or Cm (default: not told)')
     prompt.add_argument("--signature", metavar="N/D", type=arguments.signature, help="default: the session's, or 4/4")
     prompt.add_argument(
-        "--reference", metavar="FILE", type=Path, action="append", default=[], help="audio to sound like"
+        "--reference", metavar="FILE", type=arguments.file, action="append", default=[], help="audio to sound like"
     )
     model = parser.add_argument_group("model")
     model.add_argument("--preset", metavar="NAME", help="options under a name: see punchin presets")
@@ -188,6 +190,8 @@ def _check(request: Request) -> None:
     if request.is_audio:
         if request.track is not None:
             raise BadUsage(f"{request.session.name} is an audio file and has no tracks", "leave --track out")
+        if request.hear:
+            raise BadUsage(f"{request.session.name} is an audio file and has no tracks", "leave --hear out")
         if request.bpm is None and request.tempo_map is None:
             raise BadUsage(f"{request.session.name} needs a tempo: one of --bpm and --tempo-map", "add --bpm 120")
         if request.bpm is not None and request.tempo_map is not None:
@@ -252,6 +256,6 @@ def _lyrics(text: str) -> str:
     if not text.startswith("@"):
         return text
     try:
-        return Path(text[1:]).read_text(encoding="utf-8")
+        return arguments.file(text[1:]).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise Refused(f"cannot read the lyrics {text[1:]}: {error}") from None

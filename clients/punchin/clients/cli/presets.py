@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Container, Sequence
 from typing import TextIO
 
 from punchin.clients import presets as store
 from punchin.clients.cli import arguments, perform
 from punchin.clients.cli.talk import Talk
-from punchin.protocol.errors import BadUsage
+from punchin.protocol.errors import BadUsage, Refused
 
 
 def presets_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `punchin presets`."""
     does = parser.add_subparsers(dest="does", metavar="list | save", parser_class=type(parser))
-    arguments.json_argument(does.add_parser("list", help="all presets (the default)"))
+    arguments.json_argument(does.add_parser("list", help="all presets (the default)"), argparse.SUPPRESS)
     saving = does.add_parser("save", help="NAME OPTIONS: keep options under a name")
     saving.add_argument("name", metavar="NAME")
     perform.prompt_arguments(saving)
@@ -26,6 +27,8 @@ def presets_arguments(parser: argparse.ArgumentParser) -> None:
 def presets(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     """List the presets, or save one."""
     if args.does == "save":
+        if args.preset:
+            raise BadUsage("a preset holds options, not another preset", f"write out what {args.preset} says")
         values = _values(args)
         if not values:
             raise BadUsage("a preset needs options", f'punchin presets save {args.name} --prompt "warm electric piano"')
@@ -63,4 +66,49 @@ def _told(name: str, value: object) -> object:
         return [f"{file.resolve()}:{strength:g}" for file, strength in value]
     if name == "reference" and isinstance(value, list):
         return [str(file.resolve()) for file in value]
+    if name == "lyrics" and isinstance(value, str) and value.startswith("@"):
+        return f"@{arguments.file(value[1:]).resolve()}"
     return value
+
+
+def expand(line: Sequence[str], known: Container[str]) -> list[str]:
+    """A command line with the words of its `--preset NAME` before all others; `known`: the options of its verb.
+
+    An option that stands on the line goes before the preset's, and one that only other verbs have is left out. Raises
+    Refused for one that none has.
+    """
+    name = _preset(line)
+    if name is None:
+        return list(line)
+    said = {word.partition("=")[0] for word in line} - {"--raw"}  # those are several, each with a name of its own
+    found: list[str] = []
+    for word in store.words(name):
+        option = word.partition("=")[0]
+        if option not in known:
+            _check_somewhere(option, name)
+        elif option not in said:
+            found.append(word)
+    return found + list(line)
+
+
+def _preset(line: Sequence[str]) -> str | None:
+    for i, word in enumerate(line):
+        if word.startswith("--preset="):
+            return word.partition("=")[2]
+        if word == "--preset" and i + 1 < len(line):
+            return line[i + 1]
+    return None
+
+
+def _check_somewhere(option: str, preset: str) -> None:
+    """Raise Refused for an option that no verb with presets has."""
+    from punchin.clients.cli import generate
+
+    every = argparse.ArgumentParser(add_help=False, conflict_handler="resolve")
+    for add in (
+        perform.repaint_arguments, perform.cover_arguments, perform.layer_arguments, perform.extract_arguments,
+        generate.generate_arguments,
+    ):  # fmt: skip
+        add(every)
+    if option not in every._option_string_actions:
+        raise Refused(f'preset "{preset}": there is no option {option}', f"mend {store.file()}")

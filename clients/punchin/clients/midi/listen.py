@@ -76,18 +76,19 @@ class Ear:
 
 
 @contextlib.contextmanager
-def listen(port: str | None) -> Iterator[Ear]:
+def listen(port: str | None, option: str = "--port") -> Iterator[Ear]:
     """Open a port and hear what comes. `port`: a part of an input's name; None is the only one there is.
 
-    Raises Refused: no such port, more than one, or no MIDI on this machine.
+    option: what names it on the command line, for errors. Raises Refused: no such port, more than one, or no MIDI on
+    this machine.
     """
     ear = Ear()
     if port is not None and port.startswith(SOCKET):
-        with _socket(port, ear):
+        with _socket(port, ear, option):
             yield ear
         return
-    backend, names = _backend()
-    name = _choose(port, names)
+    backend, names = _backend(option)
+    name = _choose(port, names, option)
     try:
         opened = backend.open_input(name, callback=ear.hear)
     except Exception as error:  # each backend has errors of its own
@@ -103,14 +104,14 @@ def inputs() -> list[str]:
 
 def tempo(port: str | None) -> tuple[float, float]:
     """The tempo of the clock on a port once it is sure, and its error, bpm. Raises Refused, OverLimit out of range."""
-    with listen(port) as ear:
+    with listen(port, "--clock-port") as ear:
         state = ear.wait_sure()
     assert state.bpm is not None
     limits.SESSION_TEMPO.check(state.bpm)
     return state.bpm, state.bpm_error
 
 
-def _backend() -> tuple[Any, list[str]]:
+def _backend(option: str = "--port") -> tuple[Any, list[str]]:
     """Mido's backend that works here, the system's own first and then JACK, and the names of its inputs."""
     import importlib.util
 
@@ -125,20 +126,22 @@ def _backend() -> tuple[Any, list[str]]:
             return backend, sorted(set(backend.get_input_names()))
         except Exception as error:  # each backend has errors of its own
             why = why or str(error)
-    raise Refused(f"this machine has no MIDI: {why}", "start JACK, or use --port socket:HOST:PORT")
+    raise Refused(f"this machine has no MIDI: {why}", f"start JACK, or use {option} socket:HOST:PORT")
 
 
-def _choose(port: str | None, names: list[str]) -> str:
+def _choose(port: str | None, names: list[str], option: str) -> str:
+    if port in names:
+        return port
     fitting = [name for name in names if port is None or port.lower() in name.lower()]
     if len(fitting) == 1:
         return fitting[0]
     listing = ", ".join(f'"{name}"' for name in names) or "none"
     which = "a MIDI input" if port is None else f'one MIDI input with "{port}" in its name'
-    raise Refused(f"{which} must be chosen; there are: {listing}", "--port NAME")
+    raise Refused(f"{which} must be chosen; there are: {listing}", f"{option} NAME")
 
 
 @contextlib.contextmanager
-def _socket(port: str, ear: Ear) -> Iterator[None]:
+def _socket(port: str, ear: Ear, option: str) -> Iterator[None]:
     """A plain stream of MIDI bytes (what `mido.sockets` serves), read on a thread that ends with the connection."""
     import mido
 
@@ -149,7 +152,7 @@ def _socket(port: str, ear: Ear) -> Iterator[None]:
     try:
         connection = socket.create_connection((host or "localhost", int(number)), timeout=CONNECT_S)
     except (OSError, ValueError) as error:
-        raise Refused(f"nothing listens at {port}: {error}", "--port socket:HOST:PORT") from None
+        raise Refused(f"nothing listens at {port}: {error}", f"{option} socket:HOST:PORT") from None
     connection.settimeout(None)
     reader = threading.Thread(target=_read, args=(connection, parser, ear), name="midi-socket", daemon=True)
     reader.start()
