@@ -367,3 +367,28 @@ def test_a_take_of_the_wrong_length_is_an_error(tmp_path):
     target = aimed(project(tmp_path, track("Keys", item(0, 8, KEYS))))
     with pytest.raises(PunchinError, match="2 x 100 samples, 2 x 98640 are wanted"):
         target.place(np.zeros((2, 100), dtype=np.float32))
+
+
+@pytest.mark.parametrize("pan", [1.0, -0.5])
+@pytest.mark.parametrize("how", ["split", "lane", "track"])
+def test_a_panned_mono_item_keeps_its_pan_in_an_item_of_its_own(tmp_path, how, pan):
+    media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
+    path = project(tmp_path, track("Keys", item(0, 8, KEYS, VOLPAN=f"1 {pan} 1 -1")))
+    target = aimed(path, how=how)
+    was = target.heard(2, 4)
+    result = landed(target, change=0.5)
+    assert soundfile.info(result.take_files[0]).channels == 2
+    take = soundfile.read(result.take_files[0], always_2d=True)[0].T
+    inside = slice(round((2 - target.time_at(target.file.first)) * RATE), None)
+    np.testing.assert_allclose(take[:, inside][:, : round(1.9 * RATE)], was[:, : round(1.9 * RATE)] / 2, atol=2**-23)
+
+
+def test_a_stereo_neighbour_in_the_handle_keeps_both_its_channels(tmp_path):
+    media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
+    b = media(tmp_path, "Media/b.wav", noise(2, 8 * RATE, 2), subtype="FLOAT")
+    path = project(tmp_path, track("Keys", item(0, 4.5, KEYS), item(4.5, 3, r"Media\b.wav")))
+    target = aimed(path, how="split")
+    take = landed(target).take_files[0]
+    assert (soundfile.info(take).channels, soundfile.info(take).subtype) == (2, "FLOAT")
+    held = soundfile.read(take, always_2d=True)[0].T[:, round((4.5 - target.time_at(target.file.first)) * RATE) :]
+    np.testing.assert_array_equal(held, b[:, : held.shape[1]])

@@ -33,15 +33,16 @@ def at_track(project: Project, track: Track, region: Region, how: How) -> RppTar
         return _on_item(voices, track, region, covering)
     low_s, high_s = _cuts(track, region)
     sounds = voices.sounds(low_s, high_s)
-    form = _form(sounds, project)
-    origin_s = _phase(sounds, form.rate_hz)
-    start, stop = (round((at_s - origin_s) * form.rate_hz) for at_s in (region.start_s, region.end_s))
-    low = min(floor((low_s - origin_s) * form.rate_hz + 1e-6), start)  # outwards: no fade moves beyond them
-    high = max(ceil((high_s - origin_s) * form.rate_hz - 1e-6), stop)
+    rate_hz = _rate(sounds, project)
+    origin_s = _phase(sounds, rate_hz)
+    start, stop = (round((at_s - origin_s) * rate_hz) for at_s in (region.start_s, region.end_s))
+    low = min(floor((low_s - origin_s) * rate_hz + 1e-6), start)  # outwards: no fade moves beyond them
+    high = max(ceil((high_s - origin_s) * rate_hz - 1e-6), stop)
     long = [f"item {covering.number} is over {WHOLE_S} s long: the take is an item of its own"] if covering else []
-    handle = _handles(voices, region, low_s, high_s)
-    before, after = (round((at_s - origin_s) * form.rate_hz) for at_s in handle)
+    before, after = (round((at_s - origin_s) * rate_hz) for at_s in _handles(voices, region, low_s, high_s))
     file = Span(min(before, low), max(after, high))
+    around = voices.sounds(*(origin_s + frame / rate_hz for frame in file))
+    form = _form([*sounds, *around], project, rate_hz, _channels(around) if sounds else 2)
     return RppTarget(
         project, _name(track), track, region, how, None, voices, form, origin_s,
         file, Span(low, high), Span(start, stop), (*long, *_notes(project, track, sounds, region)),
@@ -91,7 +92,7 @@ def _check_lanes(track: Track, region: Region, how: How) -> None:
 def _on_item(voices: Voices, track: Track, region: Region, item: Item) -> RppTarget:
     """A take on the one item: its file is the whole item and its handles, on the source's own frames."""
     sound = voices.sound(track, item)
-    form = _form([sound], voices.project)
+    form = _form([sound], voices.project, sound.info.rate_hz, sound.channels)
     whole = Span(0, sound.whole(form.rate_hz))
     bars = (_bar_s(voices.project.tempo, at_s) for at_s in (item.start_s - EDGE_S, item.end_s))
     before, after = sound.handles(form.rate_hz, *(round(bar_s * form.rate_hz) for bar_s in bars))
@@ -149,13 +150,10 @@ def _handles(voices: Voices, region: Region, low_s: float, high_s: float) -> tup
     return min(start_s, low_s), max(end_s, high_s)
 
 
-def _form(sounds: Sequence[ItemSound], project: Project) -> Form:
-    """Rate and channels of the sources, and their depth, at least 24 bit."""
-    rate_hz = _rate(sounds, project)
+def _form(sounds: Sequence[ItemSound], project: Project, rate_hz: int, channels: int) -> Form:
+    """Files as deep as the sources, at least 24 bit."""
     if not sounds:
-        return Form(rate_hz, 2, project.record_format or "WAV", "PCM_24")
-    panned = len(sounds) > 1 and any(sound.take.pan for sound in sounds)
-    channels = 2 if panned else max(sound.channels for sound in sounds)
+        return Form(rate_hz, channels, project.record_format or "WAV", "PCM_24")
     subtypes = {_LOSSLESS.get(sound.info.subtype, sound.info.subtype) for sound in sounds}
     if subtypes == {"PCM_24"}:
         source = sounds[0].info.format
@@ -163,6 +161,11 @@ def _form(sounds: Sequence[ItemSound], project: Project) -> Form:
         return Form(rate_hz, channels, project.record_format or own, "PCM_24")
     wide = [name for name in ("DOUBLE", "PCM_32") if subtypes == {name}]
     return Form(rate_hz, channels, "WAV", wide[0] if wide else "FLOAT")
+
+
+def _channels(sounds: Sequence[ItemSound]) -> int:
+    """Channels of an item that plays what all of these are heard as: it has no pan of its own."""
+    return 2 if any(sound.take.pan for sound in sounds) else max(sound.channels for sound in sounds)
 
 
 def _rate(sounds: Sequence[ItemSound], project: Project) -> int:
