@@ -298,6 +298,18 @@ def test_the_disk_is_asked_before_anything_is_fetched(folder, models, monkeypatc
         hub.pull(BY_NAME["turbo"], source, models, Quiet())
 
 
+def test_what_an_earlier_try_left_is_counted_once(folder, models, monkeypatch):
+    """Model, VAE and text encoder come from one repository: 6 of their 9 MB are here, 3 and the spare are needed."""
+    partial = models / ".pulling" / MAIN
+    partial.mkdir(parents=True)
+    (partial / "half").write_bytes(bytes(6_000_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 68_000_000))
+    source = Folder(folder)
+    monkeypatch.setattr(source, "fetch", lambda *_: pytest.fail("fetched"))
+    with pytest.raises(Refused, match=r"0\.07 GB are needed in .*, 0\.07 GB are free"):
+        hub.pull(BY_NAME["turbo"], source, models, Quiet())
+
+
 def test_two_pulls_at_once_are_refused(folder, models):
     (models / ".pulling").mkdir(parents=True)
     with hub._alone(models / ".pulling"), pytest.raises(Refused, match="another pull is under way"):

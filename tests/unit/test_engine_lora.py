@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from punchin.engine.int8 import Int8Linear
 from punchin.engine.lora import read_lora
 from punchin.engine.pipeline import AceStepPipeline
 from punchin.protocol.errors import OverLimit, Refused
@@ -115,6 +116,22 @@ def test_several_at_once_add_up_and_a_switch_needs_no_reload(pipeline, tmp_path)
     pipeline.use_loras([(second, 1.0)])
     assert pipeline.loaded.model.decoder.get_submodule(LAYERS[0]).weight is weight
     assert [lora.name for lora, _ in pipeline.adapters.used] == ["comfyui"]
+
+
+def test_int8_weights_take_a_lora_as_the_exact_ones_do(pipeline, tmp_path):
+    """What it makes of the music is the same but for a part that rounding explains."""
+    root = pipeline.loaded.folders.dit
+    halved = AceStepPipeline.from_pretrained(root, device="cpu", allow_int8=True, rung=2)
+    assert isinstance(halved.loaded.model.decoder.get_submodule(LAYERS[0]), Int8Linear)
+    file, _ = write("peft", pairs(pipeline), tmp_path)
+    made = []
+    for each in (pipeline, halved):
+        plain = play(each)
+        each.use_loras([(file, 2.0)])
+        made.append(play(each) - plain)
+    assert (made[1] - made[0]).norm() < 0.2 * made[0].norm()
+    with pytest.raises(Refused, match="is int8; LoRA is used beside it, not fused into it"):
+        halved.adapters.fuse()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

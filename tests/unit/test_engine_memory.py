@@ -11,6 +11,7 @@ from acestep_peers import SPEC, VAE_SPEC, draw, stirred
 
 from punchin.engine import benchpeers
 from punchin.engine.condition import Tokens
+from punchin.engine.device import free_memory
 from punchin.engine.fastvae import FastVae
 from punchin.engine.footprint import Live, Work, activations
 from punchin.engine.int8 import Int8Linear, quantise
@@ -120,6 +121,14 @@ def test_diffsynths_limit_and_types():
         from_diffsynth({**config, "vram_limit": 0.5}, SPEC_2B, VAE_RELEASED, 24 * GIB)
     with pytest.raises(Refused, match="computation_device"):
         from_diffsynth({}, SPEC_2B, VAE_RELEASED, 24 * GIB)
+
+
+def test_what_torch_keeps_of_a_model_that_was_let_go_is_free_for_the_next(monkeypatch):
+    """Else the model that replaces one of half the GPU would find too little room beside its remains."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3 * GIB, 24 * GIB))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 20 * GIB)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 2 * GIB)
+    assert free_memory(torch.device("cuda")) == 21 * GIB
 
 
 # The shelf, carried out on the CPU: its "device" is other memory of the same kind.

@@ -28,12 +28,12 @@ def survey() -> Ready:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a device now."""
+    """Bytes that torch can have on a device now: on a GPU also those that it keeps of what was let go."""
     if device.type != "cuda":
         return _ram()[1]
-    from torch.cuda import mem_get_info
+    from torch.cuda import mem_get_info, memory_allocated, memory_reserved
 
-    return mem_get_info(device)[0]
+    return mem_get_info(device)[0] + memory_reserved(device) - memory_allocated(device)
 
 
 def _torch_has_cuda() -> bool:

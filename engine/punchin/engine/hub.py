@@ -171,7 +171,7 @@ def _remotes(piece: Piece, source: Source) -> list[Remote]:
 
 
 def _check_disk(aside: Path, listed: dict[Piece, list[Remote]]) -> None:
-    there = sum(_size(aside / piece.repository) for piece in listed)
+    there = sum(_size(aside / repository) for repository in {piece.repository for piece in listed})
     _check_free(aside, sum(remote.size_bytes for remotes in listed.values() for remote in remotes) - there)
 
 

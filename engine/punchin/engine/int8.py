@@ -16,6 +16,7 @@ class Int8Linear(nn.Module):
 
     def __init__(self, plain: nn.Linear) -> None:
         super().__init__()
+        self.in_features, self.out_features = plain.in_features, plain.out_features
         weight = plain.weight.detach()
         factor = (weight.float().abs().amax(dim=1) / 127).clamp(min=torch.finfo(torch.float32).tiny)
         self.weight = nn.Parameter((weight.float() / factor[:, None]).round().to(torch.int8), requires_grad=False)
