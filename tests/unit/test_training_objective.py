@@ -166,6 +166,32 @@ def test_what_pads_a_shorter_item_is_silence_and_does_not_count(world, share):
     assert torch.equal(kept, wrong)
 
 
+def test_what_pads_an_item_is_noised_like_the_rest(world):
+    """In a batch with a longer item, and in the least window: as inference begins, with a window of noise."""
+    settings, loaded, items, examples, listener = world
+    collator, length = Collator(settings, loaded.silence), len(examples[0].latents)
+    alone, mixed = collator([examples[0]], [4]), collator([examples[0], examples[2]], [4, 5])
+    assert torch.equal(mixed.noise[0, :length], alone.noise[0]), "the item's own noise is what it was"
+    padding = mixed.noise[0, length:]
+    assert padding.std(0).min() > 0.5
+    assert padding.mean() == pytest.approx(0, abs=0.1)
+    short = replace(examples[0], latents=examples[0].latents[:50])
+    least, wider = collator([short], [4]).noise[0], collator([short, examples[2]], [4, 5]).noise[0]
+    assert len(least) == 128
+    assert least[50:].std(0).min() > 0.5
+    assert torch.equal(wider[:128], least), "a neighbour changes no noise"
+
+
+def test_every_seed_has_noise_of_its_own_and_validation_always_the_same(world):
+    settings, loaded, _, examples, _ = world
+    seeds = [0, 1, 2, 2**24, 2**32 - 1]
+    collators = [Collator(replace(settings, seed=seed), loaded.silence) for seed in seeds]
+    drawn = [each(examples[:1], [5]).noise for each in collators]
+    assert all(not torch.equal(a, b) for n, a in enumerate(drawn) for b in drawn[:n])
+    fixed = [each.at(examples[:1], 0.5, 5).noise for each in collators]
+    assert all(torch.equal(fixed[0], each) for each in fixed[1:])
+
+
 def test_outside_the_hole_a_repaint_counts_less(world):
     settings, loaded, _, examples, _ = world
     batch = Collator(replace(settings, repaint_share=1.0), loaded.silence)([examples[0]], [5])

@@ -23,6 +23,7 @@ from punchin.training.settings import Settings
 LEAST_FRAMES: Final = int(WINDOW.low)
 _HOLE: Final = (0.1, 0.6)  # of the length: how much a repaint makes anew
 _OUTSIDE: Final = 0.2  # how much the frames that repaint keeps count
+_STRIDE: Final = 0x9E3779B1  # from one training's seed to the next; odd, so no two seeds share one
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +59,7 @@ class _Choice:
     task: Task
     t: Tensor
     weight: Tensor
-    noise: Tensor
+    noise: Tensor  # [T, C], of the padding too
     hole: tuple[int, int] | None
     untold: bool
     reference: Tensor | None
@@ -72,22 +73,24 @@ class Collator:
 
     def __call__(self, examples: Sequence[Example], keys: Sequence[int]) -> Batch:
         """The batch of these examples; `keys`: a number for each item of each step, never used twice in a training."""
-        choices = [self._choice(each, key) for each, key in zip(examples, keys, strict=True)]
+        frames = _longest(examples)
+        choices = [self._choice(each, key, frames) for each, key in zip(examples, keys, strict=True)]
         return self._joined(examples, choices)
 
     def at(self, examples: Sequence[Example], t: float, key: int) -> Batch:
-        """A batch for validation: text2music at time t, nothing taken away, noise of `key`."""
-        calm = replace(self.settings, cover_share=0, repaint_share=0, reference_share=0, condition_dropout=0)
+        """A batch for validation: text2music at time t, nothing taken away, noise of `key`, whatever the seed."""
+        calm = replace(self.settings, seed=0, cover_share=0, repaint_share=0, reference_share=0, condition_dropout=0)
         judge = Collator(calm, self.silence)
         fixed = [
-            replace(judge._choice(each, key + n), t=torch.tensor(t), weight=torch.tensor(1.0))
+            replace(judge._choice(each, key + n, _longest(examples)), t=torch.tensor(t), weight=torch.tensor(1.0))
             for n, each in enumerate(examples)
         ]
         return judge._joined(examples, fixed)
 
-    def _choice(self, example: Example, key: int) -> _Choice:
+    def _choice(self, example: Example, key: int, window: int) -> _Choice:
         told = self.settings
-        generator = torch.Generator().manual_seed(told.seed * 2**40 + key)
+        # 32 bits are all that a generator on the CPU looks at
+        generator = torch.Generator().manual_seed((told.seed * _STRIDE + key) % 2**32)
         chances = torch.rand(4, generator=generator).tolist()
         frames = len(example.latents)
         t, weight = flow.draw(
@@ -108,19 +111,22 @@ class Collator:
         if chances[1] < told.reference_share and not example.references:
             reference = _clip(example.latents, generator)
         noise = torch.randn(example.latents.shape, generator=generator)
+        # the whole window is noise at inference, so what pads an item is as well; drawn last, of any length alike
+        padding = torch.randn(window - frames, noise.shape[1], generator=generator)
+        noise = torch.cat([noise, padding])
         return _Choice(task, t[0], weight[0], noise, hole, chances[2] < told.dropout, reference)
 
     def _joined(self, examples: Sequence[Example], choices: Sequence[_Choice]) -> Batch:
-        count, channels = len(examples), examples[0].latents.shape[1]
-        frames = max(LEAST_FRAMES, *(len(each.latents) for each in examples))
+        count = len(examples)
+        frames = _longest(examples)
         quiet = silence_for(self.silence, frames)[0]
         data, shown = (quiet.repeat(count, 1, 1) for _ in range(2))
-        noise = torch.zeros(count, frames, channels)
+        noise = torch.stack([each.noise for each in choices])
         counts, hole = torch.zeros(count, frames), torch.zeros(count, frames, dtype=torch.bool)
         mask = torch.ones(count, frames)
         for row, (each, choice) in enumerate(zip(examples, choices, strict=True)):
             length = len(each.latents)
-            data[row, :length], noise[row, :length] = each.latents, choice.noise
+            data[row, :length] = each.latents
             counts[row, :length] = 1
             if choice.task != "text2music":
                 shown[row, :length] = each.latents if each.source is None else each.source
@@ -149,6 +155,11 @@ class Collator:
             clips += own
             owners += [row] * len(own)
         return torch.stack(clips), torch.tensor(owners)
+
+
+def _longest(examples: Sequence[Example]) -> int:
+    """The latent frames of a batch's window."""
+    return max(LEAST_FRAMES, *(len(each.latents) for each in examples))
 
 
 def _said(example: Example, task: Task) -> Tensor:

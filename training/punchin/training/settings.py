@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from punchin.protocol.errors import BadUsage
-from punchin.protocol.limits import Limit
+from punchin.protocol.limits import SEED, Limit
 
 Kind = Literal["full", "lora"]
 Task = Literal["sft", "sft:data_process", "sft:train"]
@@ -126,6 +126,12 @@ class Settings:
                 f"timesteps from {self.min_timestep_boundary:g} to {self.max_timestep_boundary:g} are none; "
                 "min_timestep_boundary must be below max_timestep_boundary"
             )
+        if self.timesteps != "diffsynth" and (self.min_timestep_boundary, self.max_timestep_boundary) != (0.0, 1.0):
+            raise BadUsage(
+                f"timesteps from {self.min_timestep_boundary:g} to {self.max_timestep_boundary:g} are parts of "
+                f"diffsynth's, timesteps is {self.timesteps}",
+                "leave min_timestep_boundary and max_timestep_boundary out, or take `--timesteps diffsynth`",
+            )
         if self.cover_share + self.repaint_share > 1:
             raise BadUsage(
                 f"cover_share and repaint_share are {self.cover_share + self.repaint_share:g} together, over 1"
@@ -171,6 +177,7 @@ class Settings:
     def _check_numbers(self) -> None:
         RATE.check(self.rate)
         EMA.check(self.ema_decay)
+        SEED.check(self.seed)
         for name in _COUNTS:
             value = getattr(self, name)
             if value is not None and value < COUNT.low:
