@@ -1,6 +1,7 @@
 """Bad input is refused by name, with value and limit, before any weight is moved; ranges may leave the source."""
 
 import math
+from itertools import pairwise
 
 import checkpoints
 import pytest
@@ -63,7 +64,8 @@ BAD = {
         "6.1 to 8 s lies outside the source, 0 to 6 s",
     ),
     "overlap": (
-        {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": [(1, 3), (2, 4)]}, "must rise, not overlap",
+        {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": [(2, 4), (1, 3)]},
+        "ranges 1 to 3 s and 2 to 4 s overlap",
     ),
     "ranges for a cover": (
         {"task_type": "cover", "src_audio": audio(), "repainting_ranges": [(1, 3)]}, "cover takes no ranges",
@@ -114,6 +116,12 @@ def test_guidance_on_turbo_is_not_applied_and_said(turbo):
     assert plain.notes == ()
 
 
+def test_a_reference_is_clipped_and_a_source_is_not():
+    loud = 5 * audio()
+    assert torch.equal(asked.reference(loud), loud.clamp(-1, 1))
+    assert torch.equal(asked.stereo(loud, "the source"), loud)
+
+
 def test_mono_is_taken_as_two_equal_channels():
     mono = audio(channels=1)
     assert torch.equal(asked.stereo(mono, "x"), mono.expand(2, -1))
@@ -153,27 +161,41 @@ def test_a_result_painted_beyond_its_ends_is_as_long_as_both(turbo):
     assert music.audio.shape == (1, 2, round(8.01 * 48_000))
 
 
-@settings(deadline=None)  # each makes a minute of audio, on whatever machine
+def test_ranges_that_share_a_latent_frame_are_one_region():
+    source = torch.ones(2, 4 * 48_000)
+    assert asked.painted(source, [(1.01, 2), (0, 1.01)]).regions == ((0, 50),), "1.01 s lies in frame 25"
+    assert asked.painted(source, [(0, 1.01), (1.03, 2.01), (2.02, 3)]).regions == ((0, 75),)
+    assert asked.painted(source, [(0, 1), (1, 2)]).regions == ((0, 25), (25, 50)), "they touch at a frame's edge"
+
+
+@settings(deadline=None)  # each makes seconds of audio, on whatever machine
 @given(
-    st.lists(
-        st.tuples(st.floats(-5, 25, allow_nan=False), st.floats(0.01, 30, allow_nan=False)), min_size=1, max_size=4
-    )
+    st.integers(-2000, 4000),
+    st.lists(st.tuples(st.integers(-5, 120), st.integers(1, 1500)), min_size=1, max_size=4),
+    st.randoms(use_true_random=False),
 )
-def test_every_frame_that_a_range_touches_is_made_anew(ranges):
-    source = torch.ones(2, 20 * 48_000)
-    spans = [(round(start, 3), round(start + length, 3)) for start, length in ranges]
-    try:
-        grown = asked.painted(source, spans)
-        request = Request(
-            task="repaint", frames=grown.source.shape[1], source=grown.source, regions=grown.regions, blank=grown.blank
-        )
-    except Refused:
+def test_every_frame_that_a_range_touches_is_made_anew(begin_ms, steps, random):
+    """Ranges follow each other at a distance of milliseconds; refused are those that overlap, and no others."""
+    source, spans, at = torch.ones(2, 4 * 48_000), [], begin_ms
+    for gap, length in steps:
+        spans.append(((at + gap) / 1000, (at + gap + length) / 1000))
+        at += gap + length
+    met = sorted((start, 0 if end < 0 else end) for start, end in spans)  # what ends before the source goes on to it
+    good = all(start <= 4 for start, _ in met) and all(one[1] <= two[0] for one, two in pairwise(met))
+    random.shuffle(spans)
+    if not good:
+        with pytest.raises(Refused, match=r"overlap|outside the source"):
+            asked.painted(source, spans)
         return
+    grown = asked.painted(source, spans)
+    request = Request(
+        task="repaint", frames=grown.source.shape[1], source=grown.source, regions=grown.regions, blank=grown.blank
+    )
     made, touched = torch.zeros(request.touched), torch.zeros(request.touched * 1920)
     for start, stop in request.regions:
         made[start:stop] = 1
     offset = grown.blank[0] * 1920
-    for start, end in spans:  # one that ends before the source goes on to it
+    for start, end in spans:
         touched[offset + round(start * 48_000) : offset + (0 if end < 0 else round(end * 48_000))] = 1
     assert torch.equal(made, touched.unflatten(0, (-1, 1920)).amax(1)), "and no other"
     origin = grown.wanted[0] - offset

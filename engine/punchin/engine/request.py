@@ -7,8 +7,9 @@ names, so that `--raw NAME=VALUE` means the same as the Python argument.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 import torch
@@ -218,10 +219,10 @@ def stereo(audio: Tensor, what: str, rate_hz: int = MODEL_HZ) -> Tensor:
 
 
 def reference(audio: Tensor, number: int = 1, rate_hz: int = MODEL_HZ) -> Tensor:
-    """A reference as `stereo` gives it, within its limits of length."""
+    """A reference as `stereo` gives it, within its limits of length, clipped to [-1, 1] as the original does."""
     checked = stereo(audio, f"reference {number}", rate_hz)
     limits.REFERENCE.check(checked.shape[1] / MODEL_HZ)
-    return checked
+    return checked.clamp(-1, 1)
 
 
 class Painted(NamedTuple):
@@ -238,7 +239,8 @@ def painted(source: Tensor, ranges_s: Sequence[tuple[float, float]]) -> Painted:
 
     A range from below 0 paints to the left, one beyond the end to the right: silence is added there, whole latent
     frames of it on the left. A negative end means the source's end; with a negative start, its beginning. Ranges
-    that are empty or do not even adjoin the source are refused; the request refuses those that overlap.
+    that are empty, overlap or do not even adjoin the source are refused. Those that end and begin within one latent
+    frame become one region.
     """
     length = source.shape[1]
     spans: list[tuple[int, int]] = []
@@ -254,13 +256,27 @@ def painted(source: Tensor, ranges_s: Sequence[tuple[float, float]]) -> Painted:
         spans.append((start, end))
     if not spans:
         raise Refused("repaint needs a range, none was given", code="task")
+    for one, two in pairwise(spans):
+        if two[0] < one[1]:
+            said = " and ".join(f"{start / MODEL_HZ:g} to {end / MODEL_HZ:g} s" for start, end in (one, two))
+            raise Refused(f"repainting ranges {said} overlap", "give them as one, or apart")
     first, last = min(start for start, _ in spans), max(end for _, end in spans)
     left, right = -(-max(0, -first) // HOP), max(0, last - length)
     grown = torch.nn.functional.pad(source, (left * HOP, right))
     total = -(-grown.shape[1] // HOP)
-    regions = tuple(((left * HOP + start) // HOP, -(-(left * HOP + end) // HOP)) for start, end in spans)
+    regions = _merged((left + start // HOP, left - (-end // HOP)) for start, end in spans)
     blank = (left, total - left - length // HOP if right else 0)
     return Painted(grown, regions, blank, (left * HOP + min(first, 0), grown.shape[1]))
+
+
+def _merged(regions: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Rising regions, with those that share a frame as one."""
+    made: list[tuple[int, int]] = []
+    for start, stop in regions:
+        if made and start < made[-1][1]:
+            start, _ = made.pop()
+        made.append((start, stop))
+    return tuple(made)
 
 
 def duration_frames(duration_s: float) -> int:
