@@ -15,6 +15,20 @@ def selected_track(script, project, index, want_master):
     return chosen[index] if 0 <= index < len(chosen) else None
 
 
+def parent(script, track):
+    """The folder that a track is in: the nearest one before it that is open there."""
+    open_folders = []
+    for each in track.project.tracks:
+        if each is track:
+            return open_folders[-1] if open_folders else None
+        depth = int(each.values["I_FOLDERDEPTH"])
+        if depth > 0:
+            open_folders.append(each)
+        elif depth < 0:
+            del open_folders[depth:]
+    return None
+
+
 def track_item(script, track, index):
     return track.items[index] if 0 <= index < len(track.items) else None
 
@@ -73,6 +87,7 @@ def select_track(script, track, selected):
 
 
 CALLS = {
+    "GetParentTrack": parent,
     "IsTrackSelected": lambda script, track: track.selected,
     "SetTrackSelected": select_track,
     "CountTracks": lambda script, project: len(project.tracks),

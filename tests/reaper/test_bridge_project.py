@@ -7,6 +7,7 @@ import pytest
 import rpp
 from fakereaper.desk import Desk
 from fakereaper.model import Tempo
+from msgspec import structs
 
 from punchin.clients.bridge.project import project_text
 from punchin.clients.bridge.request import decode
@@ -65,6 +66,28 @@ def test_the_session_hears_the_sources_own_samples(desk):
     audio, _ = soundfile.read(item.takes[0].source.path, dtype="float32", always_2d=True)
     np.testing.assert_array_equal(heard, audio[96_000:192_000].T)
     assert target.landing == "a take on the item"
+
+
+def test_a_selection_may_end_after_the_last_item_that_was_sent(desk):
+    desk.simple(length_s=3.5)
+    request = asked(desk)
+    session = opened(desk, request)
+    target = session.target(request.regions[0].target, session.region(time=(2.0, 4.0)))
+    assert not target.heard(3.5, 4.0).any()
+    assert target.landing != "a take on the item"
+
+
+def test_a_bar_line_a_hair_beside_a_grid_point_is_that_point(desk):
+    """The DAW computes both, each its own way."""
+    desk.project.tempo = Tempo([(0.0, 120.0, False, 4, 4), (8.0, 90.0, False, 3, 4)])
+    desk.simple()
+    request = asked(desk)
+    late = request.tempo.signatures[1]
+    assert late.qn in request.tempo.qn
+    moved = structs.replace(late, qn=late.qn * (1 + 2**-52))
+    tempo = structs.replace(request.tempo, signatures=(request.tempo.signatures[0], moved))
+    session = opened(desk, structs.replace(request, tempo=tempo))
+    assert session.tempo.bars_to_seconds(5, 5) == pytest.approx((8.0, 10.0))
 
 
 def test_ramps_and_odd_signatures_arrive_exactly(desk):

@@ -183,6 +183,47 @@ def test_muted_items_and_silent_lanes_are_not_heard(desk):
     assert [each["guid"] for each in desk.request()["tracks"][0]["items"]] == [item.guid]
 
 
+def test_items_of_lanes_that_are_gone_from_view_are_not_heard(desk):
+    """REAPER 7: a track that had fixed lanes keeps their items, and says -1 of them."""
+    track, item = desk.simple()
+    track.add_item(0.0, 8.0, item.takes[0].source.path, C_LANEPLAYS=-1.0)
+    ask(desk)
+    assert [each["guid"] for each in desk.request()["tracks"][0]["items"]] == [item.guid]
+
+
+@pytest.mark.parametrize(
+    ("bars", "spans"), [("1", [(0.0, 4.0)]), ("0", [(0.0, 4.0)]), ("auto", [(0.0, 4.0), (20.0, 4.0)])]
+)
+def test_a_number_of_bars_reaches_no_further(desk, bars, spans):
+    track, item = desk.simple(length_s=4.0)
+    track.add_item(20.0, 4.0, item.takes[0].source.path)
+    desk.remember_words(context=bars)
+    desk.press(LAST)
+    items = desk.request()["tracks"][0]["items"]
+    assert [(each["position_s"], each["length_s"]) for each in items] == spans
+
+
+def test_a_layer_hears_what_it_can_and_tells_what_it_cannot(desk):
+    desk.simple()
+    synth = desk.project.add_track("Synth").add_item(0.0, 8.0, name="riff")
+    from fakereaper.model import Take
+
+    synth.takes.append(Take(synth, Source("", "MIDI", 8.0), "riff"))
+    ask(desk, "Layer on new track (ask)", **{"Instrument:": "strings"})
+    assert [len(each["items"]) for each in desk.request()["tracks"]] == [1, 0]
+    assert any('"riff" at 0.00 s is MIDI' in text for text in desk.host.help)
+
+
+def test_a_layer_does_not_hear_what_a_muted_folder_holds(desk):
+    desk.simple()
+    for name, depth in (("Refs", 1.0), ("Old", -1.0), ("Bass", 0.0)):
+        other = desk.project.add_track(name)
+        other.values |= {"I_FOLDERDEPTH": depth, "B_MUTE": float(name == "Refs")}
+        other.add_item(0, 8, tone(desk.media / f"{name}.wav"))
+    ask(desk, "Layer on new track (ask)", **{"Instrument:": "strings"})
+    assert [each["name"] for each in desk.request()["tracks"]] == ["Keys", "Bass"]
+
+
 def test_layer_hears_all_unmuted_tracks_and_lands_on_a_new_one(desk):
     track, _ = desk.simple()
     for name, muted in (("Bass", 0.0), ("Old", 1.0)):

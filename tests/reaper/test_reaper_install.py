@@ -15,6 +15,7 @@ from punchin.clients import doctor
 from punchin.clients.cli import main
 from punchin.clients.install import reapack, reaper
 from punchin.protocol.errors import BadUsage, PunchinError, Refused
+from punchin.protocol.version import PACKAGE
 
 KEY_MAP = b'SCR 4 0 RSabc "Custom: mine.lua" mine.lua\r\nKEY 9 89 _RSabc 0\r\n'
 
@@ -86,6 +87,32 @@ def test_an_upgrade_keeps_what_was_edited(resource):
     assert edited.read_bytes() == original
     assert (scripts / "Punchin - Status.lua.edited").read_bytes() == b"-- my own\n"
     assert not gone.exists()
+
+
+OLD_BRIDGE = """
+import sys, time
+from pathlib import Path
+from punchin.protocol import lock
+root = Path(sys.argv[1])
+held = lock.take(root / "bridge.lock")
+import os
+(root / "bridge.beat").write_text(f"pid={os.getpid()}\\tversion={sys.argv[2]}\\ttime={int(time.time())}\\n")
+print("beats", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("version", "ends"), [("0.0.1", True), (PACKAGE, False)])
+def test_an_upgrade_ends_a_bridge_of_the_old_code(resource, version, ends):
+    reaper.install(resource)
+    words = [sys.executable, "-c", OLD_BRIDGE, resource / reaper.SPOOL, version]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as old:
+        assert old.stdout.readline() == "beats\n"
+        reaper.install(resource)
+        try:
+            assert (old.poll() is None) is not ends
+        finally:
+            old.kill()
 
 
 def test_uninstall_keeps_what_was_edited(resource):

@@ -5,6 +5,7 @@ So a live project and a saved one are rendered, spliced and landed by the same c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Final
 
@@ -15,6 +16,7 @@ KINDS: Final = {
     ".flac": "FLAC", ".mp3": "MP3", ".ogg": "VORBIS", ".opus": "OPUS", ".wv": "WAVPACK", ".aif": "AIFF",
     ".aiff": "AIFF",
 }  # fmt: skip
+SAME_QN: Final = 1e-6  # a bar line this near a grid point is that point: the DAW computes both, each its own way
 HOLD: Final = 1  # a tempo point's shape: steps, so that time is linear in beats between two points
 
 
@@ -27,17 +29,26 @@ def project_text(request: RegionRequest) -> str:
         f"  SAMPLERATE {project.rate_hz} 1 0",
         *(f"  {line}" for line in _tempo(request.tempo)),
     ]
-    for track in request.tracks:
-        lines += [f"  {line}" for line in _track(track)]
+    end_s = max(region.end_s for region in request.regions)
+    for n, track in enumerate(request.tracks):
+        lines += [f"  {line}" for line in _track(track, [] if n else _nothing_until(end_s))]
     return "\n".join([*lines, ">", ""])
+
+
+def _nothing_until(end_s: float) -> list[str]:
+    """An item without a source: a project is as long as its items, and a selection may end after the last one sent."""
+    return ["<ITEM", "  POSITION 0", f"  LENGTH {number(end_s)}", ">"]
 
 
 def _tempo(tempo: Tempo) -> list[str]:
     """One stepped tempo point a grid point, and one a signature: both hold exactly what the DAW said."""
-    signatures = {signature.qn: signature for signature in tempo.signatures}
     first = tempo.signatures[0]
     points: dict[float, float] = dict(zip(tempo.qn, tempo.seconds, strict=True))
-    for qn in signatures:
+    signatures: dict[float, Signature] = {}
+    for signature in tempo.signatures:
+        near = min(points, key=lambda qn, at=signature.qn: abs(qn - at))
+        qn = near if abs(near - signature.qn) < SAME_QN else signature.qn
+        signatures[qn] = signature
         points.setdefault(qn, _seconds(tempo, qn))
     beats = sorted(points)
     lines = []
@@ -64,7 +75,7 @@ def _seconds(tempo: Tempo, qn: float) -> float:
     return s0 + (qn - q0) * (s1 - s0) / (q1 - q0)
 
 
-def _track(track: Track) -> list[str]:
+def _track(track: Track, more: Sequence[str]) -> list[str]:
     lines = [
         f"<TRACK {track.guid}",
         f"  NAME {quote(track.name)}",
@@ -73,6 +84,7 @@ def _track(track: Track) -> list[str]:
     ]
     for item in track.items:
         lines += [f"  {line}" for line in _item(item)]
+    lines += [f"  {line}" for line in more]
     return [*lines, ">"]
 
 

@@ -17,6 +17,7 @@ import re
 import shutil
 import stat
 import time
+import urllib.parse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -37,6 +38,12 @@ _CODED: Final = re.compile(r"[%\t\r\n=]")
 def encode(fields: Mapping[str, object]) -> str:
     """One line of key=value pairs, percent-coded, without its end."""
     return "\t".join(f"{_coded(key)}={_coded(value)}" for key, value in fields.items())
+
+
+def decode(line: str) -> dict[str, str]:
+    """The pairs of a line; pieces without = are skipped."""
+    pairs = (piece.partition("=") for piece in line.strip("\n").split("\t") if "=" in piece)
+    return {urllib.parse.unquote(key): urllib.parse.unquote(value) for key, _, value in pairs}
 
 
 def _coded(value: object) -> str:
@@ -110,7 +117,8 @@ class Spool:
     def repeat(self, instance: str, line: str) -> None:
         """Add a line that was said before; see `say`."""
         text = line.strip("\n").encode("utf-8", "replace") + b"\n"
-        fd = os.open(self.path("out", f"{instance}.events"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)  # Windows would write CR LF
+        fd = os.open(self.path("out", f"{instance}.events"), flags, 0o600)
         try:
             os.write(fd, text)
         finally:

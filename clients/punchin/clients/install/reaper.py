@@ -101,6 +101,8 @@ def install(resource: Path, dry_run: bool = False) -> list[Change]:
     changes = manifest.plan(folder, files(resource))
     if not dry_run:
         spool.make(resource / SPOOL)
+        if _version(resource / SPOOL) not in ("", PACKAGE):
+            _end_bridge(resource / SPOOL)  # it would go on with the old package's code; the next key press starts one
         manifest.apply(folder, changes, PACKAGE)
     return changes
 
@@ -121,13 +123,22 @@ def uninstall(resource: Path, dry_run: bool = False) -> list[Change]:
     return changes
 
 
+def _version(root: Path) -> str:
+    """Of the bridge that beat last; "" where none did."""
+    try:
+        beat = spool.decode((root / "bridge.beat").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return beat.get("version", "")
+
+
 def _end_bridge(root: Path) -> None:
     held, beat = root / "bridge.lock", root / "bridge.beat"
     if not lock.is_held(held):
         return
     try:
-        pid = int(beat.read_text(encoding="utf-8").split("\t")[0].removeprefix("pid="))
-    except (OSError, ValueError):
+        pid = int(spool.decode(beat.read_text(encoding="utf-8"))["pid"])
+    except (OSError, ValueError, KeyError):
         raise PunchinError("the bridge runs, but its beat cannot be read", "close REAPER, wait, try again") from None
     os.kill(pid, signal.SIGTERM)
     until_s = time.monotonic() + STOP_S

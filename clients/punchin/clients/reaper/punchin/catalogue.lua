@@ -77,6 +77,7 @@ catalogue.functions = {
   "GetMediaSourceParent",
   "GetMediaTrackInfo_Value",
   "GetOS",
+  "GetParentTrack",
   "GetPlayStateEx",
   "GetProjExtState",
   "GetProjectLength",

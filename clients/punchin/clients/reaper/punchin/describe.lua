@@ -4,6 +4,8 @@ local selection = require("punchin.selection")
 
 local describe = {}
 
+local FIXED_LANES = 2 -- I_FREEMODE
+
 local function guid_of(item)
   local _, guid = reaper.GetSetMediaItemInfo_String(item, "GUID", "", false)
   return guid
@@ -12,6 +14,13 @@ end
 local function take_guid_of(take)
   local _, guid = reaper.GetSetMediaItemTakeInfo_String(take, "GUID", "", false)
   return guid
+end
+
+-- Whether an item's lane plays; always where a track has none. -1: in a lane that is gone from view with the others.
+function describe.lane_plays(track, item)
+  local state = reaper.GetMediaItemInfo_Value(item, "C_LANEPLAYS")
+  if state < 0 then return false end
+  return state ~= 0 or reaper.GetMediaTrackInfo_Value(track, "I_FREEMODE") ~= FIXED_LANES
 end
 
 local function fade(item, side)
@@ -102,8 +111,7 @@ local function plays(track, item, as_if)
   local guid = guid_of(item)
   if as_if.without[guid] then return false end
   if reaper.GetMediaItemInfo_Value(item, "B_MUTE") ~= 0 and not as_if.unmuted[guid] then return false end
-  if reaper.GetMediaTrackInfo_Value(track, "I_FREEMODE") ~= 2 then return true end -- no fixed lanes
-  return reaper.GetMediaItemInfo_Value(item, "C_LANEPLAYS") ~= 0
+  return describe.lane_plays(track, item)
 end
 
 local function add_item(found, item, take, source)

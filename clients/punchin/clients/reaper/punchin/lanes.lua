@@ -1,5 +1,6 @@
 -- Fixed lanes (REAPER 7): a new lane that holds copies of what plays on a track, with a gap for a take.
 local cut = require("punchin.cut")
+local describe = require("punchin.describe")
 local selection = require("punchin.selection")
 
 local lanes = {}
@@ -22,12 +23,10 @@ end
 -- What plays now, before anything is added.
 local function playing(track)
   local items = {}
-  local fixed = reaper.GetMediaTrackInfo_Value(track, "I_FREEMODE") == FIXED_LANES
   for i = 0, reaper.CountTrackMediaItems(track) - 1 do
     local item = reaper.GetTrackMediaItem(track, i)
     local sounds = reaper.GetMediaItemInfo_Value(item, "B_MUTE") == 0
-    if fixed then sounds = sounds and reaper.GetMediaItemInfo_Value(item, "C_LANEPLAYS") ~= 0 end
-    if sounds then items[#items + 1] = item end
+    if sounds and describe.lane_plays(track, item) then items[#items + 1] = item end
   end
   return items
 end

@@ -15,9 +15,18 @@ local MOST_SPANS = 16 -- more at one key press is a slip of the mouse
 local LEAST_REACH_S = 30 -- `--context auto` hears at most this far, or the region's own length
 local WHOLE_REACH_S = 600 -- no window is longer
 
-local function reach_s(region, context)
-  if context ~= "auto" then return WHOLE_REACH_S end
-  return math.max(LEAST_REACH_S, region.end_s - region.start_s)
+-- What may be heard of a region's surroundings: a bar more than was asked for, as fades and handles want it.
+local function window_of(proj, span, context)
+  local bars, reach_s = tonumber(context), WHOLE_REACH_S
+  local start_s, end_s = span.start_s, span.end_s
+  if context == "auto" then reach_s = math.max(LEAST_REACH_S, end_s - start_s) end
+  local window = { start_s = math.max(start_s - reach_s, 0), end_s = end_s + reach_s }
+  if bars then
+    local first, last = tempo.bar_at(proj, start_s), tempo.bar_at(proj, end_s - 1e-4)
+    window.start_s = math.max(window.start_s, tempo.bar_start_s(proj, math.max(first - bars - 1, 1)))
+    window.end_s = math.min(window.end_s, tempo.bar_start_s(proj, last + bars + 2))
+  end
+  return window
 end
 
 local function project_rate_hz(proj)
@@ -33,11 +42,19 @@ local function track_name(track)
   return name
 end
 
+local function muted(track)
+  while track do -- a folder silences all that is in it
+    if reaper.GetMediaTrackInfo_Value(track, "B_MUTE") ~= 0 then return true end
+    track = reaper.GetParentTrack(track)
+  end
+  return false
+end
+
 local function heard_tracks(proj, span, task)
   if task ~= "layer" then return { span.track } end
   local tracks = {}
   for _, track in ipairs(selection.every_track(proj)) do
-    if reaper.GetMediaTrackInfo_Value(track, "B_MUTE") == 0 then tracks[#tracks + 1] = track end
+    if not muted(track) then tracks[#tracks + 1] = track end
   end
   return tracks
 end
@@ -71,7 +88,8 @@ local function describe_tracks(list, order)
   local tracks, all = json.array(), { captures = {}, notes = {} }
   for _, hearing in ipairs(list) do
     local track = hearing.track
-    local found, why = describe.items(track, hearing.windows, hearing.spans, order.as_if or AS_IT_IS)
+    local needed = order.task == "layer" and {} or hearing.spans -- a layer hears of all tracks what can be heard
+    local found, why = describe.items(track, hearing.windows, needed, order.as_if or AS_IT_IS)
     if not found then return nil, why end
     append(all.captures, found.captures)
     append(all.notes, found.notes)
@@ -195,8 +213,7 @@ end
 local function request_for(proj, settings, spans, order)
   local windows, regions, last_s, id = {}, json.array(), 0, jobs.new_id()
   for i, span in ipairs(spans) do
-    local reach = reach_s(span, order.params.context)
-    windows[i] = { start_s = math.max(span.start_s - reach, 0), end_s = span.end_s + reach }
+    windows[i] = window_of(proj, span, order.params.context)
     regions[i] = { start_s = span.start_s, end_s = span.end_s, target = reaper.GetTrackGUID(span.track) }
     last_s = math.max(last_s, windows[i].end_s)
   end

@@ -62,4 +62,9 @@ function tempo.bar_at(proj, at_s)
   end
 end
 
+-- Where a bar, counted from 1, begins.
+function tempo.bar_start_s(proj, bar)
+  return (reaper.TimeMap_GetMeasureInfo(proj, bar - 1))
+end
+
 return tempo
