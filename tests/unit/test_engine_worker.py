@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from punchin.engine.worker import Line, Worker
+from punchin.engine.worker import DeviceLost, Line, Worker
 from punchin.protocol import link
 from punchin.protocol.errors import JobFailed, Refused
 from punchin.protocol.order import Blob, Order, Passage
@@ -24,9 +25,9 @@ JOB = "job-0001"
 
 
 class Process:
-    def __init__(self, home):
+    def __init__(self, home, words=("-m", "punchin.engine.worker")):
         env = {**os.environ, "PUNCHIN_HOME": str(home), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "punchin.engine.worker"]
+        command = [sys.executable, *words]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=(home / "log").open("wb"), env=env
         )
@@ -367,15 +368,21 @@ class Full:
         raise self.error
 
 
-def answers(error, store, tmp_path):
-    """What the worker says to the daemon for a job that ends with `error`, and whether it then ends."""
-    replies = io.BytesIO()
+def at_work(error, store, tmp_path, replies):
+    """A worker with one job, which ends with `error`, and its line."""
     line = Line(io.BytesIO(), replies)
     worker = Worker(line, link.Ready(pid=0, device="cpu"))
     worker._performer = Full(error)
     audio = noise(6)
     order = Order(task="repaint", model="turbo", frames=audio.shape[1], source=store.put(audio), mask=((0, 5),))
     line._take(run(order, store, tmp_path, rung=2))
+    return worker, line
+
+
+def answers(error, store, tmp_path):
+    """What the worker says to the daemon for a job that ends with `error`, and whether it then ends."""
+    replies = io.BytesIO()
+    worker, line = at_work(error, store, tmp_path, replies)
     ends = (
         pytest.raises(EOFError) if getattr(error, "code", "") != "oom" and not isinstance(error, MemoryError) else None
     )
@@ -408,6 +415,75 @@ def test_after_out_of_memory_the_next_rung_is_named_and_the_worker_ends(store, t
     loading = MemoryError("rung while loading")
     failed = answers(loading, store, tmp_path)
     assert (failed.code, failed.next_rung) == ("oom", 3)
+
+
+@pytest.mark.parametrize(
+    "text", ["CUDA error: out of memory\nCUDA kernel errors might be", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when"]
+)
+def test_out_of_memory_in_the_devices_own_words_is_no_lost_device(store, tmp_path, text):
+    replies = io.BytesIO()
+    worker, _ = at_work(RuntimeError(text), store, tmp_path, replies)
+    worker.serve()  # it ends by itself
+    replies.seek(0)
+    *_, failed = iter(lambda: link.read_reply(replies), None)
+    assert (failed.code, failed.next_rung) == ("oom", 3)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be reported later",
+        "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx`",
+        "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED",
+    ],
+)
+def test_a_device_that_failed_ends_the_worker_without_a_word_on_the_job(store, tmp_path, text):
+    replies = io.BytesIO()
+    worker, _ = at_work(RuntimeError(text), store, tmp_path, replies)
+    with pytest.raises(DeviceLost) as lost:
+        worker.serve()
+    assert str(lost.value) == text.split("\n")[0]
+    replies.seek(0)
+    assert {type(reply) for reply in iter(lambda: link.read_reply(replies), None)} == {link.Progress}
+
+
+def test_torchs_name_for_a_device_that_failed_is_enough(store, tmp_path):
+    error = type("AcceleratorError", (RuntimeError,), {})("unspecified launch failure")
+    worker, _ = at_work(error, store, tmp_path, io.BytesIO())
+    with pytest.raises(DeviceLost):
+        worker.serve()
+
+
+LOSES = """
+import sys
+from punchin.engine import identity, worker
+def perform(run, report):
+    raise RuntimeError("CUDA error: an illegal memory access was encountered\\nCompile with `TORCH_USE_CUDA_DSA`")
+identity.perform = perform
+sys.exit(worker.main())
+"""
+
+
+def test_the_last_line_of_a_worker_that_lost_its_device_says_so(store, tmp_path):
+    process = Process(tmp_path, ["-c", LOSES])
+    audio = noise(6)
+    order = Order(task="repaint", model="identity", frames=audio.shape[1], source=store.put(audio), mask=((0, 5),))
+    process.send(run(order, store, tmp_path))
+    assert process.read() is None, "no word on the job: the daemon tries it again"
+    assert process.process.wait(10) == 1
+    last = process.log.read_text().splitlines()[-1]
+    assert last.endswith("the device is lost: CUDA error: an illegal memory access was encountered")
+    process.process.stdin.close()
+    process.process.stdout.close()
+
+
+def test_a_sigterm_is_the_daemons_affair(worker, store, tmp_path):
+    worker.process.send_signal(signal.SIGTERM)
+    audio = noise(6)
+    order = Order(task="repaint", model="identity", frames=audio.shape[1], source=store.put(audio), mask=((0, 5),))
+    worker.send(run(order, store, tmp_path))
+    assert isinstance(worker.until_end()[-1], link.Made)
+    assert worker.end() == 0
 
 
 def test_the_last_rung_has_no_next(store, tmp_path):

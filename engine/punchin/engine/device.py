@@ -82,4 +82,5 @@ def is_out_of_memory(error: Exception) -> bool:
     """Whether an error says that memory ran out, on whichever device."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    words = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in words)

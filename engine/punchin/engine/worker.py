@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import msgspec
 
@@ -25,7 +25,13 @@ from punchin.protocol.errors import Cancelled, JobFailed, PunchinError, Refused
 if TYPE_CHECKING:
     from punchin.engine.job import Performer
 
+DEVICE_ERRORS: Final = ("CUDA error", "CUBLAS_STATUS", "cuDNN")
+
 log = logging.getLogger(__name__)
+
+
+class DeviceLost(Exception):
+    """The device failed in a way that every later call in this process would, too."""
 
 
 class Line:
@@ -97,7 +103,10 @@ class Worker:
         self._performer: Performer | None = None
 
     def serve(self) -> None:
-        """Perform jobs until the process is ended, or until memory ran out: then a fresh process is better."""
+        """Perform jobs until the process is ended, or until memory ran out: then a fresh process is better.
+
+        Raises DeviceLost, and says nothing of the job then: it is not at fault, and the daemon tries it once more.
+        """
         while True:
             run = self._line.run()
             reply = self._answer(run)
@@ -130,6 +139,8 @@ class Worker:
             if is_out_of_memory(error):
                 first = str(error).split("\n", 1)[0]
                 return _failed(run, "oom", PunchinError(f"memory ran out while loading: {first}"), run.rung + 1)
+            if _loses_device(error):
+                raise DeviceLost(str(error).split("\n", 1)[0]) from error
             self._performer = None
             return _failed(run, "bug", PunchinError(f"{type(error).__name__}: {error}", "punchin doctor --report"))
 
@@ -156,6 +167,13 @@ class Worker:
             path.unlink(missing_ok=True)
 
 
+def _loses_device(error: Exception) -> bool:
+    """Whether an error is the device's own. A CUDA context is of no use after one."""
+    if type(error).__name__ == "AcceleratorError":
+        return True
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in DEVICE_ERRORS)
+
+
 def _failed(run: link.Run, code: str, error: PunchinError, next_rung: int | None = None) -> link.Failed:
     return link.Failed(job=run.job, code=code, text=str(error), hint=error.hint, next_rung=next_rung)
 
@@ -175,11 +193,16 @@ def main() -> int:
     commands, replies = _pipes()
     logging.basicConfig(stream=sys.stderr, level=os.environ.get("PUNCHIN_LOG", "INFO"))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the client's; the daemon's pipe decides here
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a logout sends it to all: the daemon, too, which ends this one
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # two threads that spin on busy cores are slower than one
     line, ready = Line(commands, replies), survey()
     line.reply(ready)
     threading.Thread(target=line.listen, name="commands", daemon=True).start()
-    Worker(line, ready).serve()
+    try:
+        Worker(line, ready).serve()
+    except DeviceLost as error:
+        log.critical("the device is lost: %s", error)  # the last line, which the daemon quotes
+        os._exit(1)  # not sys.exit: what lies on the device cannot be freed any more, and trying may hang
     return 0
 
 
