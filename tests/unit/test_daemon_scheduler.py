@@ -381,3 +381,17 @@ def test_a_stop_when_idle_waits_for_a_lease_and_a_stop_does_not():
     assert actions == ()
     assert step(board, h.LeaseReleased("one"), 0)[1] == (h.Quit(),)
     assert step(world.board, h.StopAsked(), 0)[1] == (h.Quit(),)
+
+
+def test_a_worker_that_ends_with_its_daemon_is_no_crash_of_the_job():
+    """A logout sends SIGTERM to both; here to a job that crashed once already."""
+    world = World()
+    world.submit(1, True, None)
+    world.ready()
+    world.gone()
+    world.ready()
+    board, _ = step(world.board, h.StopAsked(), 0)
+    board, actions = step(board, h.WorkerGone("signal SIGTERM"), 0)
+    text = "the daemon stops; this job waits for its next start"
+    assert actions == (h.Move("job-0001", "queued", text), h.Quit())
+    assert board.cards["job-0001"].crashes == 1

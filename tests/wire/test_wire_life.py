@@ -186,6 +186,17 @@ def test_the_unit_is_for_this_python_and_this_home(home, monkeypatch, tmp_path):
     assert unit.path() == tmp_path / "config" / "systemd" / "user" / "punchin.service"
 
 
+def test_a_service_has_the_folders_of_who_installed_it(monkeypatch, tmp_path):
+    """Else it would have another journal and other models than the daemon that clients start."""
+    for name in ("STATE", "DATA", "CACHE", "CONFIG"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name))
+        assert f'Environment="XDG_{name}_HOME={tmp_path / name}"\n' in unit.text()
+
+
+def test_a_stop_of_the_service_is_told_to_the_daemon_alone():
+    assert "KillMode=mixed\n" in unit.text()
+
+
 @pytest.mark.real
 def test_systemd_finds_no_fault_with_the_unit(monkeypatch, tmp_path):
     need("systemd-analyze", "apt-get install systemd")

@@ -200,6 +200,8 @@ def _gone(board: Board, how: str, actions: list[Action]) -> Board:
             continue
         if card.cancel_by_ns is not None:
             board = _end(board, Move(card.id, "cancelled"), actions)
+        elif board.stopping:  # a logout, a reboot or a stop of the service ends both: no fault of the job's
+            board = _put_back(board, card, actions)
         elif expected and bench.state == "ending" and card.state == "leased":
             board = _requeue(board, card, Move(card.id, "queued"), actions)
         elif card.crashes + 1 >= MAX_CRASHES:

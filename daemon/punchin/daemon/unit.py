@@ -14,12 +14,15 @@ from punchin.protocol import connection, lock
 from punchin.protocol.errors import PunchinError, Refused
 
 NAME: Final = "punchin.service"
-FOLDERS: Final = ("PUNCHIN_HOME", "PUNCHIN_MODELS", "HF_HOME")
+FOLDERS: Final = (
+    "PUNCHIN_HOME", "PUNCHIN_MODELS", "HF_HOME",
+    "XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME",
+)  # fmt: skip
 KEPT: Final = ("PUNCHIN_KEEP_ALIVE", "CUDA_VISIBLE_DEVICES")
 
 
 def text(words: Sequence[str] = ()) -> str:
-    """The unit file for this Python and these PUNCHIN_ folders; `words` are the daemon's options.
+    """The unit file for this Python and the folders that are set here; `words` are the daemon's options.
 
     A kill is followed by a restart, which recovers the jobs; exit status 3 is another daemon that runs already.
     """
@@ -37,6 +40,7 @@ def text(words: Sequence[str] = ()) -> str:
         "RestartPreventExitStatus=3",
         "RestartSec=1",
         "TimeoutStopSec=15",
+        "KillMode=mixed",  # SIGTERM for the daemon alone: it puts the running job back, then ends the worker
         "",
         "[Install]",
         "WantedBy=default.target",
