@@ -168,7 +168,7 @@ def test_what_pads_a_shorter_item_is_silence_and_does_not_count(world, share):
 
 def test_what_pads_an_item_is_noised_like_the_rest(world):
     """In a batch with a longer item, and in the least window: as inference begins, with a window of noise."""
-    settings, loaded, items, examples, listener = world
+    settings, loaded, _, examples, _ = world
     collator, length = Collator(settings, loaded.silence), len(examples[0].latents)
     alone, mixed = collator([examples[0]], [4]), collator([examples[0], examples[2]], [4, 5])
     assert torch.equal(mixed.noise[0, :length], alone.noise[0]), "the item's own noise is what it was"

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from trainingdata import arguments, command_line, write_songs
 
+from punchin.engine.pipeline import AceStepPipeline
 from punchin.protocol import home
 from punchin.protocol.errors import Refused
 from punchin.protocol.models import MODELS
@@ -257,6 +258,53 @@ def test_process_data_skips_goes_on_and_stops(model, tmp_path, capsys):
     assert main(command_line("lora", given)) == 0
     assert (tmp_path / "data" / "0" / "1.safetensors").exists()
     assert (tmp_path / "data" / "0" / "0.safetensors").stat().st_mtime_ns == before
+
+
+# ---- looking at it ----
+
+
+@pytest.fixture
+def requests(monkeypatch):
+    """What the pipeline is asked for, once it plays."""
+    seen, real = [], AceStepPipeline.stages
+    monkeypatch.setattr(AceStepPipeline, "stages", lambda pipe, told: seen.append(told) or real(pipe, told))
+    return seen
+
+
+def validate(model, songs, output, *more, **told):
+    return main([*command_line("validate", arguments(model, songs, output, **told)), "--count", "1", *more])
+
+
+def test_validate_plays_what_the_extra_inputs_say(model, tmp_path, requests):
+    songs = write_songs(tmp_path / "songs", 3, (7.0, 9.0, 6.0))
+    for source, frames in (("1.wav", 7 * 48_000), ("2.wav", 6 * 48_000)):  # cut, and padded with nothing
+        rows = [{"audio": "0.wav", "prompt": "x", "src_audio": source, "task_type": "complete",
+                 "instrument": "drums,bass", "reference_audios": ["2.wav", "1.wav"]}]  # fmt: skip
+        (songs / "pairs.json").write_text(json.dumps(rows))
+        extra = {"extra_inputs": "src_audio,task_type,instrument,reference_audios"}
+        given = {"dataset_metadata_path": str(songs / "pairs.json"), **extra}
+        assert validate(model, songs, tmp_path / "page", **given) == 0
+        told = requests.pop()
+        assert (told.task, told.instruments, told.frames) == ("complete", ("drums", "bass"), 7 * 48_000)
+        want = audiofile.read(songs / source)[0][:, :frames]
+        np.testing.assert_allclose(told.source[:, :frames], want, atol=1e-6)
+        assert not told.source[:, frames:].any()
+        assert [each.shape[1] for each in told.references] == [6 * 48_000, 9 * 48_000]
+    assert validate(model, songs, tmp_path / "plain") == 0
+    assert (requests[0].task, requests[0].source, requests[0].references) == ("text2music", None, ())
+
+
+def test_validate_hears_the_preset_and_refuses_a_beginning(model, songs, train, tmp_path, capsys):
+    _, _, out = train(learning_rate=1.0, save_steps=2)
+    lora = str(out / "step-2.safetensors")
+    pages = {"plain": {}, "preset": {"preset_lora_path": lora, "preset_lora_model": "dit"}}
+    for name, told in pages.items():
+        assert validate(model, songs, tmp_path / name, **told) == 0
+    made = [audiofile.read(tmp_path / name / "1-made.flac")[0] for name in pages]
+    assert np.abs(made[0] - made[1]).max() > 1e-3
+    assert validate(model, songs, tmp_path / "no", lora_checkpoint=lora) == 2
+    assert "give the LoRA as `--lora`" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
 
 
 def test_everything_that_is_written_is_safetensors_json_or_audio(train):

@@ -152,11 +152,14 @@ def _validated(
     settings: Settings, line: Line, holder: Holder, count: int, lora: str | None = None, checkpoint: str | None = None
 ) -> str:
     """Write the page; returns its path."""
-    from punchin.training import run, validation
+    from punchin.training import adapters, run, validation
 
     if count < 1:
         raise BadUsage(f"count is {count}; it must be 1 or more")
+    if settings.lora_checkpoint is not None:
+        raise BadUsage("lora_checkpoint is where a training begins, and nothing is trained", "give the LoRA as `--lora`")
     items, loaded = run.ready(settings, holder.device, line.say)
+    adapters.fuse_preset(loaded.model, settings)
     pipe = validation.AceStepPipeline(loaded)
     validation.apply(loaded, pipe, lora, checkpoint)
     line.say(f"rendering {min(count, len(items))} prompts with {loaded.folders.dit.name}")

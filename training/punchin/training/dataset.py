@@ -125,7 +125,7 @@ def _item(row: Mapping[str, Any], where: str, base: Path, file_keys: Sequence[st
         keyscale=_known(told.get("keyscale")),
         timesignature=_known(told.get("timesignature")),
         vocal_language=_text(told, "vocal_language", where) or "unknown",
-        extra={key: paths.get(key, told[key]) for key in extra},
+        extra={key: paths[key] if key in paths else _text(told, key, where) for key in extra},
     )
     try:
         item.metas(30)
@@ -146,7 +146,8 @@ def _whole(value: Any, base: Path, where: str) -> Any:
 def _text(told: Mapping[str, Any], key: str, where: str) -> str:
     value = told.get(key, "")
     if not isinstance(value, str):
-        raise Refused(f"{where}, {key} is {value!r}, and must be text", code="dataset")
+        hint = "with commas between several: drums,bass" if key == "instrument" else ""
+        raise Refused(f"{where}, {key} is {value!r}, and must be text", hint, code="dataset")
     return value
 
 

@@ -100,7 +100,7 @@ class Listener:
         audio = sound(item.audio, self._longest_s)
         seconds = audio.shape[1] // MODEL_HZ  # as DiffSynth-Studio: the prompt says whole seconds
         latents = self._latent(audio[:, : seconds * MODEL_HZ])
-        used = _task(item)
+        used = asked(item)
         names = prompts.instruments(item.extra.get("instrument", "")) if used else ()
         lines = prompts.lyric_prompt(item.lyrics or prompts.INSTRUMENTAL, item.vocal_language)
         captions: dict[Task, Tensor] = {
@@ -113,7 +113,7 @@ class Listener:
             latents=latents,
             captions=captions,
             lyrics=self._loaded.text.lyrics(lines)[0].float().cpu(),
-            references=tuple(self._reference(path) for path in _paths(item.extra.get("reference_audios"))),
+            references=tuple(self._reference(path) for path in files(item.extra.get("reference_audios"))),
             source=self._source(item, len(latents)),
             task=used,
         )
@@ -127,15 +127,15 @@ class Listener:
         return self._latent(tasks.reference_clips(sound(path), seed=0))
 
     def _source(self, item: Item, frames: int) -> Tensor | None:
-        paths = _paths(item.extra.get("src_audio"))
+        paths = files(item.extra.get("src_audio"))
         if not paths:
             return None
         latent = self._latent(sound(paths[0], frames / LATENT_HZ))[None]
         return tasks.padded(latent, self._loaded.silence.cpu(), frames)[0]
 
 
-def _task(item: Item) -> Task | None:
-    """The task that the data asks for. Refused for one that is not trained here."""
+def asked(item: Item) -> Task | None:
+    """The task that the data asks for, None where it asks for none. Refused for one that is not trained here."""
     said = item.extra.get("task_type", "cover" if "src_audio" in item.extra else None)
     allowed: tuple[Task, ...] = ("text2music", "cover", "lego", "complete", "extract")
     for task in allowed:
@@ -150,10 +150,11 @@ def _task(item: Item) -> Task | None:
 
 def recordings(item: Item) -> list[Path]:
     """Every file that an item is made of."""
-    return [item.audio, *_paths(item.extra.get("reference_audios")), *_paths(item.extra.get("src_audio"))]
+    return [item.audio, *files(item.extra.get("reference_audios")), *files(item.extra.get("src_audio"))]
 
 
-def _paths(value: Any) -> list[Path]:
+def files(value: Any) -> list[Path]:
+    """The paths that a key of the data names: none, one, or a list of them."""
     if value is None:
         return []
     return [Path(each) for each in (value if isinstance(value, list) else [value])]

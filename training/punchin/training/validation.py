@@ -25,7 +25,7 @@ from punchin.session import audiofile
 from punchin.training import state
 from punchin.training.batches import Collator
 from punchin.training.dataset import Item
-from punchin.training.examples import Example, Listener, sound
+from punchin.training.examples import Example, Listener, asked, files, sound
 from punchin.training.objective import Objective
 from punchin.training.settings import Settings
 from punchin.training.trainer import VALIDATION_TIMES
@@ -114,6 +114,7 @@ def _rendered(
     music = pipe(
         item.prompt, lyrics=item.lyrics, duration=float(seconds), bpm=item.bpm, keyscale=item.keyscale,
         timesignature=item.timesignature, vocal_language=item.vocal_language, seed=settings.seed,
+        **_shown(item, seconds),
     )  # fmt: skip
     names: list[str] = []
     pictures: list[str] = []
@@ -124,6 +125,18 @@ def _rendered(
         pictures.append(spectrogram(audio, folder / f"{number}-{kind}.png").name)
     loss = item_loss(settings, loaded, listener.example(item), number)
     return Rendered(item, loss, names[0], names[1], (pictures[0], pictures[1]))
+
+
+def _shown(item: Item, seconds: int) -> dict[str, Any]:
+    """What the data's extra inputs say, in the pipeline's words: a source is cut or padded to the item's length."""
+    references, task = [sound(path) for path in files(item.extra.get("reference_audios"))], asked(item)
+    if task is None or task == "text2music":
+        return {"reference_audios": references}
+    source = sound(files(item.extra["src_audio"])[0], seconds)
+    return {
+        "reference_audios": references, "task_type": task, "instrument": item.extra.get("instrument", ""),
+        "src_audio": torch.nn.functional.pad(source, (0, seconds * MODEL_HZ - source.shape[1])),
+    }  # fmt: skip
 
 
 @torch.no_grad()
