@@ -1,6 +1,7 @@
 """A take over its limits is rolled again with the next seed, and in the end lands with a warning in its name."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -232,3 +233,25 @@ def test_a_job_without_a_plan_cannot_be_landed(session):
     record = client.submit(order, b"\x93\x01\x02")
     with pytest.raises(Refused, match="cannot be read"):
         land(client, record.id, heard)
+
+
+@pytest.mark.parametrize(
+    ("fields", "level"),
+    [
+        ({"VOLPAN": "0.1 0 1 -1"}, 0.9),  # in its file the take is over full scale, in the DAW 20 dB down
+        ({"FADEIN": "0 3 0 0 0 0 0"}, 0.3),  # under the fade the take is divided by next to nothing
+    ],
+)
+def test_a_take_is_judged_by_what_is_heard_of_it(tmp_path, fields, level):
+    rng = np.random.default_rng(3)
+    soundfile.write(tmp_path / "keys.wav", level * rng.uniform(-1, 1, 48_000 * 12), 48_000, subtype="PCM_24")
+    path = project(tmp_path, track("Keys", item(2, 12, "keys.wav", **fields)))
+    request = Request(task="repaint", session=path, track="Keys", bars=(2, 3), prompt=Prompt(text="x"), seed=10)
+    noise = lambda source, order, seed: 0.05 * rng.standard_normal(source.shape).astype(np.float32)  # noqa: E731
+    result = travel(DirectClient(noise), [request], [capture(request, opened(request))], Heard())
+    (take,), (rolled,) = result.takes, result.rolled
+    assert np.abs(rolled.finished.placed.after).max() > 1.0, "that is what the file holds"
+    assert (take.attempts, take.report.failed, take.report.clipped_samples) == (1, (), 0)
+    landed = opened(replace(request, session=result.output))
+    heard = landed.target("Keys", landed.region(bars=(2, 3))).heard(2.0, 6.0)
+    assert take.report.true_peak_dbfs == pytest.approx(20 * np.log10(np.abs(heard).max()), abs=1.0)

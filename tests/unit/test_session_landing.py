@@ -392,3 +392,13 @@ def test_a_stereo_neighbour_in_the_handle_keeps_both_its_channels(tmp_path):
     assert (soundfile.info(take).channels, soundfile.info(take).subtype) == (2, "FLOAT")
     held = soundfile.read(take, always_2d=True)[0].T[:, round((4.5 - target.time_at(target.file.first)) * RATE) :]
     np.testing.assert_array_equal(held, b[:, : held.shape[1]])
+
+
+@pytest.mark.parametrize(("subtype", "made"), [("PCM_24", "FLOAT"), ("PCM_32", "DOUBLE")])
+def test_a_take_over_full_scale_in_its_file_is_not_clipped_there(tmp_path, subtype, made):
+    a = media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE, level=0.9), subtype=subtype)
+    result = landed(aimed(project(tmp_path, track("Keys", item(0, 8, KEYS, VOLPAN="0.1 0 1 -1")))), change=2.0)
+    assert soundfile.info(result.take_files[0]).subtype == made
+    take = soundfile.read(result.take_files[0], always_2d=True)[0].T
+    assert np.abs(take).max() == pytest.approx(1.8, abs=0.01)
+    assert np.array_equal(take[:, :RATE], a[:, :RATE])

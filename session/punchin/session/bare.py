@@ -146,6 +146,10 @@ class FileTarget:
         """Never: the target's rate is the file's own."""
         return False
 
+    def played(self, held: NDArray[Any], first: int) -> NDArray[Any]:
+        """The file as it is."""
+        return held
+
     def place(self, new: Audio) -> Placed:
         """Splice a take into the whole file; see `Target.place`."""
         check_take(new, self)

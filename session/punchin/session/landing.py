@@ -130,10 +130,11 @@ def _check_output(path: Path, out: Path | None) -> None:
 
 
 def _write_take(target: RppTarget, take: LandingTake, folder: Path) -> Path:
-    """A new file for one take; sums over full scale, which 24 bits would clip, are kept as float."""
+    """A new file for one take; what is over full scale, which integers would clip, is kept as float."""
     kind, subtype = target.form.format, target.subtype
-    if subtype == "PCM_24" and max(np.max(take.placed.after), -np.min(take.placed.after)) > 1.0:
-        kind, subtype = "WAV", "FLOAT"
+    wide = {"PCM_24": "FLOAT", "PCM_32": "DOUBLE"}.get(subtype)
+    if wide is not None and max(np.max(take.placed.after), -np.min(take.placed.after)) > 1.0:
+        kind, subtype = "WAV", wide
     stem = file_stem(f"{target.track}-{take.file_name or take.name}")
     path = hold_name(folder / f"{stem}{audiofile.EXTENSIONS[kind]}")
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -21,6 +21,7 @@ from punchin.session.tempo import Grid
 from punchin.session.verdict import faults
 
 Audio = NDArray[np.float32]
+Hearing = Callable[[Audio, int], Audio]  # what samples that begin at a frame of the arrays sound like, [1 or 2, n]
 
 _CONTEXT_S = 60.0  # on each side: enough bar lines and loudness to compare with, and an hour's file stays quick
 _PIECE_FRAMES = 2**20
@@ -63,6 +64,11 @@ class Made:
     notes: tuple[str, ...] = ()
 
 
+def as_held(audio: Audio, first_frame: int) -> Audio:
+    """The hearing of arrays that sound as they are."""
+    return audio
+
+
 @dataclass(frozen=True, slots=True)
 class Edges:
     """How far the original jumps at its bar lines (`habit`, None where they are too few), and at the region's edges."""
@@ -77,12 +83,15 @@ class Before:
 
     audio: [channels, n] float32 at `span.rate_hz`, as long as what is landed on (a file, an item, a track's stretch)
     and as far around the region as there is sound: the context's bar lines are the measure for the seams.
+    hear: what an item's gain, fades and pan make of the samples: peak, loudness, silence and clipping are of what is
+    heard, now and before.
     true_peak_db, loudness_db, silent, clipped_samples, key, timing: of the region; the loudness of its context where
     it is silent. edges: by width of a fade, of the one that a splice likes best; `edges_at` finds the others.
     """
 
     audio: Audio
     span: Span
+    hear: Hearing
     true_peak_db: float | None
     loudness_db: float | None
     silent: bool
@@ -92,17 +101,19 @@ class Before:
     edges: Mapping[int, Edges]
 
     @classmethod
-    def of(cls, audio: Audio, span: Span) -> Before:
+    def of(cls, audio: Audio, span: Span, hear: Hearing = as_held) -> Before:
         """Measure `audio`; see the class."""
         region, rate_hz = audio[:, span.start_frame : span.end_frame], span.rate_hz
+        heard = hear(region, span.start_frame)
         longest = round(FADES_S[0] * rate_hz)
         return cls(
             audio,
             span,
-            true_peak_db(region, rate_hz),
-            _loudness_before(audio, span),
-            rms_db(region) is None,
-            _clipped(region),
+            hear,
+            true_peak_db(heard, rate_hz),
+            _loudness_before(audio, span, hear),
+            rms_db(heard) is None,
+            _clipped(heard),
             key_of(region, rate_hz),
             None if span.grid is None else groove.timing(onsets_in(audio, span), rate_hz, span.grid, span.first_s),
             {longest: _edges(audio, span, longest)},
@@ -121,19 +132,20 @@ def report(before: Before, after: Audio, fades: Fades, made: Made) -> Report:
     """
     span, rate_hz = before.span, before.span.rate_hz
     new = after[:, span.start_frame : span.end_frame]
+    heard = before.hear(new, span.start_frame)
     struck = onsets_in(after, span)
     width = max(fades.into.reach_frames, fades.back.reach_frames)
     edges = before.edges_at(width)
     time = _timing(struck, before)
     key = key_of(new, rate_hz)
-    peak, loudness = true_peak_db(new, rate_hz), loudness_db(new, rate_hz)
+    peak, loudness = true_peak_db(heard, rate_hz), loudness_db(heard, rate_hz)
     was = before.loudness_db
     found = Report(
         length_error_samples=after.shape[1] - before.audio.shape[1],
         outside_max_abs_diff=outside_max_abs_diff(before.audio, after, span, fades),
         fade_ms=fades.into.reach_frames * 1000 / rate_hz,
         fade_out_ms=fades.back.reach_frames * 1000 / rate_hz,
-        seam_db=_jumps(edges.habit, after, span, _heard(before.audio, span)),
+        seam_db=_jumps(edges.habit, after, span, _plays(before.audio, span)),
         seam_before_db=edges.jumps_db,
         attacks_db=_attacks(edges.habit, after, span, struck),
         onset_p95_ms=time.p95_ms,
@@ -144,9 +156,9 @@ def report(before: Before, after: Audio, fades: Fades, made: Made) -> Report:
         lufs_delta=None if loudness is None or was is None else loudness - was,
         true_peak_dbfs=peak,
         ceiling_dbtp=CEILING_DBTP if before.true_peak_db is None else max(CEILING_DBTP, before.true_peak_db),
-        clipped_samples=_clipped(new),
+        clipped_samples=_clipped(heard),
         clipped_before=before.clipped_samples,
-        silent=not before.silent and rms_db(new[:, : new.shape[1] - fades.back.reach_frames]) is None,
+        silent=not before.silent and rms_db(heard[:, : heard.shape[1] - fades.back.reach_frames]) is None,
         key_before=before.key and str(before.key),
         key_after=key and str(key),
         key_distance=None if before.key is None or key is None else before.key.distance(key),
@@ -200,12 +212,12 @@ def _timing(struck: Onsets, before: Before) -> Timing:
     return groove.against(groove.timing(struck, span.rate_hz, span.grid, span.first_s), before.timing)
 
 
-def _heard(audio: Audio, span: Span) -> tuple[int, int]:
+def _plays(audio: Audio, span: Span) -> tuple[int, int]:
     return span.plays or (0, audio.shape[1])
 
 
 def _edges(before: Audio, span: Span, width: int) -> Edges:
-    reach, heard = round(_CONTEXT_S * span.rate_hz), _heard(before, span)
+    reach, heard = round(_CONTEXT_S * span.rate_hz), _plays(before, span)
     low, high = max(span.start_frame - reach, heard[0]), min(span.end_frame + reach, heard[1])
     lines = [
         line for line in span.bar_lines_frames if low <= line <= high and not span.start_frame <= line <= span.end_frame
@@ -231,13 +243,13 @@ def _attacks(habit: Habit | None, after: Audio, span: Span, struck: Onsets) -> f
     return habit.attacks_db(after, span.rate_hz, inside.frames)
 
 
-def _loudness_before(before: Audio, span: Span) -> float | None:
+def _loudness_before(before: Audio, span: Span, hear: Hearing) -> float | None:
     """The region's loudness, or its context's where there was silence."""
     start, end, rate_hz = span.start_frame, span.end_frame, span.rate_hz
-    was = loudness_db(before[:, start:end], rate_hz)
+    was = loudness_db(hear(before[:, start:end], start), rate_hz)
     if was is not None:
         return was
-    reach, heard = round(_CONTEXT_S * rate_hz), _heard(before, span)
-    sides = slice(max(start - reach, heard[0]), start), slice(end, min(end + reach, heard[1]))
-    around = np.concatenate([before[:, side] for side in sides], axis=1)
+    reach, plays = round(_CONTEXT_S * rate_hz), _plays(before, span)
+    sides = (max(start - reach, plays[0]), start), (end, min(end + reach, plays[1]))
+    around = np.concatenate([hear(before[:, low:high], low) for low, high in sides], axis=1)
     return loudness_db(around, rate_hz, end - start)

@@ -111,11 +111,16 @@ class ItemSound:
         out = np.zeros((2, stop - start), dtype=np.float32)
         low, high = max(first, start), min(end, stop)
         if low < high:
-            sounding = self.spread(self.kept(rate_hz, origin_s, low, high))
-            if not self._at_unity(origin_s + low / rate_hz, origin_s + high / rate_hz):
-                sounding = sounding * self.gains(origin_s + np.arange(low, high) / rate_hz)
-            out[:, low - start : high - start] = sounding
+            raw = self.kept(rate_hz, origin_s, low, high)
+            out[:, low - start : high - start] = self.played(raw, rate_hz, origin_s, low)
         return out
+
+    def played(self, raw: NDArray[Any], rate_hz: int, origin_s: float, first: int) -> NDArray[Any]:
+        """Source samples [channels, n] on target frames from `first` on, as they sound, [2, n]."""
+        sounding, stop = self.spread(raw), first + raw.shape[1]
+        if self._at_unity(origin_s + first / rate_hz, origin_s + stop / rate_hz):
+            return sounding
+        return sounding * self.gains(origin_s + np.arange(first, stop) / rate_hz)
 
     def _at_unity(self, start_s: float, end_s: float) -> bool:
         """Whether gain, fades and pan leave a span as it is: the plain case, and a third of its time saved."""

@@ -141,6 +141,14 @@ class RppTarget:
         sounds = self.voices.sounds(self.time_at(start), self.time_at(stop))
         return any(not sound.plain_at(self.rate_hz) for sound in sounds)
 
+    def played(self, held: NDArray[Any], first: int) -> NDArray[Any]:
+        """What a piece of the take's file sounds like under item gain, fades and pan; see `Target.played`."""
+        if self.item is None:
+            return held
+        sounding = self.item.played(held, self.rate_hz, self.origin_s, self.file.first + first)
+        one = len(held) == 1 and self.item.take.pan == 0.0  # twice the same need not be measured twice
+        return (sounding[:1] if one else sounding).astype(np.float32)
+
     def place(self, new: Audio) -> Placed:
         """Splice a take into the original; see `Target.place`."""
         check_take(new, self)

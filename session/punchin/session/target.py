@@ -169,6 +169,13 @@ class Target(Protocol):
         """Whether anything that sounds in frames [start, stop) is brought to the target's rate from another one."""
         ...
 
+    def played(self, held: NDArray[Any], first: int) -> NDArray[Any]:
+        """What a piece of the take's file sounds like where it lands, [1 or 2, n], by itself.
+
+        held: [channels, n], shaped as `before`, whose frame `first` is the piece's first.
+        """
+        ...
+
     def place(self, new: Audio) -> Placed:
         """Splice a take into the original.
 

@@ -50,8 +50,9 @@ class Known:
     def of(cls, captured: Capture) -> Known:
         """Measure what was captured. Raises Refused where the original cannot be read any more."""
         span, first_bar = _span(captured)
-        aim = level.Aim.at(_source(captured), _context(captured), captured.target.rate_hz)
-        return cls(aim, measure.Before.of(captured.target.before, span), first_bar)
+        target = captured.target
+        aim = level.Aim.at(_source(captured), _context(captured), target.rate_hz)
+        return cls(aim, measure.Before.of(target.before, span, target.played), first_bar)
 
 
 def finish(
