@@ -9,16 +9,16 @@ import pytest
 import torch
 from acestep_peers import SPEC, VAE_SPEC, draw, stirred
 
-from punchin.engine import benchpeers
+from punchin.engine import benchpeers, placement
 from punchin.engine.condition import Tokens
 from punchin.engine.device import free_memory
 from punchin.engine.fastvae import FastVae
 from punchin.engine.footprint import Live, Work, activations
 from punchin.engine.int8 import Int8Linear, quantise
-from punchin.engine.memory import GIB, components, from_diffsynth, ladder, plan
+from punchin.engine.memory import GIB, TEXT_NUMBERS, components, from_diffsynth, ladder, plan
 from punchin.engine.model import AceStep
 from punchin.engine.pipeline import AceStepPipeline
-from punchin.engine.placement import Placement
+from punchin.engine.placement import Placement, Sizes, Wish, place
 from punchin.engine.released import Folders, Loaded
 from punchin.engine.shelf import shelve
 from punchin.engine.spec import SPEC_2B, SPEC_XL, VAE_RELEASED
@@ -129,6 +129,37 @@ def test_what_torch_keeps_of_a_model_that_was_let_go_is_free_for_the_next(monkey
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 20 * GIB)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 2 * GIB)
     assert free_memory(torch.device("cuda")) == 21 * GIB
+
+
+CONFIG = {f"{state}_device": "cuda:1" for state in ("offload", "onload", "preparing", "computation")}
+SIZES = Sizes(SPEC_2B, VAE_RELEASED, TEXT_NUMBERS, 3 * 10**9)
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    """A machine whose first GPU is full."""
+    free = {"cuda": GIB // 8, "cuda:0": GIB // 8, "cuda:1": 24 * GIB}
+    monkeypatch.setattr(placement, "free_memory", lambda device: free[str(device)])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+
+def test_a_vram_config_is_measured_on_the_device_that_it_names(two_gpus):
+    got = place(SIZES, Wish(vram_config=CONFIG))
+    assert (str(got.device), got.rung, got.plan.of("dit").where) == ("cuda:1", 0, "resident")
+    with pytest.raises(Refused, match=r"GiB are needed, 0\.1 are allowed on cuda"):
+        place(SIZES, Wish(vram_config={"vram_limit": 20.0}))
+    with pytest.raises(Refused, match="device is cuda:0, but vram_config computes with cuda:1"):
+        place(SIZES, Wish(device="cuda:0", vram_config=CONFIG))
+
+
+def test_a_rung_and_a_limit_hold_for_a_vram_config_too(two_gpus):
+    lower = place(SIZES, Wish(vram_config=CONFIG, rung=4))
+    assert (lower.rung, lower.plan.of("dit").where) == (4, "streamed")
+    limited = place(SIZES, Wish(vram_config=CONFIG, limit_bytes=4 * GIB))
+    assert limited.plan.needs_bytes <= 4 * GIB
+    assert place(SIZES, Wish(dtype=torch.float32, vram_config=CONFIG)).dtype == torch.float32
+    with pytest.raises(Refused, match="memory ran out on cuda:1 with the last plan too"):
+        place(SIZES, Wish(vram_config=CONFIG, rung=5))
 
 
 # The shelf, carried out on the CPU: its "device" is other memory of the same kind.

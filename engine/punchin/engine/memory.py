@@ -204,9 +204,10 @@ def from_diffsynth(
     free_bytes: int,
     *,
     work: Work | None = None,
+    rung: int = 0,
     text_numbers: int = TEXT_NUMBERS,
 ) -> Plan:
-    """The plan that DiffSynth-Studio's `vram_config` asks for, by its effect on weights.
+    """The plan that DiffSynth-Studio's `vram_config` asks for, by its effect on weights, or `rung` rungs below it.
 
     config: `offload_`, `onload_`, `preparing_` and `computation_` with `dtype` and `device`, and `vram_limit` in GiB.
     Offloaded to where it computes: resident. Onloaded there: swapped. Prepared or computed there: the DiT streams and
@@ -225,10 +226,14 @@ def from_diffsynth(
     room = free_bytes if limit is None else min(free_bytes, int(float(limit) * GIB))
     # DiffSynth's wrappers move weights in for good while there is room, so a limit may also mean a better plan.
     begin = 0 if limit is not None else min(asked, len(plans) - 1)
-    chosen = next((each for each in plans[begin:] if each.needs_bytes <= room), None)
-    if chosen is None:
+    fitting = [number for number, each in enumerate(plans) if number >= begin and each.needs_bytes <= room]
+    if not fitting:
         needed = plans[-1].needs_bytes / GIB
         raise Refused(f"at least {needed:.1f} GiB are needed, {room / GIB:.1f} are allowed on {device}", code="oom")
+    below = fitting[0] + rung
+    if below >= len(plans):
+        raise Refused(f"memory ran out on {device} with the last plan too", "choose a smaller model", code="oom")
+    chosen = plans[below]
     return Plan(
         device=chosen.device, rung=chosen.rung, placed=chosen.placed, peaks=chosen.peaks, notes=_unmapped(config)
     )

@@ -87,7 +87,8 @@ class AceStepPipeline:
         shared: where VAE and text encoder are, if neither in nor beside the folder. device, dtype: see
         `placement.place`. Where memory is short, parts take turns on the device: the best plan that fits what is free
         and `limit_bytes` is carried out, or `rung` rungs below it; `allow_int8` lets weights be halved, at a loss.
-        vram_config, and vram_limit in GiB: DiffSynth-Studio's, instead of all that.
+        vram_config, and vram_limit in GiB: DiffSynth-Studio's, which say how parts take turns; `rung` and
+        `limit_bytes` hold for them too. `allow_int8` is not used then.
         Raises Refused with what is missing or does not fit.
         """
         if vram_limit is not None:

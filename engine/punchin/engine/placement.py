@@ -62,16 +62,13 @@ def place(sizes: Sizes, wish: Wish) -> Placement:
     Without a wish: the first GPU in bfloat16; else the CPU in float32, or for large models in bfloat16 where the CPU
     multiplies that itself (3 to 5 times faster). Lower rungs trade time for memory, and on a CPU precision.
     """
-    device = torch.device(wish.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    free = free_memory(device)
+    if wish.dtype is not None and wish.dtype not in _PRECISION:
+        raise Refused(f"weights cannot be {wish.dtype}", "float32 or bfloat16")
     if wish.vram_config is not None:
-        config = {"computation_device": str(device), **wish.vram_config}
-        plan = from_diffsynth(config, sizes.spec, sizes.vae, free, text_numbers=sizes.text_numbers)
-        return Placement(torch.device(plan.device), _dtype(plan), plan)
-    room = free if wish.limit_bytes is None else min(free, wish.limit_bytes)
+        return _by_config(sizes, wish, wish.vram_config)
+    device = torch.device(wish.device or _first())
+    room = _room(device, wish)
     dtype = wish.dtype or _preferred(device, sizes.numbers)
-    if dtype not in _PRECISION:
-        raise Refused(f"weights cannot be {dtype}", "float32 or bfloat16")
     if wish.rung == 0 and room >= _ROOMY * sizes.numbers * dtype.itemsize + GIB:
         return Placement(device, dtype)
     plans = _plans(sizes, device, dtype, wish.allow_int8)
@@ -84,6 +81,30 @@ def place(sizes: Sizes, wish: Wish) -> Placement:
     if chosen >= len(plans):
         raise Refused(f"memory ran out on {device} with the last plan too", "choose a smaller model", code="oom")
     return Placement(device, _dtype(plans[chosen]), plans[chosen], wish.rung)
+
+
+def _by_config(sizes: Sizes, wish: Wish, config: Mapping[str, Any]) -> Placement:
+    """What a `vram_config` asks for, on the device that it names; what it leaves open is as wished."""
+    for name, wished in (("device", wish.device), ("dtype", wish.dtype)):
+        theirs = config.get(f"computation_{name}")
+        if wished is not None and theirs is not None and str(wished) != str(theirs):
+            raise Refused(f"{name} is {wished}, but vram_config computes with {theirs}", "give one of them")
+    device = torch.device(config.get("computation_device") or wish.device or _first())
+    asked = {"computation_dtype": wish.dtype, **config, "computation_device": str(device)}
+    plan = from_diffsynth(
+        asked, sizes.spec, sizes.vae, _room(device, wish), rung=wish.rung, text_numbers=sizes.text_numbers
+    )
+    return Placement(device, _dtype(plan), plan, wish.rung)
+
+
+def _first() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _room(device: torch.device, wish: Wish) -> int:
+    """Bytes that may be used on the device."""
+    free = free_memory(device)
+    return free if wish.limit_bytes is None else min(free, wish.limit_bytes)
 
 
 def _plans(sizes: Sizes, device: torch.device, dtype: torch.dtype, allow_int8: bool) -> Sequence[Plan]:
