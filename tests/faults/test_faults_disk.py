@@ -125,6 +125,27 @@ def test_no_space_for_the_takes_fails_the_job_alone(monkeypatch):
         assert run(client)[0].state == "done"
 
 
+def test_what_the_disk_refuses_in_a_request_is_answered_and_the_daemon_goes_on(client, home):
+    first = client.welcome.instance
+    sha256 = client.put(b"old")
+    blob = home / "state" / "blobs" / sha256[:2] / sha256[2:]
+    blob.unlink()
+    blob.mkdir()  # an unlink of it fails, also for root
+    os.utime(blob, (1, 1))
+    with pytest.raises(Refused, match=r"Collect: .*Is a directory") as error:
+        client.gc()
+    assert (error.value.code, error.value.hint) == ("disk", "punchin doctor")
+    assert run(client)[0].state == "done"
+    assert client.status().instance == first
+
+
+def test_a_stray_file_in_the_store_is_nobodys_blob(client, home):
+    sha256 = client.put(b"abc")
+    (home / "state" / "blobs" / ".DS_Store").write_bytes(b"x" * 99)
+    assert client.gc().kept_bytes == client.examine().store_bytes == 3
+    assert client.get(sha256) == b"abc"
+
+
 def test_no_space_to_start_at_all(monkeypatch, home):
     """A limit of the system on the size of files, so that real writes fail."""
     (home / "runtime").mkdir()

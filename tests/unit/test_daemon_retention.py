@@ -9,7 +9,7 @@ import pytest
 
 from punchin.daemon import retention
 from punchin.daemon.journal import Journal, UnknownJob
-from punchin.daemon.store import Store
+from punchin.daemon.store import Store, StoreFull
 from punchin.protocol.order import Blob, Order, Take
 
 DAY_NS = 86_400 * 1_000_000_000
@@ -178,3 +178,19 @@ def test_a_crash_between_journal_and_sweep_leaves_only_what_the_next_takes(disk,
     monkeypatch.undo()
     assert retention.missing(disk.journal, disk.store) == 0
     assert disk.collect().blobs == 1
+
+
+def test_an_upload_that_ends_while_old_ones_are_looked_for_is_no_error(disk, monkeypatch):
+    """The data thread renames a part between the listing and the look at its age."""
+    (disk.store.parts / "old").write_bytes(b"left behind")
+    os.utime(disk.store.parts / "old", (1, 1))
+    listed = [disk.store.parts / "gone", disk.store.parts / "old"]
+    monkeypatch.setattr(type(disk.store.parts), "iterdir", lambda folder: iter(listed))
+    disk.store.drop_old_parts(3_600)
+    assert not (disk.store.parts / "old").exists()
+
+
+def test_leftovers_of_an_attempt_that_cannot_be_removed_are_the_stores_error(disk):
+    disk.store.out_dir("job-00001", 1).write_bytes(b"a file where the folder should be")
+    with pytest.raises(StoreFull, match="Not a directory"):
+        disk.store.make_out_dir("job-00001", 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sqlite3
 import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
@@ -80,6 +81,10 @@ class Control:
         except PunchinError as error:
             code = error.code if isinstance(error, Refused) else "failed"
             return Failure(ask=request.ask, code=code, text=str(error), hint=error.hint)
+        except (OSError, sqlite3.Error) as error:  # of one request: the others, and the job that runs, go on
+            kind = type(request).__name__
+            log.exception("disk", extra={"request": kind})
+            return Failure(ask=request.ask, code="disk", text=f"{kind}: {error}", hint="punchin doctor")
 
     def _peer(self, identity: bytes) -> Peer:
         peer = self._peers.get(identity)

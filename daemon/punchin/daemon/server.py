@@ -7,6 +7,7 @@ import math
 import os
 import secrets
 import signal
+import sqlite3
 import sys
 import threading
 import time
@@ -173,7 +174,7 @@ class Server:
         again_s = TIDY_EVERY_S
         try:
             done = retention.collect(self._foreman.journal, self._foreman.store, 0, False, TIDY_BLOBS)
-        except (JournalFull, OSError) as error:
+        except (JournalFull, OSError, sqlite3.Error) as error:
             log.warning("not tidied", extra={"why": str(error)})
         else:
             if done.jobs or done.blobs:

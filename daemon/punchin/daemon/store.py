@@ -180,8 +180,8 @@ class Store:
     def make_out_dir(self, job: str, attempt: int) -> Path:
         """The folder for the takes of one attempt, new and empty. Raises StoreFull."""
         folder = self.out_dir(job, attempt)
-        self.drop_out_dir(folder)
         try:
+            self.drop_out_dir(folder)
             folder.mkdir(mode=0o700)
             crash_point("store.attempt")
         except OSError as error:
@@ -205,6 +205,8 @@ class Store:
         """Each blob's sha256, bytes and age in seconds."""
         now_s = time.time()
         for folder in sorted(self.blobs.iterdir()):
+            if not folder.is_dir():
+                continue  # a stray file, such as a file manager leaves
             for blob in sorted(folder.iterdir()):
                 found = blob.stat()
                 yield folder.name + blob.name, found.st_size, now_s - found.st_mtime
@@ -226,8 +228,9 @@ class Store:
         """Remove uploads that nobody went on with for `age_s` seconds."""
         now_s = time.time()
         for part in self.parts.iterdir():
-            if now_s - part.stat().st_mtime > age_s:
-                part.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # it became a blob meanwhile
+                if now_s - part.stat().st_mtime > age_s:
+                    part.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
