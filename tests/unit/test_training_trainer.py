@@ -18,7 +18,7 @@ from punchin.engine.lora import read_lora
 from punchin.engine.pipeline import AceStepPipeline
 from punchin.protocol.errors import Cancelled, JobFailed, PunchinError, Refused
 from punchin.session import audiofile
-from punchin.training import flow, run, sources, state
+from punchin.training import adapters, flow, run, sources, state
 from punchin.training import trainer as trainers
 from punchin.training.__main__ import main
 from punchin.training.console import Line
@@ -294,6 +294,21 @@ def test_a_full_checkpoint_is_the_model_in_every_form(model, songs, tmp_path, qu
     assert torch.equal(
         whole["tokenizer.quantizer.project_in.weight"], reference["tokenizer.quantizer.project_in.weight"]
     )
+
+
+def test_what_is_frozen_in_eight_bits_is_written_as_it_was(model, songs, tmp_path, quiet):
+    out, reference = tmp_path / "out", load_file(model / "model.safetensors")
+    trained("full", model, songs, out, quiet, max_steps=1, save_steps=1, trainable_models="conditioner",
+            fp8_models="dit,conditioner", save_formats="diffusers,punchin")  # fmt: skip
+    punchin = load_file(out / "step-1-punchin" / "model.safetensors")
+    diffusers = load_file(out / "step-1-diffusers" / "transformer" / "diffusion_pytorch_model.safetensors")
+    assert punchin.keys() == reference.keys()
+    for name, each in reference.items():
+        if name.startswith("decoder."):
+            assert torch.equal(punchin[name], each.bfloat16())
+            assert torch.equal(diffusers[adapters.diffusers_name(name.removeprefix("decoder."))], each.bfloat16())
+    name = "encoder.lyric_encoder.layers.0.mlp.up_proj.weight"
+    assert not torch.equal(punchin[name], reference[name].bfloat16()), "what is trained is not the base's"
 
 
 def test_other_settings_are_refused_and_nothing_is_touched(model, songs, tmp_path, quiet):

@@ -25,6 +25,7 @@ from punchin.training import state
 from punchin.training.settings import COMPONENTS, Settings
 
 ADAPTER: Final = "default"
+EIGHTH: Final = torch.float8_e4m3fn  # in which frozen weights may be kept
 TO_DIFFUSERS: Final = (
     (".q_proj.", ".to_q."), (".k_proj.", ".to_k."), (".v_proj.", ".to_v."), (".o_proj.", ".to_out.0."),
     (".q_norm.", ".norm_q."), (".k_norm.", ".norm_k."),
@@ -193,6 +194,6 @@ def halve(module: nn.Module) -> int:
 def _eighths(layer: nn.Linear) -> Eighths:
     kept = Eighths(1, 1, bias=False, device="meta")
     kept.in_features, kept.out_features = layer.in_features, layer.out_features
-    kept.weight = nn.Parameter(layer.weight.to(torch.float8_e4m3fn), requires_grad=False)
+    kept.weight = nn.Parameter(layer.weight.to(EIGHTH), requires_grad=False)
     kept.bias = layer.bias
     return kept

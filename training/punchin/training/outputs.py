@@ -14,6 +14,7 @@ from torch import Tensor
 
 from punchin.engine.model import AceStep
 from punchin.engine.released import Folders, read_json
+from punchin.engine.weights import open_checkpoint
 from punchin.protocol.errors import Refused
 from punchin.training import adapters, state
 from punchin.training.settings import COMPONENTS, Settings, out
@@ -84,7 +85,7 @@ def _diffusers(
     settings: Settings, folder: Path, stem: str, model: AceStep, weights: Mapping[str, Tensor], base: Folders
 ) -> None:
     """The DiT as diffusers' transformer folder."""
-    whole = {**dict(model.decoder.named_parameters()), **_of_decoder(weights)}
+    whole = _of_decoder(_whole(model, weights, base))
     tensors = {adapters.diffusers_name(name): _half(each) for name, each in whole.items()}
     place = folder / f"{stem}-diffusers" / "transformer"
     state.write_bytes(place / "config.json", json.dumps(diffusers_config(read_json(base.dit / "config.json"))).encode())
@@ -107,7 +108,7 @@ def _punchin(
     settings: Settings, folder: Path, stem: str, model: AceStep, weights: Mapping[str, Tensor], base: Folders
 ) -> None:
     """A model folder in the released layout; VAE and text encoder are shared with its base."""
-    whole = {name: _half(each) for name, each in {**model.state_dict(), **weights}.items()}
+    whole = {name: _half(each) for name, each in _whole(model, weights, base).items()}
     place = folder / f"{stem}-punchin"
     state.write_bytes(place / "model.safetensors", serialised(whole, {"format": "pt"}))
     for name in ("config.json", "silence_latent.pt"):
@@ -117,6 +118,13 @@ def _punchin(
 def write_history(settings: Settings, history: Mapping[str, Any]) -> None:
     """Losses by step, as JSON."""
     state.write_bytes(out(settings) / HISTORY, json.dumps(history, indent=1).encode())
+
+
+def _whole(model: AceStep, weights: Mapping[str, Tensor], base: Folders) -> dict[str, Tensor]:
+    """Every weight of the model: what `fp8_models` keeps in 8 bits is as it was before, from the base's files."""
+    whole = {**model.state_dict(), **weights}
+    coarse = [name for name, each in whole.items() if each.dtype == adapters.EIGHTH]
+    return whole | open_checkpoint(base.dit).read(coarse, lambda each: each)
 
 
 def _of_decoder(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -119,8 +119,7 @@ class Settings:
             RANK.check(self.lora_rank, "choose a rank such as 16 or 32")
             if not self.targets:
                 raise BadUsage("lora_target_modules names no layer", f"for example {TARGETS}")
-        if self.preset_lora_path and not self.preset_lora_model:
-            raise BadUsage("preset_lora_path needs preset_lora_model", "add `--preset_lora_model dit`")
+        self._check_preset()
         if self.min_timestep_boundary >= self.max_timestep_boundary:
             raise BadUsage(
                 f"timesteps from {self.min_timestep_boundary:g} to {self.max_timestep_boundary:g} are none; "
@@ -191,6 +190,18 @@ class Settings:
                 raise BadUsage(f"{name} is {getattr(self, name):g}; it cannot be below 0")
         if self.max_audio_duration is not None and self.max_audio_duration < 1:
             raise BadUsage(f"max_audio_duration is {self.max_audio_duration:g} s; it must be 1 s or more")
+
+    def _check_preset(self) -> None:
+        if not self.preset_lora_path:
+            return
+        if not self.preset_lora_model:
+            raise BadUsage("preset_lora_path needs preset_lora_model", "add `--preset_lora_model dit`")
+        whole = [form for form in self.formats if form in ("diffusers", "punchin")]
+        if self.kind == "full" and self.fp8_models and whole:  # the base's files do not have the preset in them
+            raise BadUsage(
+                f"save_formats {', '.join(whole)} with preset_lora_path would lose what fp8_models rounds away",
+                "leave fp8_models out, or take `--save_formats diffsynth`",
+            )
 
     def _check_words(self) -> None:
         for name, allowed in (("task", Task), ("lr_scheduler", Schedule)):
