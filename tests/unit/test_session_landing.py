@@ -402,3 +402,15 @@ def test_a_take_over_full_scale_in_its_file_is_not_clipped_there(tmp_path, subty
     take = soundfile.read(result.take_files[0], always_2d=True)[0].T
     assert np.abs(take).max() == pytest.approx(1.8, abs=0.01)
     assert np.array_equal(take[:, :RATE], a[:, :RATE])
+
+
+def test_an_item_that_plays_all_its_takes_gets_none_beside_its_one(tmp_path):
+    media(tmp_path, "Media/keys.wav", noise(2, 8 * RATE))
+    path = project(tmp_path, track("Keys", item(0, 8, KEYS, ALLTAKES=1)))
+    result = landed(aimed(path), change=0.5)
+    items = oracle.loads(result.output.read_text().replace("\r\n", "\n")).find("TRACK").findall("ITEM")
+    assert not any(
+        "TAKE" in (child, child[0]) for one in items for child in one.children if isinstance(child, list | str)
+    )
+    inside = slice(2 * RATE, round(3.9 * RATE))
+    np.testing.assert_allclose(played(result.output, 8)[:, inside], played(path, 8)[:, inside] / 2, atol=2**-22)

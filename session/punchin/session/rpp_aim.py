@@ -113,10 +113,13 @@ def _bar_s(tempo: TempoMap, at_s: float) -> float:
 
 
 def _covering(track: Track, region: Region) -> Item | None:
-    """The one item that a take can go on: it covers the region, all others only crossfade into it."""
+    """The one item that a take can go on: it covers the region, all others only crossfade into it.
+
+    None that plays all its takes: it would play the old one and the new one at once.
+    """
     items = [item for item in track.sounding() if item.start_s < region.end_s and item.end_s > region.start_s]
     covering = [i for i in items if i.start_s <= region.start_s + COVER_S and i.end_s >= region.end_s - COVER_S]
-    if len(covering) != 1:
+    if len(covering) != 1 or covering[0].plays_all_takes:
         return None
     for item in items:
         inside_s = min(item.end_s, region.end_s) - max(item.start_s, region.start_s)
