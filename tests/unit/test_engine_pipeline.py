@@ -136,6 +136,23 @@ def test_codes_out_and_in_are_the_same_cover(pipeline):
     assert (latent.latents - direct).abs().max() > 1e-2
 
 
+@pytest.mark.parametrize("frames", [100, 200])
+def test_codes_are_cut_to_a_duration_or_followed_by_silence(pipeline, monkeypatch, frames):
+    decoder, contexts = pipeline.loaded.model.decoder, []
+    steered = decoder.steered
+    monkeypatch.setattr(
+        decoder, "steered", lambda x, m, context, p: contexts.append(context) or steered(x, m, context, p)
+    )
+    codes, options = pipeline.codes(audio()), {"task_type": "cover", "num_inference_steps": 1}
+    whole = pipeline("x", audio_code_string=codes, **options)
+    music = pipeline("x", audio_code_string=codes, duration=frames / 25, **options)
+    assert (whole.audio.shape[-1], music.audio.shape[-1]) == (SAMPLES, frames * 1920)
+    told, got = contexts[0][0, :, :64], contexts[1][0, :, :64]
+    both = min(FRAMES, frames)
+    assert torch.equal(got[:both], told[:both])
+    assert torch.equal(got[both:], pipeline.loaded.silence[0, both : len(got)])
+
+
 def times(steps, shift=3.0, start=1.0):
     return [shift * u / (1 + (shift - 1) * u) for u in (start * (1 - i / steps) for i in range(steps))]
 
@@ -174,6 +191,21 @@ def test_input_audio_is_where_text2music_begins(pipeline, monkeypatch):
     t = times(2, start=0.5)[0]
     clean = torch.cat([encoded(pipeline, given), pipeline.loaded.silence[:, 100:FRAMES]], dim=1)
     torch.testing.assert_close(starts[0], t * noise() + (1 - t) * clean, rtol=0, atol=1e-5)
+
+
+def test_a_cover_of_its_source_begins_from_input_audio_where_both_are_given(pipeline, monkeypatch):
+    decoder, seen = pipeline.loaded.model.decoder, []
+    steered = decoder.steered
+    monkeypatch.setattr(decoder, "steered", lambda x, m, c, p: seen.append((x, c)) or steered(x, m, c, p))
+    source, given = audio(), audio(100 * 1920, seed=3)
+    pipeline(
+        "x", task_type="cover", cover_mode="latent", src_audio=source, input_audio=given, denoising_strength=0.5,
+        noise=noise(), num_inference_steps=2,
+    )  # fmt: skip
+    (start, context), t = seen[0], times(2, start=0.5)[0]
+    clean = torch.cat([encoded(pipeline, given), pipeline.loaded.silence[:, 100:FRAMES]], dim=1)
+    torch.testing.assert_close(start, t * noise() + (1 - t) * clean, rtol=0, atol=1e-5)
+    torch.testing.assert_close(context[..., :64], encoded(pipeline, source), rtol=0, atol=1e-5)
 
 
 @torch.no_grad()

@@ -63,6 +63,7 @@ BAD = {
         {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": [(6.1, 8)]},
         "6.1 to 8 s lies outside the source, 0 to 6 s",
     ),
+    "ranges without a source": ({"repainting_ranges": [(1, 3)]}, "but no src_audio to repaint"),
     "overlap": (
         {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": [(2, 4), (1, 3)]},
         "ranges 1 to 3 s and 2 to 4 s overlap",
@@ -92,6 +93,7 @@ BAD = {
     "noise strength from nothing": ({"denoising_strength": 0.5}, "to start from"),
     "input audio without effect": ({"input_audio": audio()}, "no effect at denoising_strength 1"),
     "interval": ({"cfg_interval": (0.9, 0.1)}, "never acts"),
+    "preset": ({"preset": "difsynth"}, "preset is 'difsynth', known is diffsynth"),
     "mode": ({"cover_mode": "fast"}, "cover_mode is 'fast', allowed is fsq, latent"),
     "strength": (
         {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": [(1, 3)], "repainting_strength": 1.1},

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -36,6 +36,7 @@ from punchin.protocol.order import Task
 DEFAULT_DURATION_S: Final = 30.0
 PEAK: Final = 10 ** (-1 / 20)  # -1 dBFS: DiffSynth's peak normalisation
 
+Preset = Literal["", "diffsynth"]
 Stages = Generator[Stage, None, "Music"]
 T = TypeVar("T")
 
@@ -144,19 +145,21 @@ class AceStepPipeline:
         reference_seed: int = 0,
         sample_latents: bool = False,
         noise: Tensor | None = None,
-        preset: Literal["", "diffsynth"] = "",
+        preset: Preset = "",
     ) -> Music:
         """Make music, one piece a seed. Audio in is [1 or 2, n] at 48 kHz; nothing is resampled.
 
         prompt, lyrics ("" is instrumental), vocal_language: what to play. bpm, keyscale (`F# minor`), timesignature
-        (2, 3, 4 or 6): None says N/A. duration: seconds, without a source (30 if None); with one, its length counts.
+        (2, 3, 4 or 6): None says N/A. duration: seconds, without a source (None: 30, or the codes' length); with one,
+        its length counts.
         task_type: text2music; cover and repaint need `src_audio`; lego, extract and complete need a base model.
         instrument: for those three, comma-separated for complete.
         repainting_ranges: seconds (start, end) to make anew; they may reach beyond the source (out-painting), and the
         result then is as long as both. repainting_strength: 1 all new, 0 unchanged. repaint_injection: in which part
         of the steps the source is put back outside. repaint_blend_frames: over how many latent frames around a range.
         audio_cover_strength: the part of the steps that follow the source. cover_mode: `fsq` shows the source through
-        the audio tokenizer, `latent` as it is. audio_code_string: codes instead of a source.
+        the audio tokenizer, `latent` as it is. audio_code_string: codes instead of a source, cut to
+        the duration or followed by silence.
         denoising_strength (DiffSynth's meaning: all steps, from a lower noise) or cover_noise_strength (the
         original's: the schedule's end alone): start from `input_audio`, else from the source.
         num_inference_steps, shift, cfg_scale: None is the model's own default. Turbo models take no guidance.
@@ -164,6 +167,10 @@ class AceStepPipeline:
         preset `diffsynth`: as DiffSynth-Studio does: mask of ones, plain CFG, unblended edges, peak at -1 dBFS.
         Raises OverLimit or Refused before any weight is moved, JobFailed where the result is not finite.
         """
+        if preset not in get_args(Preset):
+            raise Refused(f"preset is {preset!r}, known is diffsynth", "leave it out for none")
+        if repainting_ranges and src_audio is None:
+            raise Refused("repainting_ranges were given, but no src_audio to repaint", code="task")
         seeds = (seed,) if isinstance(seed, int) else tuple(seed)
         source = None if src_audio is None else asked.stereo(src_audio, "the source", rate_hz)
         codes = asked.parse_codes(audio_code_string) if audio_code_string else ()
@@ -245,14 +252,16 @@ class AceStepPipeline:
 
     def _stages(self, request: Request) -> Stages:
         course = steering.course(self.variant, request)
-        clean = yield from self._clean(request)
-        if course.from_audio and clean is None:
+        clean = yield from self._latent(request, request.source)
+        start = clean if request.input_audio is None else (yield from self._latent(request, request.input_audio))
+        if course.from_audio and start is None:
             raise Refused("a noise strength was given, but no source or input_audio to start from")
+        kept = None if clean is None else tasks.hold(request, clean)
         silence = self.loaded.silence
         ways = yield from steering.branches(request, clean, len(course.times), self.conditioner, silence)
         latents: list[Tensor] = []
         for number in range(len(request.seeds)):
-            latents.append((yield from self._sampled(request, number, clean, ways, course)))
+            latents.append((yield from self._sampled(request, number, start, kept, ways, course)))
         audios: list[Tensor] = []
         for number, latent in enumerate(latents):
             audios.append((yield from self._decoded(request, latent, number)))
@@ -268,15 +277,20 @@ class AceStepPipeline:
         )
 
     def _sampled(
-        self, request: Request, number: int, clean: Tensor | None, ways: list[steering.Branch], course: steering.Course
+        self,
+        request: Request,
+        number: int,
+        start: Tensor | None,
+        kept: tasks.Hold | None,
+        ways: list[steering.Branch],
+        course: steering.Course,
     ) -> Generator[Stage, None, Tensor]:
-        """The latent [1, T, C] of the request's seed with that number."""
+        """The latent [1, T, C] of the request's seed with that number, from noise over `start` if the course says."""
         seed = request.seeds[number]
         latent = tasks.noise_for(request, seed, self.loaded.silence.shape[-1]).to(self.loaded.device)
-        if course.from_audio and clean is not None:
-            latent = noised(clean, latent, course.times[0])
+        if course.from_audio and start is not None:
+            latent = noised(start, latent, course.times[0])
         velocity = steering.velocity(request, ways, course, self.loaded, self.conditioner)
-        kept = None if clean is None else tasks.hold(request, clean)
         if kept is not None:
             velocity = tasks.held(velocity, kept, course.times)
         for step in sample(velocity, latent, course.times):
@@ -287,9 +301,8 @@ class AceStepPipeline:
             yield Stage("diffusing", number * step.total + step.done, len(request.seeds) * step.total)
         return latent if kept is None else tasks.finished(latent, kept)
 
-    def _clean(self, request: Request) -> Generator[Stage, None, Tensor | None]:
-        """The latent [1, T, C] of the source, else of `input_audio`, followed by silence; None without either."""
-        audio = request.source if request.source is not None else request.input_audio
+    def _latent(self, request: Request, audio: Tensor | None) -> Generator[Stage, None, Tensor | None]:
+        """The latent [1, T, C] of audio [2, n], followed by silence; None of None."""
         if audio is None:
             return None
         latent = yield from self.conditioner.latent(audio, 0 if request.sample_latents else None)
@@ -320,7 +333,7 @@ class AceStepPipeline:
     def _length(self, source: Tensor | None, codes: tuple[int, ...], duration: float | None) -> int:
         if source is not None:
             return source.shape[1]
-        if codes:
+        if codes and duration is None:
             return len(codes) * self.loaded.model.tokenizer.pool * HOP
         return asked.duration_frames(DEFAULT_DURATION_S if duration is None else duration)
 

@@ -72,7 +72,7 @@ def branches(
     task = tasks.spoken_task(request)
     shown = tasks.silence_for(silence, request.latents)
     if request.codes:
-        shown = tasks.padded(conditioner.spoken(request.codes), silence, request.latents)
+        shown = tasks.padded(conditioner.spoken(request.codes)[:, : request.touched], silence, request.latents)
     elif request.source is not None and clean is not None:
         shown = clean
         if tasks.needs_codes(request):
