@@ -38,10 +38,15 @@ def test_a_call_goes_on_with_the_next_daemon(client):
     assert client.get(client.put(b"abc" * 1_000_000)) == b"abc" * 1_000_000
 
 
-def test_waiting_jobs_survive_in_order(client):
+def test_waiting_jobs_survive_in_order_and_so_does_a_pause(client):
     client.pause()
     ids = [client.submit(order(f"steps={n}")).id for n in range(1, 6)]
     kill_daemon()
+    assert client.status().paused_why == "by the user"
+    assert {client.job(job).state for job in ids} == {"queued"}
+    client.resume()
+    kill_daemon()
+    assert client.status().paused is False
     for job in ids:
         list(client.follow(job))
     ended = [list(client.follow(job))[-1] for job in ids]

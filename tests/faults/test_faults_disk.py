@@ -115,14 +115,22 @@ def test_a_stop_that_fails_is_not_taken_for_no_daemon(client, monkeypatch, capsy
     assert "did not end within 20 s" in capsys.readouterr().err
 
 
-def test_no_space_for_the_takes_fails_the_job_alone(monkeypatch):
-    with daemon_with(monkeypatch, "store.adopt=full:1") as client:
-        record, events = run(client)
-        check_events(events)
-        assert (record.state, record.error_code) == ("failed", "disk_full")
-        assert "the takes could not be stored" in record.error_text
-        assert "punchin gc" in record.error_hint
-        assert run(client)[0].state == "done"
+@pytest.mark.parametrize("point", ["store.attempt", "store.adopt"])
+def test_no_space_for_the_takes_pauses_the_queue_and_no_job_fails(point, monkeypatch):
+    with daemon_with(monkeypatch, f"{point}=full:1") as client:
+        first, second = (client.submit(order(f"steps={n}")).id for n in (1, 2))
+        wait_until(lambda: client.status().paused, 10, "the pause")
+        why = client.status().paused_why
+        assert why.startswith("the disk is full: ")
+        assert "No space left on device; the disk of" in why
+        assert client.job(first).state == "queued"
+        assert client.resume().paused is False  # there is space again
+        for job in (first, second):
+            events = [event for event in client.follow(job) if event.seq]
+            check_events(events)
+            assert events[-1].state == "done"
+        assert client.job(first).attempts == 2
+        assert "No space left on device" in next(e.text for e in list(client.follow(first))[1:] if e.state == "queued")
 
 
 def test_what_the_disk_refuses_in_a_request_is_answered_and_the_daemon_goes_on(client, home):

@@ -20,8 +20,8 @@ from punchin.protocol import connection, lock
 from punchin.protocol.errors import PunchinError, Refused, Unreachable
 
 PASSES = {  # how often one life of `a_life` passes each point
-    "journal.write": 15,
-    "journal.written": 15,
+    "journal.write": 16,
+    "journal.written": 16,
     "journal.submit": 2,
     "journal.move": 5,
     "store.begin": 2,

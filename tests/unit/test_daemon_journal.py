@@ -208,6 +208,16 @@ def test_a_file_of_the_first_format_keeps_what_it_holds(tmp_path):
         journal.close()
 
 
+def test_a_pause_outlives_the_daemon(journal):
+    assert recover(journal, "first")[1] == ""
+    journal.set_paused("by the user")
+    assert recover(journal, "second")[1] == "by the user"
+    journal.set_paused("for dinner")
+    assert recover(journal, "third")[1] == "for dinner"
+    journal.set_paused("")
+    assert recover(journal, "fourth")[1] == ""
+
+
 def test_previews_of_two_passages_do_not_meet(journal):
     submit(journal)
     one = Preview(seed=3, index=0, start_frame=0, sha256="0" * 64, channels=2, frames=9)
@@ -221,9 +231,9 @@ def test_a_newer_format_and_no_format(tmp_path):
     path = tmp_path / "journal.sqlite"
     Journal(path).close()
     db = sqlite3.connect(path)
-    db.execute("PRAGMA user_version = 3")
+    db.execute("PRAGMA user_version = 4")
     db.close()
-    with pytest.raises(Refused, match="format 3, this one reads 2"):
+    with pytest.raises(Refused, match="format 4, this one reads 3"):
         Journal(path)
     path.write_bytes(b"garbage" * 1_000)
     with pytest.raises(Refused, match="is no journal"):

@@ -395,3 +395,21 @@ def test_a_worker_that_ends_with_its_daemon_is_no_crash_of_the_job():
     text = "the daemon stops; this job waits for its next start"
     assert actions == (h.Move("job-0001", "queued", text), h.Quit())
     assert board.cards["job-0001"].crashes == 1
+
+
+def test_on_a_full_disk_the_job_waits_and_a_cancel_of_it_holds():
+    world = World()
+    for number in (1, 2):
+        world.submit(number, True, None)
+    world.ready()
+    world.answer(h.WorkerFailed("job-0001", "disk_full", "no space"))
+    assert world.board.paused == "the disk is full: no space"
+    assert set(world.states.values()) == {"queued"}
+    world.gone()
+    world.happen(h.ResumeAsked())
+    world.ready()
+    world.answer(h.WorkerMade("job-0001", (), PROVENANCE))
+    world.cancel("job-0001")
+    world.happen(h.PauseAsked("by the user"))
+    world.happen(h.NotStored("job-0001", "disk_full", "no space"))
+    assert (world.states["job-0001"], world.board.paused) == ("cancelled", "by the user")

@@ -1,6 +1,7 @@
 """The worker as a real process on its pipe: jobs, progress, cancel, bad input, and its end."""
 
 import contextlib
+import errno
 import hashlib
 import io
 import os
@@ -489,6 +490,13 @@ def test_a_sigterm_is_the_daemons_affair(worker, store, tmp_path):
 def test_the_last_rung_has_no_next(store, tmp_path):
     failed = answers(Refused("memory ran out with the last plan too: rung", code="oom"), store, tmp_path)
     assert (failed.code, failed.next_rung) == ("oom", None)
+
+
+def test_a_full_disk_has_its_own_code(store, tmp_path):
+    failed = answers(OSError(errno.ENOSPC, "No space left on device"), store, tmp_path)
+    assert (failed.code, failed.hint) == ("disk_full", f"free some space below {tmp_path / 'out'}")
+    failed = answers(OSError(errno.EROFS, "Read-only file system"), store, tmp_path)
+    assert (failed.code, failed.hint) == ("disk", "")
 
 
 def test_an_error_that_nobody_foresaw_ends_the_job_and_not_the_worker(store, tmp_path):

@@ -57,6 +57,18 @@ def test_one_whose_model_is_to_stay_does_not_either():
     process.stdout.close()
 
 
+def test_one_that_is_paused_does_not_either():
+    process = serve("--idle-exit", "0.5")
+    with connect(start=False) as client:
+        client.pause()
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(2.5)
+    with connect(start=False) as client:
+        client.resume()
+    assert process.wait(10) == 0
+    process.stdout.close()
+
+
 def test_a_service_stays_and_is_found_by_clients():
     process = serve()
     with connect(start=False) as client:

@@ -60,7 +60,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="punchin serve", description=__doc__)
     for name, what in (
-        ("--idle-exit", "end after so long without jobs, clients and a loaded model (never)"),
+        ("--idle-exit", "end after so long without jobs, clients, a loaded model and a pause (never)"),
         ("--keep-alive", "how long a model stays loaded after its last job: 0, 90, 5m, 1h, or -1 for ever (5m)"),
     ):
         parser.add_argument(name, metavar="TIME", type=_seconds, help=what)

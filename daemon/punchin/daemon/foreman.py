@@ -214,6 +214,8 @@ class Foreman:
                 self.hand.worker.kill()
             case happenings.Keep():
                 self._keeper.keep(action, self._out_dir(action.job))
+            case happenings.KeepPause(why):
+                self.journal.set_paused(why)
             case happenings.Quit():
                 self.quit = True
             case _:

@@ -70,7 +70,11 @@ INSERT INTO previews SELECT job, 0, seed, part, preview FROM previews_1;
 DROP TABLE previews_1;
 PRAGMA user_version = 2;
 """
-FORMATS: Final = (SCHEMA, PASSAGES)  # what brings a file from each format to the next
+PAUSED: Final = """
+CREATE TABLE paused (why TEXT NOT NULL);
+PRAGMA user_version = 3;
+"""
+FORMATS: Final = (SCHEMA, PASSAGES, PAUSED)  # what brings a file from each format to the next
 
 _pack = msgspec.msgpack.Encoder().encode
 _order = msgspec.msgpack.Decoder(Order)
@@ -357,6 +361,17 @@ class Journal:
             db.executemany("DELETE FROM jobs WHERE number = ?", [(number,) for number in sorted(numbers)])
 
     # ---- lives of the daemon ----
+
+    def set_paused(self, why: str) -> None:
+        """Remember why no job shall begin, for the lives to come, too; "" where jobs may."""
+        with self._write(durable=True) as db:
+            db.execute("DELETE FROM paused")
+            db.execute("INSERT INTO paused VALUES (?)", (why,))
+
+    def paused(self) -> str:
+        """Why no job shall begin; "" where jobs may."""
+        found = self._db.execute("SELECT why FROM paused").fetchone()
+        return found[0] if found is not None else ""
 
     def begin_life(self, instance: str, at_ns: int) -> int:
         """Record that a daemon begins. Returns how many before it, in a row, were killed at work and finished nothing.

@@ -24,10 +24,11 @@ def recover(journal: Journal, instance: str) -> tuple[list[Card], str]:
             crash_point("journal.recover")
             _put_back(journal, row)
         cards = [card_of(row) for row in journal.under_way()]
+        paused = journal.paused()
     except (sqlite3.DatabaseError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise trouble(journal.path, error) from error
-    if futile < FUTILE_LIVES or not cards:
-        return cards, ""
+    if paused or futile < FUTILE_LIVES or not cards:
+        return cards, paused
     return cards, f"the daemon was killed {futile} times in a row while it worked"
 
 

@@ -18,6 +18,7 @@ from punchin.daemon.happenings import (
     DeviceLease,
     Happening,
     Keep,
+    KeepPause,
     KillWorker,
     LeaseAsked,
     LeaseReleased,
@@ -104,11 +105,13 @@ def step(board: Board, event: Happening, now_ns: int) -> tuple[Board, tuple[Acti
             board = _gone(board, how, actions)
         case Stored(job, takes, provenance) if job in board.cards:
             board = _end(board, Move(job, "done", takes=takes, provenance=provenance), actions)
-        case NotStored(job, code, text, hint) if job in board.cards:
-            board = _end(board, Move(job, "failed", text, code, hint), actions)
+        case NotStored() if event.job in board.cards:
+            board = _fail(board, event, actions)
         case PauseAsked(why):
             board = replace(board, paused=why)
+            actions.append(KeepPause(why))
         case ResumeAsked():
+            actions.append(KeepPause(""))
             board = replace(board, paused="", bench=replace(board.bench, deaths=0))
         case UnloadAsked():
             board = _unload(board, now_ns, actions)
@@ -165,8 +168,10 @@ def _rest(board: Board, now_ns: int, after: JobId | None = None, deaths: int | N
 
 def _cancel(board: Board, job: JobId, now_ns: int, actions: list[Action]) -> Board:
     card = board.cards.get(job)
-    if card is None or card.cancel_by_ns is not None or card.state == "storing":
-        return board  # ended, ending, or made already: the first terminal state wins
+    if card is None or card.cancel_by_ns is not None:
+        return board  # ended or ending
+    if card.state == "storing":  # made already: the first terminal state wins
+        return _put(board, replace(card, cancel_by_ns=now_ns))
     if card.state in ("queued", "leased"):
         return _end(board, Move(job, "cancelled"), actions)
     actions.append(SendCancel(job))
@@ -185,7 +190,18 @@ def _failed(board: Board, event: WorkerFailed, now_ns: int, actions: list[Action
         card = replace(card, ooms=1, rung=event.next_rung)
         text = "out of memory; trying once more with less"
         return _requeue(board, card, Move(card.id, "queued", text, rung=event.next_rung), actions)
-    return _end(board, Move(card.id, "failed", event.text, event.code, event.hint), actions)
+    return _fail(board, event, actions)
+
+
+def _fail(board: Board, event: WorkerFailed | NotStored, actions: list[Action]) -> Board:
+    """The end of a job; but on a full disk it waits, and the queue with it: the next ones would fail like it."""
+    card = board.cards[event.job]
+    if event.code != "disk_full":
+        return _end(board, Move(card.id, "failed", event.text, event.code, event.hint), actions)
+    if card.cancel_by_ns is not None:
+        return _end(board, Move(card.id, "cancelled"), actions)
+    board = replace(board, paused=board.paused or f"the disk is full: {event.text}")
+    return _requeue(board, card, Move(card.id, "queued", f"{event.text}; waiting for punchin resume"), actions)
 
 
 def _gone(board: Board, how: str, actions: list[Action]) -> Board:

@@ -161,8 +161,8 @@ class Server:
     def _beat(self) -> None:
         self._publish(DAEMON_TOPIC, messages.Beat(instance=self._instance, at_ns=time.time_ns()))
         idle_exit_s, board = self._settings.idle_exit_s, self._foreman.board
-        if idle_exit_s is None or board.cards or self._foreman.hand is not None:
-            return  # a model that is to stay loaded keeps the daemon
+        if idle_exit_s is None or board.cards or board.paused or self._foreman.hand is not None:
+            return  # a model that is to stay loaded keeps the daemon, and so does a pause
         if time.monotonic() - self._control.asked_s >= idle_exit_s:
             log.info("idle", extra={"idle_exit_s": idle_exit_s})
             self._foreman.happen(happenings.StopAsked(when_idle=True))

@@ -129,8 +129,8 @@ class Worker:
             return _failed(run, "bug", error)
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            hint = f"free some space below {run.out_dir}" if full else ""
-            return _failed(run, "disk", PunchinError(f"a take could not be written: {error}", hint))
+            code, hint = ("disk_full", f"free some space below {run.out_dir}") if full else ("disk", "")
+            return _failed(run, code, PunchinError(f"a take could not be written: {error}", hint))
         except ModuleNotFoundError as error:  # the base package alone
             lacks = PunchinError(f"the engine lacks {error.name}", 'pip install "punchin[engine]"')
             return _failed(run, "refused", lacks)
