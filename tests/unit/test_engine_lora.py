@@ -1,16 +1,22 @@
 """LoRA in every naming: the same pairs, whatever they are called; taken off, the model is what it was."""
 
+import hashlib
 import json
+from pathlib import Path
 
 import checkpoints
 import pytest
 import torch
+from msgspec.structs import replace
 from safetensors.torch import save_file
 
+from punchin.engine import job, weights
 from punchin.engine.int8 import Int8Linear
 from punchin.engine.lora import read_lora
 from punchin.engine.pipeline import AceStepPipeline
 from punchin.protocol.errors import OverLimit, Refused
+from punchin.protocol.link import Run
+from punchin.protocol.order import Lora, Order
 
 LAYERS = ("layers.0.self_attn.q_proj", "layers.3.cross_attn.o_proj", "layers.1.mlp.down_proj")
 RANK, ALPHA = 4, 6.0
@@ -180,6 +186,41 @@ def test_what_does_not_fit_is_refused_by_name_and_changes_nothing(pipeline, tmp_
     file, _ = write("diffsynth", pairs(pipeline), tmp_path)
     with pytest.raises(OverLimit, match="LoRA strength is 5, allowed is -4 to 4"):
         pipeline.use_loras([(file, 5.0)])
+
+
+def ordered(file, folder):
+    """A job of a second by turbo with that LoRA."""
+    name = hashlib.sha256(file.read_bytes()).hexdigest()
+    order = Order(
+        task="text2music", model="turbo", prompt="dusty", frames=48_000, steps=1,
+        loras=(Lora(sha256=name, size_bytes=file.stat().st_size, name=file.name),),
+    )  # fmt: skip
+    return Run(job="job-0001", attempt=1, order=order, files={name: str(file)}, out_dir=str(folder / "out"))
+
+
+def test_a_lora_of_another_width_is_refused_before_the_model_is_loaded(pipeline, tmp_path, monkeypatch):
+    monkeypatch.setattr(job, "find", lambda model: pipeline.loaded.folders.dit)
+    monkeypatch.setattr(weights, "load", lambda *_: pytest.fail("a weight was moved"))
+    name, file = LAYERS[0], tmp_path / "xl.safetensors"
+    save_file({f"{name}.lora_A.weight": torch.ones(4, 2560), f"{name}.lora_B.weight": torch.ones(32, 4)}, file)
+    with pytest.raises(Refused, match=r"xl\.safetensors has 2560 inputs for decoder\..*q_proj, the model has 32"):
+        job.Performer().perform(ordered(file, tmp_path), lambda *_: None, lambda _: None)
+
+
+def test_an_orders_loras_are_used_by_a_model_that_is_loaded_for_it_and_by_one_that_is_warm(
+    pipeline, tmp_path, monkeypatch
+):
+    """Each take is heard with its own LoRA, or none, whatever the order before had."""
+    monkeypatch.setattr(job, "find", lambda model: pipeline.loaded.folders.dit)
+    run, performer = ordered(write("peft", pairs(pipeline), tmp_path)[0], tmp_path), job.Performer()
+    plain = replace(run, order=replace(run.order, loras=()))
+
+    def take(run, performer):
+        made = performer.perform(run, lambda *_: None, lambda _: None)
+        return Path(made.takes[0].path).read_bytes()
+
+    first, bare, again = (take(each, performer) for each in (run, plain, run))
+    assert first == again == take(run, job.Performer()) != bare == take(plain, job.Performer())
 
 
 def test_rank_stabilised_files_scale_by_the_root(pipeline, tmp_path):

@@ -14,9 +14,10 @@ from torch import Tensor
 from punchin.engine import prompts, tiny, weights
 from punchin.engine.conditioner import LATENT_BYTES, Recent
 from punchin.engine.lora import Lora, read_lora
+from punchin.engine.model import AceStep
 from punchin.engine.pipeline import AceStepPipeline, Music
 from punchin.engine.placement import Wish
-from punchin.engine.released import VAE_STEM, Loaded, load
+from punchin.engine.released import VAE_STEM, Loaded, load, skeleton
 from punchin.engine.request import Request, reference, stereo
 from punchin.engine.takes import Offer, Report, read_blob, write_part, write_take
 from punchin.protocol import home, installed
@@ -64,8 +65,7 @@ class Performer:
             raise Refused(f"no model is called {order.model!r}", f"one of: {', '.join(BY_NAME)}", "model_missing")
         model.check(order.task)
         requests = requests_of(run)
-        pipeline = self._loaded(model, run.rung, report)
-        self._use_loras(pipeline, run)
+        pipeline = self._ready(model, run, report)
         takes, made_by = list[MadeTake](), list[Provenance]()
         for number, request in enumerate(requests):
             try:
@@ -78,26 +78,26 @@ class Performer:
         notes = dict.fromkeys(note for each in made_by for note in each.notes)  # all else is the same for each
         return Made(job=run.job, takes=tuple(takes), provenance=replace(made_by[0], notes=tuple(notes)))
 
-    def _use_loras(self, pipeline: AceStepPipeline, run: Run) -> None:
+    def _ready(self, model: Model, run: Run, report: Report) -> AceStepPipeline:
+        """The order's model with its LoRAs, which are compared with its shapes before a weight is moved."""
         wanted = tuple((lora.sha256, lora.strength) for lora in run.order.loras)
-        if wanted == self._loras:
-            return
-        read: list[tuple[Lora | str | Path, float]] = []
-        for each in run.order.loras:
-            if each.sha256 not in run.files:
-                raise Refused(f"LoRA {each.name} did not come with the job")
-            read.append((read_lora(run.files[each.sha256], pipeline.loaded.model, each.name), each.strength))
-        pipeline.use_loras(read)
-        self._loras = wanted
+        warm = self._pipeline if self._kept == (model.name, run.rung) else None
+        if warm is not None and wanted == self._loras:
+            return warm
+        loras = _loras(run, skeleton(find(model)) if warm is None else warm.loaded.model) if wanted else []
+        pipeline = self._load(model, run.rung, report) if warm is None else warm
+        if wanted != self._loras:
+            pipeline.use_loras(loras)
+            self._loras = wanted
+        return pipeline
 
-    def _loaded(self, model: Model, rung: int, report: Report) -> AceStepPipeline:
-        if self._pipeline is None or self._kept != (model.name, rung):
-            self._pipeline, self._kept, self._loras = None, None, ()
-            gc.collect()  # the old model's memory is needed for the new one
-            loaded = load(find(model), wish=Wish(rung=rung), report=report)
-            self._pipeline, self._kept = AceStepPipeline(loaded, self._latents(loaded)), (model.name, rung)
-            log.info("%s on %s", model.name, loaded.placement.words)
-            self._tell_plan(f"{model.name} on {loaded.placement.words}")
+    def _load(self, model: Model, rung: int, report: Report) -> AceStepPipeline:
+        self._pipeline, self._kept, self._loras = None, None, ()
+        gc.collect()  # the old model's memory is needed for the new one
+        loaded = load(find(model), wish=Wish(rung=rung), report=report)
+        self._pipeline, self._kept = AceStepPipeline(loaded, self._latents(loaded)), (model.name, rung)
+        log.info("%s on %s", model.name, loaded.placement.words)
+        self._tell_plan(f"{model.name} on {loaded.placement.words}")
         return self._pipeline
 
     def _latents(self, loaded: Loaded) -> Recent:
@@ -153,6 +153,14 @@ def _request(order: Order, passage: Passage, references: tuple[Tensor, ...], run
         audio_cover_strength=1 - order.strength if order.task == "cover" else 1.0,
     )
     return request.with_raw(order.raw)
+
+
+def _loras(run: Run, model: AceStep) -> list[tuple[Lora | str | Path, float]]:
+    """The order's LoRAs with their strengths, each fitted to the model's names and shapes."""
+    for each in run.order.loras:
+        if each.sha256 not in run.files:
+            raise Refused(f"LoRA {each.name} did not come with the job")
+    return [(read_lora(run.files[each.sha256], model, each.name), each.strength) for each in run.order.loras]
 
 
 def _made(pipeline: AceStepPipeline, request: Request, run: Run, passage: int, report: Report, offer: Offer) -> Music:

@@ -111,6 +111,13 @@ def variant(dit: Path, spec: Spec) -> Model:
     return msgspec.structs.replace(like, name=dit.name, folder=dit.name, repository="", size_bytes=0, licence="")
 
 
+def skeleton(folder: str | Path) -> AceStep:
+    """The modules of the model in `folder` with names and shapes alone, on the meta device. Raises Refused."""
+    spec = Spec.from_config(read_json(folders(folder).dit / "config.json"))
+    with torch.device("meta"):
+        return AceStep(spec)
+
+
 def load(
     folder: str | Path,
     shared: str | Path | None = None,
