@@ -5,7 +5,7 @@ import pytest
 from rppmaker import item, media, noise, project, source_of, track
 
 from punchin.protocol.errors import Refused
-from punchin.session.document import open_session
+from punchin.session.document import LandingTake, land, open_session
 
 RATE = 48_000
 
@@ -301,3 +301,43 @@ def test_tracks_are_named_numbered_or_known_by_guid(tmp_path):
     assert refused.value.hint == "choose by number: --track 2 or 3"
     with pytest.raises(Refused, match="no track is named"):
         session.target(None, region)
+
+
+def midi(start_s, length_s):
+    return item(start_s, length_s, source_of("x.mid", "MIDI"))
+
+
+@pytest.mark.parametrize("how", ["take", "split", "lane", "track"])
+@pytest.mark.parametrize("rate_hz", [48_000, 44_100])
+def test_what_cannot_be_rendered_may_touch_a_region(tmp_path, how, rate_hz):
+    """At 137 bpm no bar line lies on a frame, and what REAPER writes of one has 14 digits."""
+    bar_s = 4 * 60 / 137
+    media(tmp_path, "Media/a.wav", noise(2, 16 * rate_hz), rate_hz)
+    first, second = round(2 * bar_s, 14), round(3 * bar_s, 14)
+    around = midi(0, first + 1e-9), midi(second - 1e-9, 8)
+    path = project(tmp_path, track("Keys", item(first, bar_s, "Media/a.wav"), *around), tempo="137 4 4")
+    session = open_session(path)
+    target = session.target("Keys", session.region(bars=(3, 3)), how)
+    assert target.lead_frames <= 1
+    assert target.hearable(0, 20) == pytest.approx((first, second), abs=1e-8)
+    low, high = (target.frame_at(at_s) for at_s in target.hearable(0, 20))
+    assert not target.resamples(low, high)
+    heard = target.heard(target.time_at(low), target.time_at(high))
+    placed = target.place(heard[:, heard.shape[1] - target.lead_frames - target.end_frame + target.start_frame :])
+    assert np.array_equal(placed.after, placed.before)
+    landed = land(target, [LandingTake(placed, "x")]).output.read_text()
+    assert landed.count("<SOURCE MIDI") == (4 if how == "lane" else 2), "neither was cut"
+
+
+@pytest.mark.parametrize("how", ["take", "split"])
+def test_the_lead_begins_where_something_ends_that_cannot_be_rendered(tmp_path, how):
+    media(tmp_path, "Media/a.wav", noise(2, 8 * RATE))
+    keys = item(1.5 if how == "take" else 1.97, 4, "Media/a.wav")
+    path = project(tmp_path, track("Keys", midi(0, 1.97), keys))
+    session = open_session(path)
+    target = session.target("Keys", session.region(time=(2, 4)), how)
+    assert target.lead_frames == round(0.03 * RATE)
+    placed = target.place(target.heard(1.97, 4.0))
+    assert np.array_equal(placed.after, placed.before)
+    with pytest.raises(Refused, match="MIDI"):
+        session.target("Keys", session.region(time=(1.96, 4)), how)

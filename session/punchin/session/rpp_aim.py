@@ -31,7 +31,7 @@ def at_track(project: Project, track: Track, region: Region, how: How) -> RppTar
     covering = _covering(track, region) if how == "take" else None
     if covering is not None and covering.length_s <= WHOLE_S:
         return _on_item(voices, track, region, covering)
-    low_s, high_s = _cuts(track, region)
+    low_s, high_s = _cuts(voices, track, region)
     sounds = voices.sounds(low_s, high_s)
     rate_hz = _rate(sounds, project)
     origin_s = _phase(sounds, rate_hz)
@@ -65,7 +65,7 @@ def over_tracks(project: Project, region: Region, name: str, named: Sequence[Tra
     form = Form(
         _rate(voices.sounds(region.start_s, region.end_s), project), 2, project.record_format or "WAV", "PCM_24"
     )
-    low_s = max(region.start_s - LEAD_S, 0.0)
+    low_s = max(region.start_s - LEAD_S, _clear_from(voices, region))
     low, start, stop = (round(at_s * form.rate_hz) for at_s in (low_s, region.start_s, region.end_s))
     notes = [*project.notes, *(f"not heard: {why}" for why in left_out.values())]
     if len(tracks) > 1:
@@ -98,10 +98,11 @@ def _on_item(voices: Voices, track: Track, region: Region, item: Item) -> RppTar
     before, after = sound.handles(form.rate_hz, *(round(bar_s * form.rate_hz) for bar_s in bars))
     start, stop = (round((at_s - sound.origin_s) * form.rate_hz) for at_s in (region.start_s, region.end_s))
     inside = Span(max(start, whole.first), min(stop, whole.stop))
-    around = voices.sounds(region.start_s - LEAD_S, region.end_s)
+    clear_s = _clear_from(voices, region)
+    around = voices.sounds(max(region.start_s - LEAD_S, clear_s), region.end_s)
     return RppTarget(
         voices.project, _name(track), track, region, "take", sound, voices, form, sound.origin_s,
-        Span(-before, whole.stop + after), whole, inside, _notes(voices.project, track, around, region),
+        Span(-before, whole.stop + after), whole, inside, _notes(voices.project, track, around, region), clear_s,
     )  # fmt: skip
 
 
@@ -129,10 +130,15 @@ def _covering(track: Track, region: Region) -> Item | None:
     return covering[0]
 
 
-def _cuts(track: Track, region: Region) -> tuple[float, float]:
+def _clear_from(voices: Voices, region: Region) -> float:
+    """Where a take's lead may begin at most: all can be rendered from there on. Raises Refused for the region."""
+    return voices.hearable(region, 0.0, region.end_s)[0]
+
+
+def _cuts(voices: Voices, track: Track, region: Region) -> tuple[float, float]:
     """Where the originals are split: at the lead's start and the region's end, further out past any fade there."""
-    low, high = region.start_s - LEAD_S, region.end_s
-    fades = [span for item in track.sounding() for span in fade_spans(item)]
+    low, high = max(region.start_s - LEAD_S, _clear_from(voices, region)), region.end_s
+    fades = [span for item in track.sounding() if voices.renders(track, item) for span in fade_spans(item)]
     for start, end in sorted(fades, reverse=True):
         if start < low < end:
             low = start

@@ -68,10 +68,13 @@ def with_takes(project: Project, groups: Sequence[Group], moved: bool) -> bytes:
 def _split(document: Document, groups: Sequence[Group], edits: Edits) -> None:
     """Cut and mute what the new items replace; an item under several of them is cut once for all."""
     cutting = [g for g in groups if g.target.item is None and g.target.replaces and g.target.how != "lane"]
-    for track in {id(g.target.under): g.target.under for g in cutting}.values():
+    for target in {id(g.target.under): g.target for g in cutting}.values():
+        track = target.under
+        if track is None:
+            continue
         spans = sorted(group.shown_s() for group in cutting if group.target.under is track)
-        for item in track.sounding() if track is not None else ():
-            under = [span for span in spans if item.start_s < span[1] and item.end_s > span[0]]
+        for item in track.sounding():
+            under = [span for span in spans if target.voices.meets(track, item, *span)]
             if under:
                 split_item(document, item, under, edits)
 

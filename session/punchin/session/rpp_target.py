@@ -40,7 +40,8 @@ class RppTarget:
     under: the track that takes land on or under; None is after the last one.
     item: the one item whose new take a landing is; None lands as an item of its own, which spans `shown`.
     file: what take files span; beyond `shown` they hold what surrounds it (the item's own source), to slip into.
-    voices: what is heard. replaces: whether what sounds under `shown` gives way (a layer plays beside it).
+    voices: what is heard. clear_s: a lead on an item begins no earlier.
+    replaces: whether what sounds under `shown` gives way (a layer plays beside it).
     """
 
     project: Project
@@ -56,6 +57,7 @@ class RppTarget:
     shown: Span
     inside: Span
     notes: tuple[str, ...]
+    clear_s: float = 0.0
     replaces: bool = True
 
     @property
@@ -86,9 +88,7 @@ class RppTarget:
     @property
     def lead_frames(self) -> int:
         """Frames before the region that a take covers; into an item's handle, where the region begins with the item."""
-        first = (
-            self.shown.first if self.item is None else max(self.file.first, min(self.frame_at(0.0), self.shown.first))
-        )
+        first = self.shown.first if self.item is None else max(self.file.first, self.frame_at(self.clear_s))
         return splice.lead_frames(self.inside.first - first, self.rate_hz)
 
     @property

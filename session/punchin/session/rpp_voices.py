@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from punchin.protocol import limits
 from punchin.protocol.errors import Refused
 from punchin.session.region import Region
 from punchin.session.render import ItemSound, open_item
 from punchin.session.rpp_project import Item, Project, Track
 from punchin.session.target import Audio
+
+TOUCH_S = 1 / limits.SESSION_RATE.low  # a frame at most: what rounding may make of two times that are meant to be one
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,23 @@ class Voices:
         """The items that sound between two project times."""
         for voice in self.voices:
             for item in voice.track.sounding():
-                if item.start_s < end_s and item.end_s > start_s and item.chunk.first not in self.left_out:
+                if item.chunk.first not in self.left_out and self.meets(voice.track, item, start_s, end_s):
                     yield voice, item
+
+    def meets(self, track: Track, item: Item, start_s: float, end_s: float) -> bool:
+        """Whether an item sounds between two project times. One that cannot be rendered may touch them: it does not."""
+        if item.start_s >= end_s or item.end_s <= start_s:
+            return False
+        touches = item.end_s - start_s <= TOUCH_S or end_s - item.start_s <= TOUCH_S
+        return not touches or self.renders(track, item)
+
+    def renders(self, track: Track, item: Item) -> bool:
+        """Whether an item can be rendered."""
+        try:
+            self.sound(track, item)
+        except Refused:
+            return False
+        return True
 
     def sound(self, track: Track, item: Item) -> ItemSound:
         """An item's sound, opened once. Raises Refused for what cannot be rendered."""
@@ -71,10 +89,10 @@ class Voices:
             try:
                 self.sound(voice.track, item)
             except Refused:
-                if item.end_s <= region.start_s:
-                    low = max(low, item.end_s)
-                elif item.start_s >= region.end_s:
-                    high = min(high, item.start_s)
+                if item.end_s <= region.start_s + TOUCH_S:
+                    low = max(low, min(item.end_s, region.start_s))
+                elif item.start_s >= region.end_s - TOUCH_S:
+                    high = min(high, max(item.start_s, region.end_s))
                 else:
                     raise
         return low, high
