@@ -263,8 +263,16 @@ GIVEN = {"kind": "lora", "dataset_base_path": "x"}
         ({"kind": "full", "trainable_models": "dit,text_encoder"}, "trainable_models names 'text_encoder'"),
         ({"save_formats": "pickle"}, "diffsynth, peft, diffusers"),
         ({"preset_lora_path": "x"}, "preset_lora_model"),
-        ({"kind": "full", "preset_lora_path": "x", "preset_lora_model": "dit", "fp8_models": "dit",
-          "save_formats": "punchin"}, "leave fp8_models out"),
+        (
+            {
+                "kind": "full",
+                "preset_lora_path": "x",
+                "preset_lora_model": "dit",
+                "fp8_models": "dit",
+                "save_formats": "punchin",
+            },
+            "leave fp8_models out",
+        ),
         ({"min_timestep_boundary": 0.5, "max_timestep_boundary": 0.5}, "are none"),
         ({"timesteps": "logit_normal", "min_timestep_boundary": 0.2}, "diffsynth's, timesteps is logit_normal"),
         ({"timesteps": "logit_normal", "max_timestep_boundary": 0.8}, "--timesteps diffsynth"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import checkpoints
 import numpy as np
@@ -305,6 +306,69 @@ def test_validate_hears_the_preset_and_refuses_a_beginning(model, songs, train, 
     assert validate(model, songs, tmp_path / "no", lora_checkpoint=lora) == 2
     assert "give the LoRA as `--lora`" in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
+
+
+def times(folder):
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
+
+
+def test_processed_examples_of_something_else_are_made_anew(model, tmp_path, capsys):
+    songs, data = write_songs(tmp_path / "songs", 3, (1.0,)), tmp_path / "data"
+    rows = json.loads((songs / "metadata.json").read_text())
+    given = {**arguments(model, songs, data), "task": "sft:data_process", **RANK}
+
+    def changed(**more):
+        before = times(data)
+        assert main(command_line("lora", {**given, **more})) == 0
+        after = times(data)
+        return {name for name in before | after if before.get(name) != after.get(name)}, capsys.readouterr().err
+
+    every = {f"0/{number}.safetensors" for number in range(3)}
+    assert changed()[0] == every
+    assert changed()[0] == set()
+    rows[1]["prompt"] = "another"
+    (songs / "metadata.json").write_text(json.dumps(rows))
+    files, said = changed()
+    assert files == {"0/1.safetensors"}
+    assert "1 of 3 were made of other audio, metadata, options or model" in said
+    audio, rate_hz = audiofile.read(songs / "2.wav")
+    audiofile.write(songs / "2.wav", -audio, rate_hz)  # of the same size
+    assert changed()[0] == {"0/2.safetensors"}
+    assert changed(repaint_share=0.5)[0] == every
+    assert changed(repaint_share=0.25)[0] == set(), "how often is the training's to know"
+    (songs / "metadata.json").write_text(json.dumps(rows[:2]))
+    files, said = changed(repaint_share=0.5)
+    assert files == {"0/2.safetensors"}
+    assert not (data / "0" / "2.safetensors").exists()
+    assert "examples removed of items that the dataset of 2 has no more: 1" in said
+
+
+def test_processed_examples_are_no_more_with_another_number_of_processes(model, songs, tmp_path):
+    settings = Settings(kind="lora", task="sft:data_process", **arguments(model, songs, tmp_path / "data"))
+    items, model_ = run.ready(settings)
+    with (tmp_path / "talk").open("w") as talk:
+
+        def process(number, count):
+            run.process_data(settings, items, model_, Line(talk), lambda: False, number, count)
+            return times(tmp_path / "data")
+
+        process(0, 2)
+        two = process(1, 2)
+        assert set(two) == {"0/0.safetensors", "1/1.safetensors"}
+        assert process(0, 1) == two
+        shutil.copy(tmp_path / "data" / "1" / "1.safetensors", tmp_path / "data" / "0" / "1.safetensors")
+        assert set(process(0, 1)) == {"0/0.safetensors", "0/1.safetensors"}, "one of two copies"
+
+
+def test_a_training_beside_its_examples_goes_on(model, songs, train, tmp_path):
+    """The same folder for both, as DiffSynth's default of `output_path` makes it: no checkpoint is an example."""
+    line = command_line("lora", {**arguments(model, songs, tmp_path / "one"), "task": "sft:data_process"})
+    assert main(line) == 0
+    more = {"task": "sft:train", "dataset_base_path": str(tmp_path / "one"), "dataset_metadata_path": None,
+            "save_steps": 1, "save_formats": "diffsynth,peft,diffusers", "num_epochs": 4}  # fmt: skip
+    train(name="one", max_steps=1, **more)
+    _, facts, _ = train(name="one", max_steps=3, **more)
+    assert (facts["progress"]["step"], facts["settings"]["items"]) == (3, 2)
 
 
 def test_everything_that_is_written_is_safetensors_json_or_audio(train):

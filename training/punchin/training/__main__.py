@@ -157,7 +157,7 @@ def _validated(
     if count < 1:
         raise BadUsage(f"count is {count}; it must be 1 or more")
     if settings.lora_checkpoint is not None:
-        raise BadUsage("lora_checkpoint is where a training begins, and nothing is trained", "give the LoRA as `--lora`")
+        raise BadUsage("lora_checkpoint is where a training begins; nothing is trained", "give the LoRA as `--lora`")
     items, loaded = run.ready(settings, holder.device, line.say)
     adapters.fuse_preset(loaded.model, settings)
     pipe = validation.AceStepPipeline(loaded)

@@ -6,16 +6,19 @@ files and `sft:train` needs neither audio nor text encoder. Axes: T latent frame
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from punchin.engine import prompts, tasks
-from punchin.engine.released import Loaded
+from punchin.engine import prompts, tasks, weights
+from punchin.engine.released import VAE_STEM, Loaded
 from punchin.protocol.errors import Refused
 from punchin.protocol.limits import HOP, LATENT_HZ, MODEL_HZ, REGION
 from punchin.protocol.order import Task
@@ -43,14 +46,14 @@ class Example:
     source: Tensor | None = None
     task: Task | None = None
 
-    def save(self, path: Path) -> None:
-        """Write it to a safetensors file."""
+    def save(self, path: Path, made_of: str = "") -> None:
+        """Write it to a safetensors file. made_of: kept beside it, see `Listener.made_of`."""
         tensors = {"latents": self.latents, "lyrics": self.lyrics}
         tensors |= {f"caption.{task}": states for task, states in self.captions.items()}
         tensors |= {f"reference.{number}": each for number, each in enumerate(self.references)}
         if self.source is not None:
             tensors["source"] = self.source
-        state.save(path, tensors, {"kind": KIND, "task": self.task})
+        state.save(path, tensors, {"kind": KIND, "task": self.task, "made_of": made_of})
 
     @classmethod
     def load(cls, path: Path) -> Example:
@@ -118,6 +121,25 @@ class Listener:
             task=used,
         )
 
+    def made_of(self, item: Item) -> str:
+        """A sha256 of all that an item's example depends on: what is said of it, its recordings, options and model.
+
+        Where a recording lies does not matter. Raises Refused where one is missing, no audio or too short.
+        """
+        for path in recordings(item):
+            checked(path)
+        told = {**vars(item), "extra": dict(item.extra)}
+        every = [KIND, self._parts, self._used, self._longest_s, told]
+        return hashlib.sha256(json.dumps(every, default=_content, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def _parts(self) -> list[str]:
+        """What tells the frozen parts from others."""
+        where, text = self._loaded.folders, self._loaded.text.tokenizer.to_str()
+        files = [weights.open_checkpoint(where.vae, VAE_STEM), weights.open_checkpoint(where.text)]
+        own = [text.encode(), self._loaded.silence.cpu().numpy().tobytes()]
+        return [*map(weights.fingerprint, files), *(hashlib.sha256(each).hexdigest() for each in own)]
+
     def _latent(self, audio: Tensor) -> Tensor:
         """[T, C] float32 of audio [2, n], all whole latent frames."""
         whole = audio[None, :, : audio.shape[1] // HOP * HOP].to(self._loaded.device)
@@ -151,6 +173,11 @@ def asked(item: Item) -> Task | None:
 def recordings(item: Item) -> list[Path]:
     """Every file that an item is made of."""
     return [item.audio, *files(item.extra.get("reference_audios")), *files(item.extra.get("src_audio"))]
+
+
+def _content(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def files(value: Any) -> list[Path]:

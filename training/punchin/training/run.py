@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Final
@@ -22,7 +23,7 @@ from punchin.training.console import Line, length
 from punchin.training.dataset import Item
 from punchin.training.examples import Example, Listener
 from punchin.training.settings import Settings, out
-from punchin.training.supply import Processed, Recordings, Shelf, there, usable
+from punchin.training.supply import Processed, Recordings, Shelf, processed, there, usable
 from punchin.training.trainer import Trainer
 
 HALF: Final = {"cuda": torch.bfloat16, "cpu": torch.float32}  # in which frozen weights are kept
@@ -147,27 +148,60 @@ def process_data(
     settings: Settings, items: Sequence[Item], loaded: Loaded, line: Line, stop: Callable[[], bool], process: int,
     processes: int,
 ) -> None:  # fmt: skip
-    """Write `output_path/PROCESS/NUMBER.safetensors` for each item; those that are there are kept.
+    """Write `output_path/PROCESS/NUMBER.safetensors` for each item.
 
-    Raises Cancelled between two items where `stop` says so.
+    What is there is kept, whichever process wrote it, unless audio, metadata, options or model have changed since:
+    then it is made anew. Raises Cancelled between two items where `stop` says so.
     """
-    listener, folder, bad = _listener(settings, loaded), out(settings) / str(process), 0
+    listener, folder, bad, anew = _listener(settings, loaded), out(settings), 0, 0
+    before = _before(folder)
+    if process == 0:
+        _remove_later(before, len(items), line.say)
     for number, item in list(enumerate(items))[process::processes]:
-        path = folder / f"{number}.safetensors"
-        if path.exists():
-            continue
         if stop():
             raise Cancelled(f"stopped after item {number} of {len(items)}; the same command goes on")
         try:
-            listener.example(item).save(path)
+            made_of = listener.made_of(item)
+            if _kept(before[number], made_of):
+                continue
+            anew += bool(before[number])
+            listener.example(item).save(folder / str(process) / f"{number}.safetensors", made_of)
         except Refused as error:
             if not settings.skip_bad:
                 raise
             bad += 1
             line.say(f"skipped: {error}")
         line.show(f"processed {number + 1} of {len(items)}", now=number + 1 == len(items))
+    if anew:
+        line.say(f"{anew} of {len(items)} were made of other audio, metadata, options or model; they are made anew")
     if bad:
         line.say(f"{bad} of {len(items)} skipped")
+
+
+def _before(folder: Path) -> Mapping[int, list[Path]]:
+    """The examples that are there, by their numbers: one each, or several of trainings with other processes."""
+    found = defaultdict[int, list[Path]](list)
+    for path in sorted(processed(folder)):
+        found[int(path.stem)].append(path)
+    return found
+
+
+def _kept(examples: Sequence[Path], made_of: str) -> bool:
+    """Whether one of the examples of an item is made of the same; the others are removed."""
+    same = [path for path in examples if state.facts_of(path).get("made_of") == made_of][:1]
+    for path in examples:
+        if path not in same:
+            path.unlink()
+    return bool(same)
+
+
+def _remove_later(before: Mapping[int, Sequence[Path]], count: int, say: Callable[[str], None]) -> None:
+    """Remove the examples of items beyond the dataset's end: they would be trained on."""
+    gone = [path for number, paths in before.items() if number >= count for path in paths]
+    for path in gone:
+        path.unlink()
+    if gone:
+        say(f"examples removed of items that the dataset of {count} has no more: {len(gone)}")
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ import errno
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -86,10 +86,21 @@ def disk_error(path: Path, size: int, error: OSError) -> PunchinError:
 
 def load(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and facts of a file that `save` wrote. Raises Refused where it is missing, broken or another's."""
+    return _read(path, device, lambda name: True)
+
+
+def facts_of(path: Path) -> dict[str, Any]:
+    """The facts alone: no tensor is read. Raises Refused as `load` does."""
+    return _read(path, "cpu", lambda name: False)[1]
+
+
+def _read(
+    path: Path, device: torch.device | str, wanted: Callable[[str], bool]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             facts = json.loads((file.metadata() or {}).get(_FACTS, "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys() if wanted(name)}  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError, ValueError) as error:
         raise Refused(f"{path} cannot be read: {error}", "delete it to begin anew", code="checkpoint") from error
     if not isinstance(facts, dict):

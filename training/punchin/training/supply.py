@@ -57,7 +57,7 @@ class Processed:
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
             raise Refused(f"there is no dataset folder {folder}", code="dataset")
-        self._paths = sorted(folder.rglob("*.safetensors"), key=_number)
+        self._paths = sorted(processed(folder), key=_number)
         if not self._paths:
             hint = "make them with `--task sft:data_process --output_path THIS`"
             raise Refused(f"{folder} holds no processed examples", hint, code="dataset")
@@ -71,9 +71,14 @@ class Processed:
         return Example.load(self._paths[number])
 
 
-def _number(path: Path) -> tuple[float, Path]:
+def processed(folder: Path) -> list[Path]:
+    """The processed examples in a folder, `PROCESS/NUMBER.safetensors`; a training's own files may lie beside them."""
+    return [path for path in folder.glob("*/*.safetensors") if path.stem.isdecimal() and path.parent.name.isdecimal()]
+
+
+def _number(path: Path) -> tuple[int, Path]:
     """What a processed example is sorted by: its number in the dataset, whichever process wrote it."""
-    return (int(path.stem) if path.stem.isdecimal() else float("inf"), path)
+    return int(path.stem), path
 
 
 def _bytes(example: Example) -> int:
