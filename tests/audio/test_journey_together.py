@@ -1,5 +1,6 @@
 """Regions of a session are one job, of several tracks too: judged and landed together, near ones in one window."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -297,6 +298,19 @@ def test_one_that_cannot_be_made_refuses_all_by_its_name(song, monkeypatch, plac
         perform_all(asked(song, *places), Heard())
     assert said in str(refused.value)
     assert sorted(song.parent.rglob("*")) == before
+
+
+def test_two_tracks_of_one_name_are_two_tracks(tmp_path, monkeypatch):
+    sound = np.random.default_rng(0).uniform(-0.1, 0.1, (1, 32 * RATE))
+    rppmaker.media(tmp_path, "Media/a.wav", sound, subtype="FLOAT")
+    both = [rppmaker.track("Keys", rppmaker.item(0, 32, "Media/a.wav")) for _ in range(2)]
+    client = DirectClient(quieter)
+    client.skew = ""
+    monkeypatch.setattr("punchin.clients.connect.connect", lambda **_: nullcontext(client))
+    result = perform_all(asked(rppmaker.project(tmp_path, *both), ("1", (5, 6)), ("2", (6, 7))), Heard())
+    assert [(take.track, take.bars) for take in result.takes] == [("Keys", (5, 6)), ("Keys", (6, 7))]
+    changed = [np.flatnonzero((read(take.file) != sound.T.astype(np.float32)).any(axis=1)) for take in result.takes]
+    assert [round(at[-1] / RATE) for at in changed] == [12, 14]
 
 
 def test_lanes_that_cannot_be_are_refused_before_the_work(song, monkeypatch):

@@ -28,7 +28,7 @@ from punchin.session.tempo import TempoMap
 
 __all__ = [
     "How", "Landing", "LandingTake", "Placed", "Session", "Target",
-    "check_together", "land", "land_all", "open_session", "share_files",
+    "check_together", "land", "land_all", "open_session", "same_track", "share_files",
 ]  # fmt: skip
 
 
@@ -151,6 +151,13 @@ def check_together(targets: Sequence[Target]) -> None:
     for first, second in combinations(targets, 2):
         if isinstance(first, RppTarget) and isinstance(second, RppTarget):
             landing.check_two(first, second)
+
+
+def same_track(first: Target, second: Target) -> bool:
+    """Whether two regions of one session are of one track (or of the file): the same one, not one of the same name."""
+    if isinstance(first, RppTarget) and isinstance(second, RppTarget):
+        return first.under is second.under
+    return first.track == second.track
 
 
 def share_files(first: Target, second: Target) -> bool:

@@ -91,7 +91,7 @@ def _check_apart(requests: Sequence[Request], captures: Sequence[Capture]) -> No
     if requests[0].is_layer and not requests[0].is_audio:
         return  # each lands on a track of its own
     for one, other in combinations(captures, 2):
-        if one.target.track == other.target.track and one.target.origin_s == other.target.origin_s:
+        if document.same_track(one.target, other.target) and one.target.origin_s == other.target.origin_s:
             a, b = one.window, other.window
             if a.touched < b.end and b.touched < a.end:
                 bars = " and ".join(f"{first}-{last}" for first, last in (one.region.bars, other.region.bars))
