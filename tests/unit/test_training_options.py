@@ -312,6 +312,22 @@ def times(folder):
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
 
 
+def test_a_full_trainings_folder_is_a_model_to_validate(model, songs, train, tmp_path, monkeypatch, capsys):
+    _, _, out = train("full", save_steps=2, save_formats="punchin")
+    monkeypatch.setenv("PUNCHIN_MODELS", str(tmp_path / "models"))
+    folder = out / "step-2-punchin"
+    assert validate(folder, songs, tmp_path / "page") == 4
+    assert "has no vae and no Qwen3-Embedding-0.6B" in capsys.readouterr().err
+    main_repository = tmp_path / "models" / "Ace-Step1.5"
+    main_repository.mkdir(parents=True)
+    for name, where in (("acestep-v15-turbo", model.name), ("vae", "vae"), (PLACES["text"], PLACES["text"])):
+        (main_repository / name).symlink_to(model.parent / where)
+    assert validate(folder, songs, tmp_path / "page") == 0
+    assert "with step-2-punchin" in capsys.readouterr().err
+    by_paths = sources.where(settings_of(None, model_paths=json.dumps([str(folder)])))
+    assert by_paths.folders.vae == main_repository / "vae"
+
+
 def test_processed_examples_of_something_else_are_made_anew(model, tmp_path, capsys):
     songs, data = write_songs(tmp_path / "songs", 3, (1.0,)), tmp_path / "data"
     rows = json.loads((songs / "metadata.json").read_text())

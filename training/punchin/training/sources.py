@@ -41,7 +41,11 @@ class Where:
 
 
 def where(settings: Settings) -> Where:
-    """Where the model's parts are, by whichever option names them. Raises Refused with what is missing."""
+    """Where the model's parts are, by whichever option names them. Raises Refused with what is missing.
+
+    A VAE and a text encoder that are not with the model, as with a full training's `punchin` output, are the installed
+    main repository's.
+    """
     given = [settings.model, settings.model_paths, settings.model_id_with_origin_paths]
     if sum(each is not None for each in given) > 1:
         raise BadUsage("model, model_paths and model_id_with_origin_paths are three ways to say one thing; give one")
@@ -50,7 +54,7 @@ def where(settings: Settings) -> Where:
     elif settings.model_id_with_origin_paths is not None:
         found = _by_kind([_origin(each) for each in settings.model_id_with_origin_paths.split(",")])
     else:
-        found = released.folders(_named(settings.model or DEFAULT))
+        found = released.folders(_named(settings.model or DEFAULT), _shared())
     silence, tokenizer = settings.silence_latent_path, settings.tokenizer_path
     return Where(
         found,
@@ -69,6 +73,12 @@ def _named(model: str) -> Path:
     if place is None:
         raise Refused(f"{model} is not installed", f"`punchin models pull {model}`", code="model_missing")
     return place
+
+
+def _shared() -> Path | None:
+    """The installed main repository, which has the parts that the released models share; None where it is not here."""
+    turbo = installed.folder(BY_NAME["turbo"])
+    return None if turbo is None else turbo.parent
 
 
 def _paths(given: str) -> list[Path]:
@@ -126,7 +136,7 @@ def _by_kind(paths: Sequence[Path]) -> Folders:
             "no DiT is among the models named", "name a folder such as acestep-v15-base", code="model_missing"
         )
     if len(found) < 3:
-        return replace(released.folders(found["dit"]), **found)
+        return replace(released.folders(found["dit"], _shared()), **found)
     return Folders(**found)
 
 
