@@ -208,6 +208,24 @@ def test_a_later_landing_gives_the_same_takes(session, tmp_path):
         assert old.file.read_bytes() == new.file.read_bytes()
 
 
+@pytest.mark.parametrize("bare", [False, True])
+def test_a_last_bar_that_the_session_cuts_short_lands_later_too(tmp_path, bare):
+    sound = np.random.default_rng(3).uniform(-0.1, 0.1, 48_000 * 15)
+    soundfile.write(tmp_path / "keys.wav", sound, 48_000, subtype="PCM_24")
+    path = tmp_path / "keys.wav" if bare else project(tmp_path, track("Keys", item(0, 15, "keys.wav")))
+    where = {"bpm": 120} if bare else {"track": "Keys"}
+    request = Request(task="repaint", session=path, bars=(7, 8), prompt=Prompt(text="x"), seed=10, **where)
+    client = DirectClient(silent_unless(10))
+    result = travel(client, [request], [capture(request, opened(request))], Heard())
+    again = land(client, result.job, Heard())
+    assert result.takes[0].file.read_bytes() == again.takes[0].file.read_bytes()
+    soundfile.write(tmp_path / "keys.wav", sound[: 48_000 * 13], 48_000, subtype="PCM_24")
+    if not bare:
+        project(tmp_path, track("Keys", item(0, 13, "keys.wav")))
+    with pytest.raises(Refused, match="has changed since"):
+        land(client, result.job, Heard())
+
+
 def test_a_session_with_another_tempo_is_not_landed_on(session):
     client, heard, result = go(session, silent_unless(10))
     landed = capture_of(session).heard_sha256

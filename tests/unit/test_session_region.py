@@ -31,6 +31,15 @@ def test_a_last_bar_cut_short_counts(end_s):
     assert choose(TEMPO, end_s, (13, 16), None).end_s == 32
 
 
+def test_seconds_reach_as_far_as_bars():
+    assert choose(TEMPO, 31.0, None, (24.0, 32.0)) == choose(TEMPO, 31.0, (13, 16), None)
+    with pytest.raises(Refused, match=r"which ends at 31\.000 s") as refused:
+        choose(TEMPO, 31.0, None, (24.0, 32.1))
+    assert refused.value.hint == "use --time within 0-32.000"
+    with pytest.raises(Refused, match=r"which ends at 0\.000 s"):
+        choose(TEMPO, 0.0, None, (0.0, 1.0))
+
+
 @pytest.mark.parametrize(
     ("bars", "time", "says"),
     [

@@ -51,19 +51,24 @@ def of_bars(tempo: TempoMap, end_s: float, first: int, last: int) -> Region:
         hint = f"use --bars within 1-{count}" if count else "put audio into it, and save"
         raise Refused(f"{asked} outside the session, which has {count} bar{plural}", hint)
     start, end = tempo.bars_to_seconds(first, last)
-    return _checked(tempo, start, end)
+    return of_span(tempo, start, end)
 
 
 def of_time(tempo: TempoMap, end_s: float, start: float, end: float) -> Region:
-    """The region from `start` to `end` in seconds of project time. Refuses empty, reversed and outside spans."""
+    """The region from `start` to `end` in seconds of project time, at most to the end of the session's last bar.
+
+    Refuses empty, reversed and outside spans.
+    """
     if not start < end:  # written so that NaN is refused too
         raise Refused(f"the region from {start:g} s to {end:g} s has no length", "give a start before its end")
-    if start < 0 or end > end_s + SLACK_S:
+    last = bar_count(tempo, end_s)
+    last_s = max(tempo.bars_to_seconds(last, last)[1], end_s) if last else end_s
+    if start < 0 or end > last_s + SLACK_S:
         raise Refused(
             f"the region from {start:g} s to {end:g} s is outside the session, which ends at {end_s:.3f} s",
-            f"use --time within 0-{end_s:.3f}",
+            f"use --time within 0-{last_s:.3f}",
         )
-    return _checked(tempo, start, end)
+    return of_span(tempo, start, end)
 
 
 def bar_count(tempo: TempoMap, end_s: float) -> int:
@@ -71,7 +76,8 @@ def bar_count(tempo: TempoMap, end_s: float) -> int:
     return tempo.bar_at(max(end_s - SLACK_S, 0.0)) if end_s > 0 else 0
 
 
-def _checked(tempo: TempoMap, start: float, end: float) -> Region:
+def of_span(tempo: TempoMap, start: float, end: float) -> Region:
+    """The region of a span that a session had when it was chosen, in seconds. Only its length is checked."""
     limits.REGION.check(end - start, "select fewer or more bars")
     beats = tempo.seconds_to_beats([start, end])
     bars = tempo.bar_at(start + SLACK_S), tempo.bar_at(end - SLACK_S)

@@ -17,7 +17,7 @@ from punchin.clients.journey.window import Window, around, auto_context, hull
 from punchin.protocol import limits
 from punchin.protocol.errors import Refused
 from punchin.session.document import Session, open_session
-from punchin.session.region import Region
+from punchin.session.region import Region, of_span
 from punchin.session.target import Target
 
 Audio = NDArray[np.float32]
@@ -101,7 +101,7 @@ def capture_again(request: Request, place: Place, session: Session) -> Capture:
 
     Raises Refused (`changed`) when the region or what surrounds it no longer sounds as the model heard it.
     """
-    region, span = session.region(time=place.region_s), place.span
+    region, span = of_span(session.tempo, *place.region_s), place.span
     target = _target(session, request, region)
     if target.rate_hz == place.rate_hz:
         found = Capture(session, target, span, _hear(target, span), (span.start, span.stop))
