@@ -3,12 +3,15 @@
 An ended job goes after 7 days, or, oldest first, while the store is over 20 GiB. One whose takes have not landed holds
 the only copy of them: it stays 30 days, and goes for room after all others. Pinned jobs and jobs under way stay, and
 nothing goes that is younger than an hour: a client may have put a blob for a job not yet submitted, or is about to
-fetch a take. The daemon does so by itself when it is idle, and at once when it is asked.
+fetch a take. The daemon does so by itself when it is idle, and at once when it is asked. By itself only while the
+clock has not been set by over an hour since it started: all that a clock says is old may have been made today.
 """
 
 from __future__ import annotations
 
+import sys
 import time
+from dataclasses import dataclass
 from typing import Final
 
 from punchin.daemon.journal import Journal
@@ -19,7 +22,27 @@ MAX_AGE_S: Final = 7 * 86_400
 MAX_WAIT_S: Final = 30 * 86_400  # of takes that have not landed
 MAX_STORE_BYTES: Final = 20 * 2**30
 SPARE_S: Final = 3_600
+MAX_DRIFT_S: Final = 3_600
 MOST_BLOBS: Final = 100  # removed at once, so that the loop goes on: about a second on a slow disk
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One moment on two clocks, in seconds: the wall's, which can be set, and one that cannot."""
+
+    wall_s: float
+    steady_s: float
+
+    @classmethod
+    def now(cls) -> Moment:
+        """What both say at this moment."""
+        if sys.platform == "linux":  # there `monotonic` stands still while the machine sleeps
+            return cls(time.time(), time.clock_gettime(time.CLOCK_BOOTTIME))
+        return cls(time.time(), time.monotonic())
+
+    def set_since(self, before: Moment) -> float:
+        """By how many seconds the wall clock was set between `before` and this moment; negative is back."""
+        return (self.wall_s - before.wall_s) - (self.steady_s - before.steady_s)
 
 
 def collect(journal: Journal, store: Store, ask: int, dry_run: bool, most_blobs: int = MOST_BLOBS) -> Collected:

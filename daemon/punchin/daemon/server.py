@@ -59,6 +59,7 @@ class Server:
         self._instance = secrets.token_hex(8)
         self._inbox = Inbox()
         self._tidy_s = time.monotonic() + TIDY_FIRST_S
+        self._began = retention.Moment.now()
         self._context: zmq.Context[Any] = zmq.Context()
         store = Store(settings.state)
         store.drop_attempts()
@@ -171,7 +172,12 @@ class Server:
         """Forget what is too old, while nothing is asked for; a bit at a time, so that who comes does not wait."""
         if self._foreman.board.cards or time.monotonic() < self._tidy_s:
             return
-        again_s = TIDY_EVERY_S
+        self._tidy_s = time.monotonic() + TIDY_EVERY_S
+        set_s = retention.Moment.now().set_since(self._began)
+        if abs(set_s) > retention.MAX_DRIFT_S:
+            why = f"the clock was set by {set_s:.0f} s since the start, allowed is {retention.MAX_DRIFT_S}: punchin gc"
+            log.warning("not tidied", extra={"why": why})
+            return
         try:
             done = retention.collect(self._foreman.journal, self._foreman.store, 0, False, TIDY_BLOBS)
         except (JournalFull, OSError, sqlite3.Error) as error:
@@ -179,8 +185,7 @@ class Server:
         else:
             if done.jobs or done.blobs:
                 log.info("tidied", extra={"jobs": done.jobs, "blobs": done.blobs, "freed_bytes": done.freed_bytes})
-                again_s = BEAT_S
-        self._tidy_s = time.monotonic() + again_s
+                self._tidy_s = time.monotonic() + BEAT_S
 
     def _close(self) -> None:
         self._foreman.close()
