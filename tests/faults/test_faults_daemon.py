@@ -10,7 +10,7 @@ from faults.lives import check_events, daemon_pid, kill_daemon, order, run, wait
 
 from punchin.clients.connect import connect
 from punchin.protocol import connection, lock
-from punchin.protocol.errors import Refused
+from punchin.protocol.errors import Refused, Unreachable
 
 
 def test_a_waiting_client_restarts_the_daemon_and_gets_its_takes(client):
@@ -28,6 +28,46 @@ def test_a_waiting_client_restarts_the_daemon_and_gets_its_takes(client):
     assert (record.attempts, record.plan) == (2, b"plan")
     assert client.get(record.takes[0].audio.sha256) == take_bytes(asked, 1)
     assert "the daemon was killed" in next(event.text for event in events[2:] if event.state == "queued")
+
+
+@pytest.mark.parametrize("at", ["queued", "running", "diffusing"])
+def test_a_call_made_while_a_job_is_followed_may_meet_the_next_daemon(client, at):
+    """It gives the client another line than the one that is followed."""
+    job, killed, events = client.submit(order("steps=20 pause=0.03")), False, []
+    for event in client.follow(job.id):
+        if not killed and at in (event.state, event.phase):
+            kill_daemon()
+            killed = client.status().pid  # of the next one
+        if event.seq:
+            events.append(event)
+    check_events(events)
+    assert killed == client.status().pid
+    assert events[-1].state == "done"
+
+
+def test_previews_go_on_where_a_call_met_the_next_daemon(client):
+    job, met = client.submit(order("parts=3")), []
+    for preview in client.listen(job.id):
+        if not met:
+            kill_daemon()
+        met.append(client.get(preview.sha256))
+    assert b"".join(met) == take_bytes(order("parts=3"), 1)
+
+
+def test_after_a_daemon_that_could_not_be_started_the_client_can_be_asked_again():
+    connect(name="starts").close()
+    with connect(start=False, name="test") as client:
+        job = client.submit(order("steps=1000 pause=0.02")).id
+        following = client.follow(job)
+        next(following)
+        kill_daemon()
+        with pytest.raises(Unreachable):
+            client.status()
+        with pytest.raises(Unreachable):  # nor does the generator know of sockets that were closed
+            list(following)
+        with connect(name="starts again") as other:
+            assert client.status().pid == other.status().pid
+            client.cancel(job)
 
 
 def test_a_call_goes_on_with_the_next_daemon(client):

@@ -140,18 +140,22 @@ class Client:
         """What `follow` and what `listen` give, as it comes. Raises as `follow`."""
         last, shown = since, set[Preview]()
         for _ in range(LIVES):
+            line = self._line
             try:
-                for item in self._follow(job_id, last):
+                for item in self._follow(line, job_id, last):
                     if isinstance(item, Preview):
-                        if item not in shown:
-                            yield item
+                        if item in shown:
+                            continue
                         shown.add(item)
-                        continue
-                    last = max(last, item.seq)
+                    else:
+                        last = max(last, item.seq)
                     yield item
-                    if item.state in TERMINAL:
+                    if isinstance(item, Event) and item.state in TERMINAL:
                         return
-                return  # it had ended by `since`
+                    if self._line is not line:  # a call made meanwhile met the next daemon, and closed this line
+                        break
+                else:
+                    return  # it had ended by `since`
             except Lost:
                 self._renew()
         raise Unreachable(f"the daemon ended {LIVES} times while job {job_id} was followed", "punchin doctor")
@@ -286,12 +290,12 @@ class Client:
         return call(self._line)
 
     def _renew(self) -> None:
-        self._line.close()
-        self._line = self._reach()
+        lost, self._line = self._line, self._reach()  # one that could not be reached leaves a line that can be asked
+        lost.close()
 
-    def _follow(self, job_id: str, since: int) -> Iterator[Event | Preview]:
+    def _follow(self, line: Line, job_id: str, since: int) -> Iterator[Event | Preview]:
         """What one life tells. Subscribed first, then caught up: what comes twice is dropped by its seq."""
-        last, reader, line = since, codec.notices(), self._line
+        last, reader = since, codec.notices()
         with line.feed(job_id) as feed:
             due_s = 0.0
             while True:
