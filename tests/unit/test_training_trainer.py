@@ -188,6 +188,52 @@ def test_two_processes_train_what_one_does_with_twice_the_batch(model, songs, tm
             torch.testing.assert_close(a[key], b[key], rtol=1e-3, atol=2e-5)
 
 
+STOPPED = """
+import os, signal, sys
+from punchin.training import __main__, trainer
+
+step = trainer.Trainer._step
+def stopped(self, wrapped, optimizer, number, supply):
+    loss = step(self, wrapped, optimizer, number, supply)
+    if os.environ["RANK"] == "1" and number == 1:
+        os.kill(os.getpid(), signal.SIGINT)
+    return loss
+trainer.Trainer._step = stopped
+sys.exit(__main__.main())
+"""
+
+
+APART = """
+import os, sys
+from punchin.training import __main__
+sys.exit(__main__.main([*sys.argv[1:], "--output_path", os.environ["APART"] + os.environ["RANK"]]))
+"""
+
+
+def launched(tmp_path, script, given, **more):
+    """Two processes of a script; the launcher's exit code says only that one failed."""
+    path = tmp_path / "script.py"
+    path.write_text(script)
+    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(path)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **more}
+    return subprocess.run([*line, *command_line("lora", given)], env=env, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.slow
+def test_one_process_asked_to_stop_stops_both_after_the_same_step(model, songs, tmp_path):
+    given = arguments(model, songs, tmp_path / "apart0", num_epochs=3, **RANK)
+    done = launched(tmp_path, STOPPED, given)
+    assert done.returncode != 0
+    assert done.stderr.count("stopped after step 2 of 6; the same command goes on") == 2, done.stderr[-2000:]
+    assert steps_in(tmp_path / "apart0" / STATE) == 2
+    del given["output_path"]  # and a second process that looks for the state elsewhere
+    done = launched(tmp_path, APART, given, APART=str(tmp_path / "apart"))
+    assert done.returncode != 0
+    assert "is there for 1 of 2 processes" in done.stderr, done.stderr[-2000:]
+    assert "output_path must be a folder that all processes share" in done.stderr
+    assert steps_in(tmp_path / "apart0" / STATE) == 2
+
+
 def test_a_lora_from_a_file_begins_where_that_ended(model, songs, tmp_path, quiet):
     trained("lora", model, songs, tmp_path / "a", quiet, num_epochs=2, lora_alpha=8.0, **RANK)
     start = {

@@ -7,11 +7,13 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import gather_object
 
 from punchin.engine.pipeline import AceStepPipeline
 from punchin.engine.released import Loaded
@@ -38,6 +40,7 @@ def train(settings: Settings, line: Line, stop: Callable[[], bool], device: Call
     if settings.task != "sft:data_process":
         outputs.check_empty(settings)
     say = line.say if processes.is_main_process else lambda text: None
+    together = partial(_any, stop)
     items = _items(settings, say)  # before the model: a wrong path shows at once
     place = sources.where(settings)
     device()
@@ -48,13 +51,21 @@ def train(settings: Settings, line: Line, stop: Callable[[], bool], device: Call
             process_data(settings, items, loaded, line, stop, processes.process_index, processes.num_processes)
     else:
         shelf = _shelf(settings, items, loaded)
-        numbers = usable(shelf, skip_bad=settings.skip_bad, say=say, stop=stop)
+        numbers = usable(shelf, skip_bad=settings.skip_bad, say=say, stop=together)
         trainer = Trainer(settings, loaded, shelf, numbers, line)
         trainer.validation = _validation(settings, loaded, shelf, trainer.held)
         say(f"{len(numbers) - len(trainer.held)} items, {trainer.total:.0f} steps, {_size(trainer)} weights trained")
         with _alone(settings, processes):
-            trainer.run(stop, lambda step: sample(settings, loaded, items, step))
+            trainer.run(together, lambda step: sample(settings, loaded, items, step))
     say(f"{out(settings)}: done in {length(time.monotonic() - began)}")
+
+
+def _any(stop: Callable[[], bool]) -> bool:
+    """Whether `stop` is true in any process: they end after the same step, else one would wait for ever.
+
+    Every process must ask equally often.
+    """
+    return any(gather_object([stop()]))
 
 
 def _alone(settings: Settings, processes: PartialState) -> AbstractContextManager[None]:

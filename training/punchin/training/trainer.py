@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, cast
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import gather_object
 from peft import LoraConfig
 from torch import Tensor
 
@@ -118,7 +120,6 @@ class Trainer:
         state and the checkpoints stay.
         """
         going_on = self._resume()
-        self.accelerator.wait_for_everyone()  # who looks later would find what the first one saves below
         at, told = self.progress, self.settings
         if at.step >= self.total:
             self.line.say(f"{out(told)} is finished: {at.step} steps; give more epochs to go on")
@@ -258,13 +259,24 @@ class Trainer:
             outputs.write_history(self.settings, progress)
         self.accelerator.wait_for_everyone()
 
+    def _there(self, path: Path) -> bool:
+        """Whether a state is there, for all processes. They look before any goes on, and so before one is written."""
+        found: list[bool] = gather_object([path.exists()])
+        if any(found) and not all(found):
+            raise Refused(
+                f"{path} is there for {sum(found)} of {len(found)} processes",
+                "output_path must be a folder that all processes share",
+                code="conflict",
+            )
+        return found[0]
+
     def _resume(self) -> bool:
         """Go on from a state; False where there is none. Raises Refused for other settings; then nothing is written."""
         path = out(self.settings) / outputs.STATE
         outputs.check_empty(self.settings)
         if self.accelerator.is_main_process:
             outputs.sweep(self.settings)
-        if not path.exists():
+        if not self._there(path):
             return False
         tensors, facts = state.load(path)
         if changed := differing(facts["settings"], self._facts()):
