@@ -1,8 +1,11 @@
 """Attacks are found where they were put, and nothing is found where nothing begins."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from punchin.session import onsets
 from punchin.session.onsets import _strongest, find
 
 RATE = 48_000
@@ -86,3 +89,24 @@ def test_of_two_attacks_too_near_the_stronger_stays():
     frames, strength = np.array([100, 5000, 5560, 9000, 9300, 9300]), np.array([1, 0.1, 2, 3, 1, 3.0])
     assert list(frames[_strongest(frames, strength, 720)]) == [100, 5560, 9000]
     assert list(_strongest(np.array([5]), np.array([1.0]), 720)) == [True]
+
+
+@pytest.mark.parametrize(("channels", "rate_hz"), [(1, 44_100), (2, 48_000), (2, 96_000)])
+def test_the_spectra_are_the_same_in_pieces(monkeypatch, channels, rate_hz):
+    sound = np.random.default_rng(4).normal(0, 0.1, (channels, 20 * rate_hz + 17)).astype(np.float32)
+    pieces, _ = onsets._band_flux(sound, rate_hz)
+    assert len(pieces) > 2 * onsets._BLOCK_HOPS
+    monkeypatch.setattr(onsets, "_BLOCK_HOPS", 10**6)
+    whole, _ = onsets._band_flux(sound, rate_hz)
+    assert np.array_equal(pieces, whole)
+
+
+def test_a_long_sound_takes_little_room():
+    sound = np.random.default_rng(4).normal(0, 0.1, (2, 90 * RATE)).astype(np.float32)
+    tracemalloc.start()
+    try:
+        onsets._band_flux(sound, RATE)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 3 * sound.nbytes, f"{peak_bytes / 1e6:.0f} MB for 90 s"

@@ -12,6 +12,7 @@ Floats = NDArray[np.float64]
 
 _WINDOW_S = 1024 / 48_000
 _HOP_S = 256 / 48_000
+_BLOCK_HOPS = 1024  # spectra at once: all of them take 10 MB a second of sound
 _BACK_HOPS = 7  # a level must exceed its highest of the last 10 to 37 ms: beating and noise come back, attacks are new
 _BANDS = 40  # half-octave-ish bands from 60 Hz to 16 kHz: single bins of noise rise and fall by themselves
 _EDGE_S = 0.012
@@ -74,20 +75,25 @@ def _strongest(frames: NDArray[np.int64], strength: Floats, apart_frames: float)
 def _band_flux(audio: Audio, rate_hz: int) -> tuple[Floats, int]:
     """Mean rise of log level over the bands against two hops before, per hop; and the hop in frames."""
     window, hop = 2 ** round(np.log2(_WINDOW_S * rate_hz)), max(round(_HOP_S * rate_hz), 1)
-    mono = audio if len(audio) == 1 else np.concatenate([audio, audio.sum(axis=0, keepdims=True)])[:2]
     edge = window // 2 + _BACK_HOPS * hop
-    if mono.shape[1] <= edge:
+    if audio.shape[1] <= edge:
         return np.zeros(0), hop
-    padded = np.pad(mono, ((0, 0), (edge, edge)), mode="reflect", reflect_type="odd")
+    padded = np.pad(audio[:2], ((0, 0), (edge, edge)), mode="reflect", reflect_type="odd")
     frames = np.lib.stride_tricks.sliding_window_view(padded, window, axis=1)[:, ::hop]
-    power = np.square(np.abs(np.fft.rfft(frames * np.hanning(window).astype(np.float32), axis=2))).mean(axis=0)
     edges = np.geomspace(60, min(16_000, rate_hz / 2), _BANDS + 1) / rate_hz * window
     edges = np.unique(np.maximum(np.round(edges), 1).astype(int))
-    bands = np.add.reduceat(power, edges[:-1], axis=1) if len(power) else np.zeros((0, len(edges) - 1))
+    pieces = (frames[:, at : at + _BLOCK_HOPS] for at in range(0, frames.shape[1], _BLOCK_HOPS))
+    bands = np.concatenate([_bands(piece, edges) for piece in pieces])
     floor = bands.max(initial=0.0) * 10 ** (_ACTIVE_DB / 10) + 1e-12
     levels = np.log(bands + floor) / 2
     recent = np.lib.stride_tricks.sliding_window_view(levels, _BACK_HOPS - 1, axis=0).max(axis=2)
     return np.maximum(levels[_BACK_HOPS:] - recent[: len(levels) - _BACK_HOPS], 0.0).mean(axis=1), hop
+
+
+def _bands(frames: NDArray[np.float32], edges: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Power in each band, [hops, bands], the mean over channels. frames: [channels, hops, window]."""
+    spectra = np.fft.rfft(frames * np.hanning(frames.shape[2]).astype(np.float32), axis=2)
+    return np.add.reduceat(np.square(np.abs(spectra)).mean(axis=0), edges[:-1], axis=1)
 
 
 def _peaks(rises: Floats, hop_s: float) -> NDArray[np.int64]:
