@@ -8,6 +8,7 @@ from landings import RATE, played
 from rppmaker import item, media, noise, project, source_of, track
 
 from punchin.protocol.errors import Refused
+from punchin.session import rpp, rpp_project
 from punchin.session.document import LandingTake, land, open_session
 
 
@@ -33,6 +34,20 @@ def test_a_layer_hears_all_unmuted_tracks_through_their_faders(tmp_path):
     np.testing.assert_allclose(only.heard(0, 8), a * np.array([[0.25], [0.5]]), atol=1e-6)
     with pytest.raises(Refused, match="MIDI"):
         session.layer(session.region(time=(2, 4)), "Strings", ["Bass"])
+
+
+def test_a_muted_folder_mutes_what_is_in_it(tmp_path):
+    path = project(
+        tmp_path,
+        track("Refs", extra="    MUTESOLO 1 0 0\n    ISBUS 1 1\n"),
+        track("Inner", extra="    ISBUS 1 1\n"),
+        track("Deep", extra="    ISBUS 2 -2\n"),
+        track("Band", extra="    ISBUS 1 1\n"),
+        track("Bass", extra="    ISBUS 2 -1\n"),
+        track("Keys"),
+    )
+    found = rpp_project.from_document(path, rpp.read(path))
+    assert [each.name for each in found.tracks if each.muted] == ["Refs", "Inner", "Deep"]
 
 
 def test_a_layer_lands_on_a_new_track_and_touches_nothing_else(tmp_path):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from punchin.protocol.errors import Refused
@@ -41,7 +41,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """One take of an item. gain keeps its sign (REAPER's polarity). pan: -1 left to 1 right."""
+    """One take of an item. gain keeps its sign (REAPER's polarity). pan: -1 left to 1 right.
+
+    envelopes: those that are active. moves: whether any, active or not, has more than one point.
+    """
 
     name: str
     guid: str
@@ -55,6 +58,7 @@ class Take:
     channel_mode: int
     stretched: bool
     envelopes: tuple[str, ...]
+    moves: bool
     effects: bool
     source: Source | None
     made_by: str  # what Punchin keeps with its takes (P_EXT:punchin), JSON; "" for all others
@@ -163,8 +167,23 @@ def from_document(path: Path, document: Document, approximate: bool = False) -> 
         pan_law=number_at(document.find(root, "PANLAW") or [], 1, 1.0),
         record_path=record[1] if len(record) > 1 else "",
         record_format=_record_format(document),
-        tracks=tuple(_track(document, chunk, i) for i, chunk in enumerate(root.chunks("TRACK"), start=1)),
+        tracks=_tracks(document),
     )
+
+
+def _tracks(document: Document) -> tuple[Track, ...]:
+    """All tracks in order; a muted folder mutes what is in it."""
+    tracks: list[Track] = []
+    folders: list[bool] = []  # of each that is open, whether it is muted
+    for number, chunk in enumerate(document.root.chunks("TRACK"), start=1):
+        track = _track(document, chunk, number)
+        tracks.append(replace(track, muted=track.muted or any(folders)))
+        depth = int(number_at(document.find(chunk, "ISBUS") or [], 2))
+        if depth > 0:
+            folders.append(tracks[-1].muted)
+        elif depth < 0:
+            del folders[depth:]
+    return tuple(tracks)
 
 
 def _track(document: Document, chunk: Chunk, index: int) -> Track:
@@ -268,6 +287,7 @@ def _take(document: Document, line: int, entries: list[int | Chunk], *, first: b
         channel_mode=int(number_at(lines.get("CHANMODE", []), 1)),
         stretched="SM" in lines,
         envelopes=tuple(sorted(_active_envelopes(document, chunks))),
+        moves=any(_moves(document, chunk) for chunk in chunks),
         effects=any(_has_effects(document, chunk) for chunk in chunks if chunk.tag == "TAKEFX"),
         source=_source(document, sources[0]) if sources else None,
         made_by=next((_kept(document, chunk) for chunk in chunks if chunk.tag == "EXT"), ""),
@@ -312,6 +332,13 @@ def _active_envelopes(document: Document, chunks: list[Chunk]) -> Iterator[str]:
         name = TAKE_ENVELOPES.get(chunk.tag.rstrip("23"))
         if name and number_at(document.find(chunk, "ACT") or [], 1, 1.0):
             yield name
+
+
+def _moves(document: Document, chunk: Chunk) -> bool:
+    """Whether a take's chunk is an envelope with more than one point, or effects that have such ones."""
+    if chunk.tag == "TAKEFX":
+        return any(_moves(document, inner) for inner in chunk.chunks("PARMENV"))
+    return sum(isinstance(entry, int) and document.key(entry) == b"PT" for entry in chunk.entries) > 1
 
 
 def _has_effects(document: Document, chunk: Chunk) -> bool:
