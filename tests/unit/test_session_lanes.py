@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import rpp as oracle
 from landings import KEYS, RATE, aimed, landed, overlapped, played
-from rppmaker import item, media, noise, project, track
+from rppmaker import item, media, noise, project, source_of, track
 
 from punchin.protocol.errors import Refused
 from punchin.session.document import open_session
@@ -80,3 +80,33 @@ def test_a_new_track_plays_what_was_muted(tmp_path):
     new = played(result.output, 8)  # both tracks are called Keys...
     inside = slice(round(2.01 * RATE), round(3.9 * RATE))
     np.testing.assert_allclose(new[:, inside], old[:, inside] / 2, atol=1e-6)
+
+
+ENVELOPE = "      <VOLENV\n        ACT {act} -1\n        PT 0 1 0\n        PT 3 0.5 0\n      >\n"
+COUNTED = {
+    "take 2 has stretch markers": {"takes": "      TAKE\n" + source_of(KEYS) + "      SM 0 0 + 4 4.4\n"},
+    "take 2 has envelope points": {"takes": "      TAKE\n" + source_of(KEYS) + ENVELOPE.format(act=1)},
+    "take 1 has envelope points": {"extra": ENVELOPE.format(act=0)},
+}
+
+
+@pytest.mark.parametrize("how", ["split", "lane", "track"])
+@pytest.mark.parametrize("says", COUNTED)
+def test_an_item_is_not_cut_where_something_in_it_counts_from_its_start(tmp_path, how, says):
+    media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
+    one = item(0, 8, KEYS, **COUNTED[says])
+    path = project(tmp_path, track("Keys", one))
+    with pytest.raises(
+        Refused, match=rf"item 1 of track 'Keys' \(at 0\.000 s\) would be cut, but its {says}"
+    ) as refused:
+        aimed(path, how=how)
+    assert "Glue items" in refused.value.hint
+    assert aimed(path).landing == "a take on the item", "nothing is cut there"
+
+
+def test_an_envelope_of_one_point_and_an_item_muted_whole_are_no_hindrance(tmp_path):
+    media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
+    still = item(0, 8, KEYS, extra=ENVELOPE.format(act=0).replace("        PT 3 0.5 0\n", ""))
+    assert "split and muted" in aimed(project(tmp_path, track("Keys", still)), how="split").landing
+    inside = item(2, 2, KEYS, extra=ENVELOPE.format(act=0))
+    assert "split and muted" in aimed(project(tmp_path, track("Keys", inside)), how="split").landing

@@ -12,7 +12,7 @@ from punchin.session.region import Region
 from punchin.session.render import ItemSound, fade_spans, open_item
 from punchin.session.rpp_project import MAX_LANES, Item, Project, Track
 from punchin.session.rpp_target import Form, RppTarget, Span
-from punchin.session.rpp_voices import Voice, Voices
+from punchin.session.rpp_voices import TOUCH_S, Voice, Voices
 from punchin.session.target import How
 from punchin.session.tempo import TempoMap
 
@@ -38,6 +38,7 @@ def at_track(project: Project, track: Track, region: Region, how: How) -> RppTar
     start, stop = (round((at_s - origin_s) * rate_hz) for at_s in (region.start_s, region.end_s))
     low = min(floor((low_s - origin_s) * rate_hz + 1e-6), start)  # outwards: no fade moves beyond them
     high = max(ceil((high_s - origin_s) * rate_hz - 1e-6), stop)
+    _check_cuts(track, origin_s + low / rate_hz, origin_s + high / rate_hz)
     long = [f"item {covering.number} is over {WHOLE_S} s long: the take is an item of its own"] if covering else []
     before, after = (round((at_s - origin_s) * rate_hz) for at_s in _handles(voices, region, low_s, high_s))
     file = Span(min(before, low), max(after, high))
@@ -146,6 +147,22 @@ def _cuts(voices: Voices, track: Track, region: Region) -> tuple[float, float]:
         if start < high < end:
             high = end
     return max(low, 0.0), high
+
+
+def _check_cuts(track: Track, low_s: float, high_s: float) -> None:
+    """Refuse to cut an item whose takes, heard or not, hold what counts from its start and would not move along."""
+    for item in track.sounding():
+        meets = item.start_s < high_s - TOUCH_S and item.end_s > low_s + TOUCH_S
+        if not meets or (item.start_s >= low_s - TOUCH_S and item.end_s <= high_s + TOUCH_S):
+            continue
+        for number, take in enumerate(item.takes, start=1):
+            if take.stretched or take.moves:
+                what = "stretch markers" if take.stretched else "envelope points"
+                raise Refused(
+                    f"item {item.number} of track {_name(track)!r} (at {item.start_s:.3f} s) would be cut, but its "
+                    f"take {number} has {what}, which would not move along",
+                    "glue it in REAPER (Item: Glue items; only the active take stays), save, and try again",
+                )
 
 
 def _handles(voices: Voices, region: Region, low_s: float, high_s: float) -> tuple[float, float]:

@@ -338,6 +338,8 @@ def _moves(document: Document, chunk: Chunk) -> bool:
     """Whether a take's chunk is an envelope with more than one point, or effects that have such ones."""
     if chunk.tag == "TAKEFX":
         return any(_moves(document, inner) for inner in chunk.chunks("PARMENV"))
+    if chunk.tag.rstrip("23") not in (*TAKE_ENVELOPES, "PARMENV"):
+        return False
     return sum(isinstance(entry, int) and document.key(entry) == b"PT" for entry in chunk.entries) > 1
 
 
