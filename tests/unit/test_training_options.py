@@ -13,7 +13,7 @@ from trainingdata import arguments, command_line, write_songs
 
 from punchin.engine.pipeline import AceStepPipeline
 from punchin.protocol import home
-from punchin.protocol.errors import Refused
+from punchin.protocol.errors import BadUsage, Refused
 from punchin.protocol.models import MODELS
 from punchin.session import audiofile
 from punchin.training import run, sources, state
@@ -118,6 +118,23 @@ def test_a_model_that_is_read_to_the_cpu_first_is_the_same(model):
     one, two = loaded(settings_of(model)), loaded(settings_of(model, initialize_model_on_cpu=True))
     for name, each in one.model.state_dict().items():
         assert torch.equal(two.model.state_dict()[name], each)
+
+
+@pytest.mark.parametrize(
+    ("device", "visible", "chosen"),
+    [("cuda:1", None, "1"), ("cuda:1", "2,3", "3"), ("cuda:0", "GPU-8f2a, GPU-91b0", "GPU-8f2a"),
+     ("cuda:2", "2,3", "2,3"), ("cuda:0", "", ""), ("cuda:x", "2,3", "2,3")],
+)  # fmt: skip
+def test_a_device_is_one_of_those_that_are_visible(device, visible, chosen, monkeypatch):
+    monkeypatch.setattr(run, "VISIBLE", visible)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible or "")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for _ in range(2):  # a second training in the same process has the same device
+        with pytest.raises(BadUsage) as caught:
+            run._processes(settings_of("x", device=device))
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == chosen
+    refused = {"cuda:2": "2 devices, counted from 0", "cuda:x": "must be a number"}.get(device)
+    assert (refused or ("0 devices" if visible == "" else "that torch can use")) in str(caught.value)
 
 
 # ---- what is trained, and how ----
@@ -255,7 +272,7 @@ def test_process_data_skips_goes_on_and_stops(model, tmp_path, capsys):
     files = sorted(path.name for path in (tmp_path / "data" / "0").iterdir())
     assert files == ["0.safetensors", "2.safetensors"], "the numbers are the dataset's"
     before = (tmp_path / "data" / "0" / "0.safetensors").stat().st_mtime_ns
-    write_songs(songs, 3, (1.0,))
+    audiofile.write(songs / "1.wav", np.full((2, 48_000), 0.25, np.float32), 48_000)  # repaired
     assert main(command_line("lora", given)) == 0
     assert (tmp_path / "data" / "0" / "1.safetensors").exists()
     assert (tmp_path / "data" / "0" / "0.safetensors").stat().st_mtime_ns == before

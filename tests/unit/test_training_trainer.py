@@ -420,10 +420,15 @@ def test_a_kill_after_the_first_checkpoint_is_no_end(model, songs, tmp_path, qui
         trained("lora", model, songs, tmp_path / "out", quiet, **more)
     monkeypatch.setattr(trainers.outputs, "write", real)
     assert (tmp_path / "out" / "step-1.safetensors").exists()
-    (tmp_path / "out" / f".{STATE}-half").write_bytes(b"what a kill leaves of a file")
+    inside = tmp_path / "out" / "step-1-diffusers" / "transformer"
+    inside.mkdir(parents=True)
+    for left in (f".{STATE}-half", ".history.json-half"):
+        (tmp_path / "out" / left).write_bytes(b"what a kill leaves of a file")
+    for left in (".config.json-half", ".diffusion_pytorch_model.safetensors-half"):
+        (inside / left).write_bytes(b"what a kill leaves of a file")
     again, _ = trained("lora", model, songs, tmp_path / "out", quiet, **more)
     assert all(torch.equal(whole[key], again[key]) for key in whole)
-    assert not [path.name for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
+    assert not [path.name for path in (tmp_path / "out").rglob("*") if path.name.startswith(".")]
 
 
 def test_a_dataset_that_grew_is_another_training(model, tmp_path, quiet):

@@ -38,9 +38,10 @@ def check_empty(settings: Settings) -> None:
 
 
 def sweep(settings: Settings) -> None:
-    """Remove what a killed training had half written."""
-    for left in out(settings).glob(".*.safetensors-*"):
-        left.unlink(missing_ok=True)
+    """Remove what a killed training had half written, in the folders of its checkpoints too."""
+    for pattern in (".*.safetensors-*", ".*.json-*", "step-*/**/.*.*-*", "epoch-*/**/.*.*-*"):
+        for left in out(settings).glob(pattern):
+            left.unlink(missing_ok=True)
 
 
 def write(

@@ -28,6 +28,7 @@ from punchin.training.settings import Settings, out
 from punchin.training.supply import Processed, Recordings, Shelf, processed, there, usable
 from punchin.training.trainer import Trainer
 
+VISIBLE: Final = os.environ.get("CUDA_VISIBLE_DEVICES")  # as it was given to this process; set below
 HALF: Final = {"cuda": torch.bfloat16, "cpu": torch.float32}  # in which frozen weights are kept
 
 
@@ -91,10 +92,23 @@ def _processes(settings: Settings) -> PartialState:
     if kind not in HALF:
         raise BadUsage(f"device is {settings.device}; a training runs on cuda or cpu")
     if number:
-        os.environ["CUDA_VISIBLE_DEVICES"] = number  # accelerate takes the first that it sees
+        os.environ["CUDA_VISIBLE_DEVICES"] = _chosen(number, VISIBLE)  # accelerate takes the first that it sees
     if settings.device is not None and kind == "cuda" and not torch.cuda.is_available():
         raise BadUsage(f"device is {settings.device}, and this machine has none that torch can use", "`--device cpu`")
     return PartialState(cpu=kind == "cpu" or not torch.cuda.is_available())
+
+
+def _chosen(number: str, visible: str | None) -> str:
+    """What CUDA_VISIBLE_DEVICES says for `cuda:NUMBER`: that one of those that are visible, where it names some."""
+    if not number.isdecimal():
+        raise BadUsage(f"device is cuda:{number}, and must be a number", "for example `--device cuda:1`")
+    if visible is None:
+        return number
+    named = [each.strip() for each in visible.split(",") if each.strip()]
+    if int(number) >= len(named):
+        few = f"CUDA_VISIBLE_DEVICES is {visible!r}: {len(named)} devices, counted from 0"
+        raise BadUsage(f"device is cuda:{number}, and {few}", "give a lower number, or name more devices there")
+    return named[int(number)]
 
 
 def _loaded(settings: Settings, place: sources.Where, processes: PartialState) -> Loaded:
