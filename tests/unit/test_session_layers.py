@@ -63,3 +63,12 @@ def test_a_layer_lands_on_a_new_track_and_touches_nothing_else(tmp_path):
     heard = played(result.output, 8, name="Strings")
     np.testing.assert_allclose(heard[:, inside], new[:, target.lead_frames :][:, : inside.stop - 2 * RATE], atol=2**-23)
     assert not heard[:, 4 * RATE :].any()
+
+
+def test_what_cannot_be_rendered_may_touch_what_a_layer_hears(tmp_path):
+    media(tmp_path, "Media/a.wav", noise(1, 8 * RATE, 1))
+    midi = item(0, 2 + 1e-9, source_of("x.mid", "MIDI"))
+    session = open_session(project(tmp_path, track("Keys", midi, item(2, 6, "Media/a.wav"))))
+    target = session.layer(session.region(time=(2, 4)), "Strings", ["Keys"])
+    assert target.lead_frames == 0
+    assert target.heard(*target.hearable(0, 8)).any()
