@@ -39,7 +39,7 @@ def test_songs_vary_and_stay_within_what_the_prompt_may_say():
         for stem in ("bass", "chords", "lead"):
             assert {note.pitch % 12 for note in each.score.notes[stem]} <= allowed
         assert all(0 <= n.start_beats < each.score.bars * each.score.bar_beats for n in each.score.notes["drums"])
-    assert 0.6 < np.mean([each.aligned for each in some]) < 0.9
+    assert 0.5 < np.mean([each.aligned for each in some]) < 0.9
 
 
 def test_every_instrument_has_a_track_and_other_words():

@@ -23,9 +23,9 @@ from punchin.training.recipes.score import TRACKS, caption
 from punchin.training.recipes.songs import Song
 
 SEED: Final = 303
-# Shares of the tasks; text2music only for songs that begin with their first bar, where the tempo says it all.
+# Shares of the tasks; text2music only for songs that begin with their first bar at a whole tempo: then it says it all.
 ALIGNED: Final[dict[Task, float]] = {
-    "text2music": 0.50, "repaint": 0.16, "cover": 0.22, "lego": 0.06, "extract": 0.02, "complete": 0.04,
+    "text2music": 0.60, "repaint": 0.12, "cover": 0.18, "lego": 0.05, "extract": 0.02, "complete": 0.03,
 }  # fmt: skip
 ANYWHERE: Final[dict[Task, float]] = {"repaint": 0.38, "cover": 0.34, "lego": 0.16, "extract": 0.05, "complete": 0.07}
 OWN: Final = 0.4  # of the covers through codes hear their target's own, as the original's training does

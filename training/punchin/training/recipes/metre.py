@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 SEED: Final = 606
 FIRST_SONG: Final = 2**22  # others than those that sound
 DEPTH: Final = 3  # layers
+RATES: Final = 4  # of what is counted: a beat, its half and quarter, where nearly all notes begin, and a bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,11 @@ class Count:
 
     ids: Tensor  # [B, L]
     told: Tensor  # [B, L] bool
-    where: Tensor  # [B, T, 6]
+    where: Tensor  # [B, T, 8]
 
 
 class MetreStage(Stage[Count]):
-    """Cosines and sines of the beat, its half and the bar, read from the DiT's states by a linear map."""
+    """Cosines and sines of the beat, its half, its quarter and the bar, read from the DiT's states by a linear map."""
 
     name = "metre"
     peak_lr = 1e-3
@@ -56,12 +57,12 @@ class MetreStage(Stage[Count]):
         self.silence, self._lyrics = silence.to(device), instrumental(words)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
-            self.read = nn.Linear(model.spec.dit.block.width, 6 * model.spec.dit.patch)
+            self.read = nn.Linear(model.spec.dit.block.width, 2 * RATES * model.spec.dit.patch)
         parts = {"model": model.requires_grad_(True), "text": text.requires_grad_(True), "read": self.read}
         self.module: nn.Module = nn.ModuleDict(parts).to(device)
 
     def prepare(self, step: int, share: float = 1.0) -> Count:
-        """The prompts of a step, each of a new song that begins with its first bar, and says tempo and signature.
+        """The prompts of a step, each of a new song with a whole tempo; it says tempo and signature.
 
         `share`: of a batch's length.
         """
@@ -72,7 +73,7 @@ class MetreStage(Stage[Count]):
         while len(texts) < max(1, min(plan.most_items, int(share * plan.batch_frames) // frames)):
             each = song(FIRST_SONG + int(rng.integers(2**30)))
             words = said(rng, lesson(rng, each, plan.song_frames, frames), frames)
-            if words.bpm is not None and words.signature is not None:
+            if words.bpm is not None and words.signature is not None and each.score.whole:
                 texts.append(words.text)
                 scores.append(each.score)
         return Count(*tokens(texts, self.words), torch.stack([beats(score, frames) for score in scores]))
@@ -90,12 +91,12 @@ class MetreStage(Stage[Count]):
             dit = self.model.decoder
             context = torch.cat([shown, torch.ones_like(shown)], -1)
             states = dit.states(noise, dit.modulation(t), context, dit.prepare(condition, valid), DEPTH)
-            counted = self.read(states).unflatten(-1, (-1, 6)).flatten(1, 2)[:, : shape[1]]
+            counted = self.read(states).unflatten(-1, (-1, 2 * RATES)).flatten(1, 2)[:, : shape[1]]
         return (counted.float() - where).square().mean()
 
 
 def beats(score: Score, frames: int) -> Tensor:
-    """Cosines, then sines, of the beat, its half and the bar, from the first bar on, [T, 6]."""
-    rates_hz = score.bpm / 60 * torch.tensor([1.0, 2.0, 1 / score.bar_beats])
+    """Cosines, then sines, of the beat, its half and quarter, and the bar, from the first bar on, [T, 8]."""
+    rates_hz = score.bpm / 60 * torch.tensor([1.0, 2.0, 4.0, 1 / score.bar_beats])
     angle = 2 * torch.pi * rates_hz * torch.arange(frames)[:, None] / LATENT_HZ
     return torch.cat([angle.cos(), angle.sin()], dim=1)

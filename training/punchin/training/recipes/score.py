@@ -80,6 +80,11 @@ class Score:
         return 4.0 if self.signature == 4 else 3.0
 
     @property
+    def whole(self) -> bool:
+        """Whether a prompt, which has whole numbers, says its tempo: half a beat a minute is 40 ms after 15 s."""
+        return self.bpm.is_integer()
+
+    @property
     def seconds(self) -> float:
         """Length of all bars."""
         return self.bars * self.bar_beats * 60 / self.bpm

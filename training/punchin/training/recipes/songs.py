@@ -36,8 +36,8 @@ class Song:
 
     @property
     def aligned(self) -> bool:
-        """Whether it begins with its first bar, so that tempo alone says where each beat is."""
-        return self.first_s == 0
+        """Whether it begins with its first bar at a whole tempo, so that its prompt says where each beat is."""
+        return self.first_s == 0 and self.score.whole
 
     @property
     def rest(self) -> tuple[Stem, ...]:
