@@ -121,8 +121,8 @@ def split(script, item, position):
     right = Item(item.track)
     right.values, right.active, right.selected = dict(item.values), item.active, item.selected
     past = position - item.start_s
-    over_s, before_s = script.host.split_overlap_s
-    fade_s = over_s + before_s or -1.0
+    fade_s = sum(script.host.split_overlap_s) or -1.0  # splits fade also where they do not overlap
+    over_s, before_s = script.host.split_overlap_s if script.host.crossfades_splits else (0.0, 0.0)
     begin_s = position - before_s
     right.values |= {"D_POSITION": begin_s, "D_LENGTH": item.end_s - begin_s, "D_FADEINLEN": 0.0}
     right.values["D_FADEINLEN_AUTO"] = item.values["D_FADEOUTLEN_AUTO"] = fade_s

@@ -126,6 +126,10 @@ def delete_active_takes(host, project):
         item.active = min(item.active, len(item.takes) - 1)
 
 
+def toggle_crossfades(host, project):
+    host.crossfades_splits = not host.crossfades_splits
+
+
 def render(host, project):
     """Stems of the selected tracks; the fake's track effects turn everything to half its level."""
     info, strings = project.info, project.strings
@@ -143,7 +147,10 @@ def render(host, project):
     soundfile.write(path, out, int(rate_hz), subtype="FLOAT")
 
 
-ACTIONS = {42230: render, 40125: next_take, 40129: delete_active_takes, 40047: lambda host, project: None}
+ACTIONS = {
+    40912: toggle_crossfades, 42230: render, 40125: next_take, 40129: delete_active_takes,
+    40047: lambda host, project: None,
+}  # fmt: skip
 
 
 def speak(script, text):
@@ -157,6 +164,10 @@ def set_options(script, options):
 def set_toggle(script, section, command, state):
     script.host.toggles[command] = state
     return True
+
+
+def toggle_state(script, command):
+    return int(script.host.crossfades_splits) if command == 40912 else -1
 
 
 def execute(script, command, timeout_ms):
@@ -195,6 +206,7 @@ CALLS = {
     ),
     "DeleteActionShortcut": lambda script, section, command, index: True,
     "SetToggleCommandState": set_toggle,
+    "GetToggleCommandState": toggle_state,
     "RefreshToolbar2": lambda script, section, command: None,
     "get_action_context": lambda script: (True, str(script.path), 0, script.command, 0, 0, 0.0),
     "set_action_options": set_options,

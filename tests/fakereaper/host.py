@@ -123,7 +123,8 @@ class Host:
         self.inputs, self.dialogs, self.shortcut_dialogs, self.processes = [], [], [], []
         self.execute = lambda command, timeout_ms: None
         self.button = 6  # every message box is answered with Yes
-        self.split_overlap_s = (0.0, 0.0)  # how far a split's left half reaches over it, and its right one before it
+        self.crossfades_splits = True  # where halves overlap: the left one over the split, the right one before it
+        self.split_overlap_s = (0.0, 0.0)
 
     @property
     def project(self) -> Project:

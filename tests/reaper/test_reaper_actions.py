@@ -12,6 +12,9 @@ ASK = "Repaint selection (ask)"
 LAST = "Repaint selection (last preset)"
 
 
+LYRICS = "Lyrics (/ begins a new line; @FILE):"
+
+
 def ask(desk, action=ASK, **answers):
     desk.host.inputs.append(answers)
     desk.press(action)
@@ -211,7 +214,25 @@ def test_a_layer_hears_what_it_can_and_tells_what_it_cannot(desk):
     synth.takes.append(Take(synth, Source("", "MIDI", 8.0), "riff"))
     ask(desk, "Layer on new track (ask)", **{"Instrument:": "strings"})
     assert [len(each["items"]) for each in desk.request()["tracks"]] == [1, 0]
-    assert any('"riff" at 0.00 s is MIDI' in text for text in desk.host.help)
+    assert any('"riff" at 0.00 s is MIDI' in text for text in desk.host.console)
+
+
+def test_a_layer_over_a_track_that_is_not_heard_is_made_of_the_others(desk):
+    track, _ = desk.simple()
+    track.selected = False
+    other = desk.project.add_track("Old", selected=True)
+    other.values["B_MUTE"] = 1.0
+    other.add_item(0, 8, tone(desk.media / "old.wav"))
+    ask(desk, "Layer on new track (ask)", **{"Instrument:": "strings"})
+    request = desk.request()
+    assert request["regions"][0]["target"] == request["tracks"][0]["guid"] == track.guid
+
+
+def test_a_layer_where_all_is_muted_is_refused(desk):
+    track, _ = desk.simple()
+    track.values["B_MUTE"] = 1.0
+    ask(desk, "Layer on new track (ask)", **{"Instrument:": "strings"})
+    assert "All tracks are muted" in desk.host.messages[0]
 
 
 def test_a_layer_does_not_hear_what_a_muted_folder_holds(desk):
@@ -301,16 +322,27 @@ def test_answers_longer_than_the_dialog_holds_are_refused(desk):
 
 def test_lyrics_come_from_a_file(desk):
     desk.simple()
+    item = desk.project.tracks[0].items[0]
     words = desk.folder / "words.txt"
-    words.write_text("la la\n" * 500)
-    ask(desk, **{"Prompt:": "pop", "Lyrics (/ begins a new line; @FILE):": f"@{words}"})
-    assert desk.request()["params"]["lyrics"] == "la la\n" * 500
+    words.write_bytes(b"on 24/7\r\n" * 500)
+    ask(desk, **{"Prompt:": "pop", LYRICS: f"@{words}"})
+    first = desk.request()
+    assert first["params"]["lyrics"] == "on 24/7\n" * 500
+    desk.done(first["id"])
+    (desk.spool / "inbox" / f"{first['id']}.json").unlink()
+    item.selected = True
+    desk.press("New variation")
+    assert desk.request()["params"]["lyrics"] == "on 24/7\n" * 500
 
 
-def test_lyrics_of_no_file_are_refused(desk):
+@pytest.mark.parametrize("data", [None, b"caf\xe9 noir", b"l" * 20_001])
+def test_lyrics_that_cannot_be_read_are_refused(desk, data):
     desk.simple()
-    ask(desk, **{"Prompt:": "pop", "Lyrics (/ begins a new line; @FILE):": "@/no/such/file"})
-    assert "allowed is @ and the path of a text file" in desk.host.messages[0]
+    words = desk.folder / "words.txt"
+    if data is not None:
+        words.write_bytes(data)
+    ask(desk, **{"Prompt:": "pop", LYRICS: f"@{words}"})
+    assert "allowed is @ and the path of a text file (UTF-8, at most 20000 characters)" in desk.host.messages[0]
 
 
 def test_names_that_need_care_come_through(desk):

@@ -2,6 +2,7 @@
 
 import pytest
 from fakereaper.desk import Desk, tone
+from fakereaper.host import FUNCTIONS, Breach
 from fakereaper.model import Project
 from reaperjobs import asked, names
 
@@ -84,6 +85,27 @@ def test_a_take_of_captured_sound_is_not_sent_through_its_channel_mode_again(des
     desk.done(desk.request()["id"])
     got = item.takes[1].values
     assert (got["I_CHANMODE"], got["D_PAN"], got["D_PANLAW"]) == (0.0, -0.25, 0.7)
+
+
+def test_nor_in_the_right_half_of_an_item_that_was_split_meanwhile(desk):
+    _, item = desk.simple()
+    item.takes[0].values |= {"D_PITCH": 1.0, "I_CHANMODE": 1.0}
+    desk.remember_words()
+    desk.press("Repaint selection (last preset)")
+    desk.host.tick(60)
+    with desk.editing() as edit:
+        right = edit("SplitMediaItem", item, 1.0)
+    desk.done(desk.request()["id"])
+    assert right.takes[1].values["I_CHANMODE"] == 0.0
+
+
+def test_a_landing_that_fails_half_way_leaves_splits_as_they_were(desk, monkeypatch):
+    desk.simple()
+    job = asked(desk, land="split")
+    monkeypatch.setitem(FUNCTIONS, "AddTakeToMediaItem", lambda script, item: script.host.breach("no takes today"))
+    with pytest.raises(Breach):
+        desk.done(job, how="split", position_s=1.97, length_s=2.03)
+    assert desk.host.crossfades_splits
 
 
 def test_an_item_moved_to_another_track_is_followed(desk):
@@ -224,6 +246,7 @@ def test_a_split_is_a_cut_though_splits_overlap_and_fade(desk):
         (0.0, 1.97, 0.0), (1.97, 4.0, 1.0), (4.0, 8.0, 0.0)
     ]  # fmt: skip
     assert [round(i.takes[0].values["D_STARTOFFS"], 9) for i in old] == [0.0, 1.97, 4.0]
+    assert desk.host.crossfades_splits, "the user's preference is as it was"
     assert {i.values[name] for i in (old[0], old[2]) for name in FADES} == {0.0, -1.0}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -85,6 +86,7 @@ def bridge_config(resource: Path) -> str:
         "region_min_s": f"{limits.REGION.low:g}",
         "region_max_s": f"{limits.REGION.high:g}",
         "variations_max": limits.MAX_SEEDS,
+        "lyrics_max": limits.LYRICS_CHARS,
     }
     return "".join(f"{spool.encode({name: value})}\n" for name, value in fields.items())
 
@@ -101,9 +103,12 @@ def install(resource: Path, dry_run: bool = False) -> list[Change]:
     changes = manifest.plan(folder, files(resource))
     if not dry_run:
         spool.make(resource / SPOOL)
-        if _version(resource / SPOOL) not in ("", PACKAGE):
-            _end_bridge(resource / SPOOL)  # it would go on with the old package's code; the next key press starts one
+        old = _version(resource / SPOOL) not in ("", PACKAGE) and lock.is_held(resource / SPOOL / "bridge.lock")
+        if old:
+            _end_bridge(resource / SPOOL)  # it would go on with the old package's code
         manifest.apply(folder, changes, PACKAGE)
+        if old and spool.Spool(resource / SPOOL).request_ids():
+            _start_bridge(resource / SPOOL)  # for the jobs under way: REAPER starts one at the next key press only
     return changes
 
 
@@ -121,6 +126,12 @@ def uninstall(resource: Path, dry_run: bool = False) -> list[Change]:
         manifest.apply(folder, changes, None)
         _remove_spool(resource / SPOOL)
     return changes
+
+
+def _start_bridge(root: Path) -> None:
+    words = [_python(), "-m", "punchin.clients.bridge", str(root)]
+    nowhere = subprocess.DEVNULL
+    subprocess.Popen(words, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True)
 
 
 def _version(root: Path) -> str:

@@ -70,10 +70,11 @@ local function vary(count)
     if not asked then return nil, why end
     for _, each in ipairs(asked) do
       local answers = each.order.params
-      answers.seed, answers.variations = "", tostring(count)
+      local lyrics = answers.lyrics -- checked before: a / in them is the song's own by now
+      answers.seed, answers.variations, answers.lyrics = "", tostring(count), ""
       local params, problem = dialog.params(answers, settings)
       if not params then return nil, problem end
-      each.order.params = params
+      params.lyrics, each.order.params = lyrics, params
       local sent
       sent, why = submit.send(proj, settings, each.spans, each.order)
       if not sent then return nil, why end

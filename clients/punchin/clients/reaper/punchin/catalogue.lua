@@ -93,6 +93,7 @@ catalogue.functions = {
   "GetTake",
   "GetTakeName",
   "GetTakeNumStretchMarkers",
+  "GetToggleCommandState",
   "GetTrack",
   "GetTrackGUID",
   "GetTrackMediaItem",

@@ -117,9 +117,13 @@ function CHECKS.land(text)
   return LANDS[text] and text or nil, "take, split, lane or track"
 end
 
-function CHECKS.lyrics(text)
-  if text:sub(1, 1) == "@" then return files.read(text:sub(2)), "@ and the path of a text file" end
-  return (text:gsub("%s*/%s*", "\n"))
+function CHECKS.lyrics(text, settings)
+  if text:sub(1, 1) ~= "@" then return (text:gsub("%s*/%s*", "\n")) end
+  local home, most = os.getenv("HOME") or os.getenv("USERPROFILE") or "~", tonumber(settings.lyrics_max)
+  local words = files.read((text:sub(2):gsub("^~", home)))
+  words = words and words:gsub("\r\n?", "\n")
+  if words and (utf8.len(words) or most + 1) <= most then return words end
+  return nil, string.format("@ and the path of a text file (UTF-8, at most %d characters)", most)
 end
 
 function CHECKS.post_fx(text)

@@ -89,7 +89,7 @@ local function holds(item, anchor, record, allowed)
   local inside = region_start_s > start_s - COVER_S and region_end_s < end_s + COVER_S
   local in_file = trimmed_s > -SAME_S and end_s - start_s + trimmed_s < anchor.length_s + SAME_S
   if not (near and inside and in_file) then return nil end
-  return { item = item, take = take, then_s = anchor.position_s, trimmed_s = trimmed_s }
+  return { item = item, take = take, heard = anchor.take, then_s = anchor.position_s, trimmed_s = trimmed_s }
 end
 
 -- Of the items that were heard the one that the take was made for: a neighbour may reach into the region too.
@@ -101,7 +101,8 @@ local function made_for(record)
   return anchors[1]
 end
 
--- The item that still holds the whole region: { item, take, then_s, trimmed_s }, or nil.
+-- The item that still holds the whole region: { item, take, heard, then_s, trimmed_s }, or nil.
+-- heard: the GUID that the take had then; a split's right half has new ones.
 -- then_s: where the item began when it was heard; trimmed_s: what was cut off its left since.
 -- First the item itself, wherever it went; then, after a split, a piece on the same track that moved no other way.
 function follow.covering(proj, record)

@@ -131,7 +131,7 @@ local function as_takes(proj, record, landing)
   return function()
     local _, guid = reaper.GetSetMediaItemTakeInfo_String(place.take, "GUID", "", false)
     local start_offset_s, like = math.max(place.then_s - landing.position_s + place.trimmed_s, 0), set_on(place.take)
-    if was_captured(record, guid) then like.I_CHANMODE = 0 end -- its channels were read as they are heard
+    if was_captured(record, place.heard) then like.I_CHANMODE = 0 end -- its channels were read as they are heard
     add_takes(place.item, landing.takes, start_offset_s, like, origin(record, landing, { take = guid }))
   end, "landed on the item"
 end
@@ -302,7 +302,9 @@ local function go(proj, record, landings, count)
   local opened, why = open_takes(landings, count) -- last: what waits for its tab is tried many times
   if not opened then return nil, why end
   undo.one_step(proj, "punchin: " .. record.title, function()
-    for _, act in ipairs(acts) do act() end
+    cut.hard(function()
+      for _, act in ipairs(acts) do act() end
+    end)
   end)
   return true, table.concat(said, "; ")
 end

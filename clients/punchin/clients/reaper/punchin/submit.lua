@@ -214,10 +214,14 @@ local function request_for(proj, settings, spans, order)
   local windows, regions, last_s, id = {}, json.array(), 0, jobs.new_id()
   for i, span in ipairs(spans) do
     windows[i] = window_of(proj, span, order.params.context)
-    regions[i] = { start_s = span.start_s, end_s = span.end_s, target = reaper.GetTrackGUID(span.track) }
     last_s = math.max(last_s, windows[i].end_s)
   end
   local list = hearings(proj, spans, windows, order.task)
+  if #list == 0 then return nil, "All tracks are muted: there is nothing to hear. Unmute one." end
+  for i, span in ipairs(spans) do
+    local target = order.task == "layer" and list[1].guid or reaper.GetTrackGUID(span.track) -- one that is heard
+    regions[i] = { start_s = span.start_s, end_s = span.end_s, target = target }
+  end
   local tracks, found
   if order.post_fx then
     tracks, found = render_tracks(proj, settings, list, id)
@@ -291,7 +295,8 @@ function submit.send(proj, settings, spans, order)
     return nil, "The request cannot be written: " .. tostring(why)
   end
   bridge.tell_watcher(settings, wire.encode({ kind = "asked", job = id }))
-  show.line("asked for " .. record.title .. " " .. record.notes)
+  show.line("asked for " .. record.title)
+  if record.notes ~= "" then show.news(record.title .. ": " .. record.notes) end -- a line would be gone at once
   local started
   started, why = bridge.ensure(settings)
   if not started then return nil, why end
