@@ -192,5 +192,6 @@ def test_an_upload_that_ends_while_old_ones_are_looked_for_is_no_error(disk, mon
 
 def test_leftovers_of_an_attempt_that_cannot_be_removed_are_the_stores_error(disk):
     disk.store.out_dir("job-00001", 1).write_bytes(b"a file where the folder should be")
-    with pytest.raises(StoreFull, match="Not a directory"):
+    with pytest.raises(StoreFull, match="Not a directory") as error:
         disk.store.make_out_dir("job-00001", 1)
+    assert error.value.code == "disk"  # no room would help it, and so its job fails

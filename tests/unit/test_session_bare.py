@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from rppmaker import media, noise
 
-from punchin.protocol.errors import Refused
+from punchin.protocol.errors import OverLimit, Refused
 from punchin.session.document import LandingTake, land, land_all, open_session
 
 RATE = 44_100
@@ -136,6 +136,16 @@ def test_a_tempo_map_gives_the_bars(tmp_path):
     file.save(tmp_path / "map.mid")
     target = aimed(tmp_path / "a.wav", (2, 2), tempo_map=tmp_path / "map.mid")
     assert (target.start_frame, target.end_frame) == (RATE, 2 * RATE)
+
+
+def test_a_span_ends_with_the_file_and_is_long_enough_then_too(tmp_path):
+    media(tmp_path, "a.wav", noise(1, 7 * RATE + RATE // 2), RATE)
+    session = open_session(tmp_path / "a.wav", 120)
+    assert session.region(time=(7.0, 8.0)).end_s == 7.5
+    with pytest.raises(OverLimit, match=r"region length is -0\.1"):
+        session.region(time=(7.6, 8.0))
+    with pytest.raises(OverLimit, match=r"region length is 0\.1"):
+        session.region(time=(7.4, 8.0))
 
 
 def test_a_signature_gives_the_bars(tmp_path):

@@ -312,6 +312,17 @@ def test_validate_plays_what_the_extra_inputs_say(model, tmp_path, requests):
     assert (requests[0].task, requests[0].source, requests[0].references) == ("text2music", None, ())
 
 
+def test_validate_asks_any_model_for_what_it_was_taught(tmp_path, requests):
+    """A turbo model that was trained to add tracks is asked to add one, though the released one is not."""
+    songs = write_songs(tmp_path / "songs", 2, (7.0, 7.0))
+    rows = [{"audio": "0.wav", "prompt": "x", "src_audio": "1.wav", "task_type": "lego", "instrument": "drums"}]
+    (songs / "pairs.json").write_text(json.dumps(rows))
+    model = checkpoints.write(tmp_path / "model", name="acestep-v15-turbo", turbo=True)
+    given = {"dataset_metadata_path": str(songs / "pairs.json"), "extra_inputs": "src_audio,task_type,instrument"}
+    assert validate(model, songs, tmp_path / "page", **given) == 0
+    assert requests[0].task == "lego"
+
+
 def test_validate_hears_the_preset_and_refuses_a_beginning(model, songs, train, tmp_path, capsys):
     _, _, out = train(learning_rate=1.0, save_steps=2)
     lora = str(out / "step-2.safetensors")

@@ -25,14 +25,16 @@ SYNC_EVERY_BYTES = 8 * 1024 * 1024  # keeps little dirty, so that the journal's 
 
 
 class StoreFull(Refused):
-    """The disk takes no more; what was stored before is whole."""
+    """The disk takes no more (`disk_full`), or nothing at all (`disk`); what was stored before is whole."""
 
     def __init__(self, why: OSError, root: Path) -> None:
         """root: the store's folder, for the bytes that its disk has left."""
+        full = why.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         text = f"the blob store cannot be written: {why.strerror or why}"
         with contextlib.suppress(OSError):
             text += f"; the disk of {root} has {shutil.disk_usage(root).free:,} bytes free"
-        super().__init__(text, "free some disk space (punchin gc), then try again", "disk_full")
+        hint = "free some disk space (punchin gc), then try again" if full else f"see to {root}, then try again"
+        super().__init__(text, hint, "disk_full" if full else "disk")
 
 
 class UnknownBlob(Refused):

@@ -87,7 +87,7 @@ def _by_config(sizes: Sizes, wish: Wish, config: Mapping[str, Any]) -> Placement
     """What a `vram_config` asks for, on the device that it names; what it leaves open is as wished."""
     for name, wished in (("device", wish.device), ("dtype", wish.dtype)):
         theirs = config.get(f"computation_{name}")
-        if wished is not None and theirs is not None and str(wished) != str(theirs):
+        if wished is not None and theirs is not None and _said(wished) != _said(theirs):
             raise Refused(f"{name} is {wished}, but vram_config computes with {theirs}", "give one of them")
     device = torch.device(config.get("computation_device") or wish.device or _first())
     asked = {"computation_dtype": wish.dtype, **config, "computation_device": str(device)}
@@ -95,6 +95,12 @@ def _by_config(sizes: Sizes, wish: Wish, config: Mapping[str, Any]) -> Placement
         asked, sizes.spec, sizes.vae, _room(device, wish), rung=wish.rung, text_numbers=sizes.text_numbers
     )
     return Placement(device, _dtype(plan), plan, wish.rung)
+
+
+def _said(device_or_dtype: object) -> str:
+    """In one way: cuda is cuda:0."""
+    said = str(device_or_dtype)
+    return f"{said}:0" if said == "cuda" else said
 
 
 def _first() -> str:

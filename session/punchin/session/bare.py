@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from punchin.protocol import limits
 from punchin.protocol.errors import Refused
 from punchin.session import audiofile, gain, splice, takefiles
-from punchin.session.region import Region, choose
+from punchin.session.region import Region, choose, of_span
 from punchin.session.target import (
     Audio,
     How,
@@ -54,9 +54,7 @@ class AudioSession:
     def region(self, *, bars: tuple[int, int] | None = None, time: tuple[float, float] | None = None) -> Region:
         """Bars A to B inclusive, from 1, or a span in seconds. A last bar that the file cuts short ends with it."""
         whole = choose(self.tempo, self.end_s, bars, time)
-        if whole.end_s <= self.end_s:
-            return whole
-        return replace(whole, end_s=self.end_s, end_beats=float(self.tempo.seconds_to_beats(self.end_s)))
+        return whole if whole.end_s <= self.end_s else of_span(self.tempo, whole.start_s, self.end_s)
 
     def target(self, track: str | None, region: Region, how: How = "take") -> FileTarget:
         """The region of the file. Raises Refused where a track is named, or a way to land that files do not have."""

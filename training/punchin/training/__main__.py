@@ -10,6 +10,7 @@ import os
 import sys
 import types
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 from punchin.protocol.errors import BadUsage, Cancelled, OverLimit, PunchinError
@@ -152,6 +153,8 @@ def _validated(
     settings: Settings, line: Line, holder: Holder, count: int, lora: str | None = None, checkpoint: str | None = None
 ) -> str:
     """Write the page; returns its path."""
+    from msgspec import structs
+
     from punchin.training import adapters, run, validation
 
     if count < 1:
@@ -160,7 +163,8 @@ def _validated(
         raise BadUsage("lora_checkpoint is where a training begins; nothing is trained", "give the LoRA as `--lora`")
     items, loaded = run.ready(settings, holder.device, line.say)
     adapters.fuse_preset(loaded.model, settings)
-    pipe = validation.AceStepPipeline(loaded)
+    variant = structs.replace(loaded.variant, stems=True)  # what a training taught is asked of it, whatever it began as
+    pipe = validation.AceStepPipeline(replace(loaded, variant=variant))
     validation.apply(loaded, pipe, lora, checkpoint)
     line.say(f"rendering {min(count, len(items))} prompts with {loaded.folders.dit.name}")
     return str(validation.page(settings, loaded, pipe, items[:count], out(settings), holder.stop))
