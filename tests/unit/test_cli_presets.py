@@ -65,13 +65,13 @@ def test_what_no_verb_knows_is_told_with_the_presets_name(home):
         read(f"{LINE} --preset odd")
 
 
-def test_a_tilde_in_a_preset_is_the_home(home, monkeypatch):
-    monkeypatch.setenv("HOME", "/home/me")
+def test_a_tilde_in_a_preset_is_the_home(home, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
     presets.file().parent.mkdir(parents=True)
     presets.file().write_text('[mine]\nprompt = "x"\nlora = ["~/a.safetensors:0.8"]\nreference = ["~/b.wav"]\n')
     prompt = read(f"{LINE} --preset mine").prompt
-    assert [str(path) for path, _ in prompt.loras] == ["/home/me/a.safetensors"]
-    assert [str(path) for path in prompt.references] == ["/home/me/b.wav"]
+    assert [str(path) for path, _ in prompt.loras] == [str(tmp_path / "a.safetensors")]
+    assert [str(path) for path in prompt.references] == [str(tmp_path / "b.wav")]
 
 
 def test_an_unknown_preset_names_the_known_ones(rhodes):
