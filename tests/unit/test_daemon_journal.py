@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from punchin.daemon import crash
-from punchin.daemon.journal import MAY_BECOME, SCHEMA, IllegalMove, Journal, JournalDamaged, JournalFull, UnknownJob
+from punchin.daemon.journal import MAY_BECOME, IllegalMove, Journal, JournalDamaged, JournalFull, UnknownJob
 from punchin.daemon.recovery import recover
+from punchin.daemon.schema import SCHEMA
 from punchin.protocol.errors import Refused
 from punchin.protocol.messages import Preview
 from punchin.protocol.order import TERMINAL, Order
