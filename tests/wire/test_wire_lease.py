@@ -1,4 +1,4 @@
-"""The device, lent to a training: real daemons, real trainings, each of them killed once."""
+"""The device, lent to a training or a bench: real daemons, real processes, each of them killed once."""
 
 import os
 import signal
@@ -172,6 +172,48 @@ def test_a_killed_client_takes_its_training_with_it_before_the_device_is_lent_ag
     wait_until(lambda: client.job(job).state == "running", limits.LEASE_S + 5, "the job's turn")
     assert not is_running(child)
     assert client.status().lease is None
+
+
+def test_a_bench_goes_on_without_a_daemon_and_has_the_device_of_one_that_comes(home, tmp_path):
+    said, printed = tmp_path / "said", tmp_path / "printed"
+    words = ["--size", "small", "--case", "DiT step 10 s", "--rounds", "1000000", "--threads", "1", "--device", "cpu"]
+    command = [sys.executable, "-m", "punchin.clients.cli", "bench", *words]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with said.open("wb") as talk, printed.open("wb") as out:
+        bench = subprocess.Popen(command, stdout=out, stderr=talk, env=environment)
+    try:
+        wait_until(lambda: "DiT step 10 s ..." in said.read_text(), LONG_S, "the bench")
+        assert daemon_pid() is None
+        wait_until(lambda: "no daemon is running; the bench goes on" in said.read_text(), 20, "the word of it")
+        with connect() as client:
+            wait_until(lambda: client.status().lease is not None, 20, "the lease")
+            job = client.submit(order("steps=1")).id
+            phases_of(client, job, f"a bench (pid {client.status().lease.pid}) holds the device")
+            bench.send_signal(signal.SIGINT)
+            assert bench.wait(30) == 130
+            assert [event.state for event in client.follow(job)][-1] == "done"
+    finally:
+        bench.kill()
+        bench.wait()
+    assert "the bench was stopped" in said.read_text()
+    assert "Traceback" not in said.read_text()
+    assert printed.read_text() == ""
+
+
+def test_a_bench_has_no_device_before_the_job_that_runs_has_ended(client, tmp_path):
+    job = client.submit(order("steps=10000 pause=0.02")).id
+    wait_until(lambda: client.job(job).state == "running", 10, "the job")
+    said = tmp_path / "said"
+    with said.open("wb") as talk:
+        command = [sys.executable, "-m", "punchin.clients.cli", "bench", "--size", "small", "--device", "cpu"]
+        bench = subprocess.Popen(command, stderr=talk, stdout=subprocess.DEVNULL)
+    wait_until(lambda: f"waiting for the device until job {job} has ended" in said.read_text(), LONG_S, "the wait")
+    bench.send_signal(signal.SIGTERM)
+    assert bench.wait(30) == 130
+    assert client.status().lease is None
+    assert client.job(job).state == "running"
+    assert "..." not in said.read_text()
+    client.cancel(job)
 
 
 def test_a_training_that_cannot_be_ends_no_worker(client, training):

@@ -3,7 +3,8 @@
 What is compared is checked to be equal first: a fast wrong answer has no speed. Rounds are interleaved, so that both
 contestants share a busy machine's weather; the ratio is the median of each round's. Beside it stands the ratio of the
 processor time they used: with one thread it does not care who else uses the machine. Peak memory is measured with each
-contestant alone in a process of its own. stdout gets JSON or Markdown, stderr the talk.
+contestant alone in a process of its own. stdout gets JSON or Markdown, stderr the talk. `punchin bench` runs it with
+the daemon's device to itself.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -25,7 +27,8 @@ from torch import Tensor
 
 from punchin.engine import benchpeers
 from punchin.engine.benchpeers import Case
-from punchin.protocol.errors import PunchinError, Refused
+from punchin.protocol.errors import Cancelled, PunchinError, Refused
+from punchin.protocol.holder import Holder
 
 SAME: Final = 0.05  # relative difference of one step or decode that bfloat16 rounding may make
 CHECKED: Final = ("DiT step", "VAE decode")
@@ -200,18 +203,23 @@ def main(given: Sequence[str] | None = None) -> int:
         if arguments.alone:
             print(json.dumps(alone(arguments.alone, arguments.size, device, dtype)))
             return 0
+        peer = _version()
+        Holder(told=lambda: False).device()
         report = {
             "size": arguments.size,
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else arguments.device,
             "dtype": arguments.dtype,
             "threads": arguments.threads,
             "torch": torch.__version__,
-            "diffusers": _version(),
+            "diffusers": peer,
             "rounds": arguments.rounds,
             "warm_up": arguments.warm_up,
             "cases": compare(arguments, device, dtype),
             "peak_bytes": {} if arguments.no_peak else peaks(arguments),
         }
+    except Cancelled as error:
+        say(str(error))
+        return error.exit_code
     except PunchinError as error:
         say(f"error: {error}\n  {error.hint}")
         return error.exit_code
@@ -228,5 +236,12 @@ def _version() -> str:
         raise Refused("diffusers is not installed", "pip install diffusers==0.42.1") from error
 
 
+def _stop(number: int, _: object) -> None:
+    signal.signal(number, signal.SIG_IGN)  # a terminal says it to this process, and the holder once more
+    raise Cancelled("the bench was stopped, and prints nothing")
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, _stop)
+    signal.signal(signal.SIGTERM, _stop)
     sys.exit(main())

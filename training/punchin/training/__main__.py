@@ -14,8 +14,8 @@ from dataclasses import replace
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 from punchin.protocol.errors import BadUsage, Cancelled, OverLimit, PunchinError
+from punchin.protocol.holder import Holder
 from punchin.training.console import Line
-from punchin.training.holder import Holder
 from punchin.training.settings import Settings, names, out
 from punchin.training.stopping import stoppable
 

@@ -18,26 +18,27 @@ from typing import IO, TextIO, cast
 
 from punchin.clients.cli.reach import reach
 from punchin.clients.cli.talk import Talk
+from punchin.clients.connect import NoDaemon
 from punchin.clients.hold import KEEP_S, Hold
 from punchin.protocol.errors import Cancelled, PunchinError
+from punchin.protocol.holder import ANSWER, ASK
 
-ASK, ANSWER = b"device\n", b"yours\n"
 POLL_S = 0.05
 
 
-def run(module: str, words: Sequence[str], holder: str, out: TextIO, talk: Talk) -> int:
+def run(module: str, words: Sequence[str], holder: str, start: bool, out: TextIO, talk: Talk) -> int:
     """Run `python -m MODULE WORDS` with the daemon's device, and give its exit code. holder: what it is, for people.
 
+    start: whether a daemon is started where none runs, so that later jobs find the device taken; else the process goes
+    on without, and asks one that comes meanwhile.
     Ctrl-C and SIGTERM go on to it, the second one ends it at once. Raises Refused (`busy`) where another has the
-    device, Unreachable where there is no daemon to ask, PunchinError where the process was killed.
+    device, Unreachable where the daemon cannot be started or asked, PunchinError where the process was killed.
     """
     with _process(module, words, out) as part, part.stopped_with_us():
         if part.asks():
             hold = Hold(holder, part.pid, talk.say)
             try:
-                with reach(talk) as client:
-                    while not hold.take(client) and not part.ends_within(KEEP_S):
-                        pass
+                _wait(hold, part, start, talk)
                 part.answer()
                 while not part.ends_within(KEEP_S):
                     hold.keep()
@@ -46,11 +47,20 @@ def run(module: str, words: Sequence[str], holder: str, out: TextIO, talk: Talk)
                 hold.release()
     code = part.code
     if part.told > 1:
-        raise Cancelled(f"{holder} was ended at once; what it wrote last is kept")
+        raise Cancelled(f"{holder} was ended at once; what was written by then is kept")
     if code < 0:
         name = signal.Signals(-code).name
-        raise PunchinError(f"{holder} was ended by {name}", "the same command goes on from what it wrote last")
+        raise PunchinError(
+            f"{holder} was ended by {name}", "the same command again; a training goes on from what it wrote last"
+        )
     return code
+
+
+def _wait(hold: Hold, part: _Part, start: bool, talk: Talk) -> None:
+    """Until the device is lent, or `part` has ended, or no daemon is there to lend it."""
+    with contextlib.suppress(NoDaemon), reach(talk, start) as client:
+        while not hold.take(client) and not part.ends_within(KEEP_S):
+            pass
 
 
 class _Part:
@@ -76,9 +86,9 @@ class _Part:
     def answer(self) -> None:
         """The device is its own."""
         with contextlib.suppress(OSError):  # it has ended
-            stdin = cast("IO[bytes]", self._process.stdin)
-            stdin.write(ANSWER)
-            stdin.flush()
+            os.write(
+                cast("IO[bytes]", self._process.stdin).fileno(), ANSWER
+            )  # unbuffered: nothing is left to fail later
 
     def ends_within(self, seconds: float) -> bool:
         """Wait; whether it has ended."""

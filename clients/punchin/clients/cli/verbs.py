@@ -24,7 +24,7 @@ class Verb:
     """One command: its name, its line in the help, and the module of this package that has it.
 
     Or `part` and `extra`: the process that it is, which reads its own command line, and what pip calls its needs.
-    `holder`: it gets the device from the daemon, which calls it that.
+    `holder`: it gets the device from the daemon, which calls it that, and is started for it where `starts` says so.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Verb:
     part: str = ""
     extra: str = ""
     holder: str = ""
+    starts: bool = False
 
 
 GROUPS: dict[str, tuple[Verb, ...]] = {
@@ -74,13 +75,20 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
         Verb("install", "put Punchin's actions into a DAW, or bring them up to date", "install"),
         Verb("uninstall", "take them out again", "install"),
         Verb("models", "which models there are and which are here; get one, remove one", "models"),
-        Verb("bench", "measure this machine against diffusers", part="punchin.engine.bench", extra="engine"),
+        Verb(
+            "bench",
+            "measure this machine against diffusers",
+            part="punchin.engine.bench",
+            extra="engine",
+            holder="a bench",
+        ),
         Verb(
             "train",
             "train a LoRA, or a model of your own",
             part="punchin.training",
             extra="train",
             holder="a training",
+            starts=True,
         ),
         Verb("version", "versions of package and protocol", "service"),
     ),
@@ -102,7 +110,7 @@ def run(words: Sequence[str], out: TextIO, talk: Talk) -> int:
     if verb.holder:
         parts.check(verb.part, verb.extra)
         held = importlib.import_module("punchin.clients.cli.held")
-        return held.run(verb.part, rest, verb.holder, out, talk)
+        return held.run(verb.part, rest, verb.holder, verb.starts, out, talk)
     if verb.part:
         parts.become(verb.part, rest, verb.extra)
     module = importlib.import_module(f"punchin.clients.cli.{verb.module}")

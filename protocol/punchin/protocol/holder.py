@@ -1,6 +1,6 @@
-"""The process that holds the device for this one: `punchin train`, which has a lease of the daemon's.
+"""The process that holds the device for this one: `punchin train` or `bench`, which has a lease of the daemon's.
 
-PUNCHIN_HOLDER says that there is one. It is asked by the line `device` on standard output and answers by a line on
+PUNCHIN_HOLDER says that there is one. It is asked by the line ASK on standard output and answers by the line ANSWER on
 standard input. When that ends, so has the holder, and soon its lease: this process stops then, or is ended. Without a
 holder the device is there for the taking.
 """
@@ -17,14 +17,17 @@ from typing import Final
 from punchin.protocol import limits
 from punchin.protocol.errors import Cancelled
 
+ASK: Final = b"device\n"
+ANSWER: Final = b"yours\n"
 GRACE_S: Final = limits.LEASE_S - 2  # for the step under way, once the holder is gone; then a worker may start
 _LOOK_S: Final = 0.1
 
 
 class Holder:
-    """told: whether the user wants an end."""
+    """What this process knows of its holder. Make one before any thread or child process."""
 
     def __init__(self, told: Callable[[], bool]) -> None:
+        """told: whether the user wants an end."""
         self._told = told
         self._there = bool(os.environ.pop("PUNCHIN_HOLDER", ""))  # not for processes that this one starts
         self._given, self._gone = threading.Event(), threading.Event()
@@ -37,7 +40,7 @@ class Holder:
         """Wait until the device is ours. Raises Cancelled."""
         if not self._there:
             return
-        sys.stdout.write("device\n")
+        sys.stdout.write(ASK.decode())
         sys.stdout.flush()
         threading.Thread(target=self._listen, name="holder", daemon=True).start()
         while not self._given.wait(_LOOK_S):
