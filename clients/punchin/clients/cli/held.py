@@ -50,9 +50,8 @@ def run(module: str, words: Sequence[str], holder: str, start: bool, out: TextIO
         raise Cancelled(f"{holder} was ended at once; what was written by then is kept")
     if code < 0:
         name = signal.Signals(-code).name
-        raise PunchinError(
-            f"{holder} was ended by {name}", "the same command again; a training goes on from what it wrote last"
-        )
+        again = "the same command again; a training goes on from what it wrote last"
+        raise PunchinError(f"{holder} was ended by {name}", again)
     return code
 
 
@@ -86,9 +85,8 @@ class _Part:
     def answer(self) -> None:
         """The device is its own."""
         with contextlib.suppress(OSError):  # it has ended
-            os.write(
-                cast("IO[bytes]", self._process.stdin).fileno(), ANSWER
-            )  # unbuffered: nothing is left to fail later
+            stdin = cast("IO[bytes]", self._process.stdin)
+            os.write(stdin.fileno(), ANSWER)  # past its buffer, which would fail once more when it is closed
 
     def ends_within(self, seconds: float) -> bool:
         """Wait; whether it has ended."""
