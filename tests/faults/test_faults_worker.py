@@ -8,6 +8,7 @@ import psutil
 import pytest
 from faults.lives import check_events, daemon_pid, is_running, order, run, wait_until, workers_of
 
+from punchin.clients.cli import main, service
 from punchin.clients.connect import connect
 from punchin.protocol.errors import JobFailed
 
@@ -73,6 +74,22 @@ def test_a_stubborn_worker_is_killed_after_the_grace(client):
     assert 2.9e9 < last.at_ns - asked_ns < 10e9  # 3 s, and the load of the machine
     assert not is_running(worker)
     assert run(client)[0].state == "done"
+
+
+def test_a_job_that_stands_still_is_seen_and_can_be_cancelled_and_the_next_one_begins(client, monkeypatch, capsys):
+    stuck, waiting = (client.submit(order(script)).id for script in ("steps=2 pause=0.3 hang", "steps=1"))
+    wait_until(lambda: client.job(stuck).state == "running", 10, "the job")
+    assert main(["ps"]) == 0
+    assert "stood still" not in capsys.readouterr().err
+    monkeypatch.setattr(service, "STILL_S", 1.0)
+    wait_until(lambda: time.time_ns() - client.status().worker.heard_ns > 1.1e9, 10, "the silence")
+    assert main(["ps"]) == 0
+    assert f"job {stuck} has stood still for 1 s; punchin cancel {stuck} ends it" in capsys.readouterr().err
+    assert client.job(waiting).state == "queued"
+    assert main(["cancel", stuck]) == 0
+    assert [event.state for event in client.follow(waiting)][-1] == "done"
+    assert client.job(stuck).state == "cancelled"
+    assert client.status().worker.heard_ns is None
 
 
 def test_a_worker_that_writes_garbage(client):

@@ -67,6 +67,7 @@ PREVIEW = {"seed": 7, "index": 2, "start_frame": 96_000, "sha256": SHA, "channel
 WORKER = {
     "pid": 42, "state": "idle", "device": "cuda:0 RTX 4070", "total_bytes": 12_884_901_888, "free_bytes": 1 << 33,
     "plan": "whole", "model": "turbo", "job": JOB, "until_ns": 1_795_398_235_885_841_880,
+    "heard_ns": 1_795_398_235_885_841_000,
 }  # fmt: skip
 LEASE = {
     "id": JOB, "holder": "a training", "pid": 43, "since_ns": 1_795_398_235_885_841_880, "granted": True,

@@ -43,6 +43,7 @@ class Hand:
     worker: Worker
     ready: link.Ready | None = None
     model: str = ""
+    heard_ns: int = 0  # of a monotonic clock: when it got its job, or last said something
 
 
 class Foreman:
@@ -274,6 +275,7 @@ class Foreman:
             self._happenings.append(failed)
             return
         files = {blob.sha256: str(self.store.path(blob.sha256)) for blob in row.record.order.blobs}
+        self.hand.heard_ns = time.monotonic_ns()
         self.hand.worker.send(
             link.Run(
                 job=job,
@@ -286,6 +288,7 @@ class Foreman:
         )
 
     def _heard(self, hand: Hand, reply: link.Reply) -> None:
+        hand.heard_ns = time.monotonic_ns()
         match reply:
             case link.Ready():
                 hand.ready = reply
@@ -374,9 +377,8 @@ class Foreman:
         if self.hand is None:
             return None
         bench, ready = self.board.bench, self.hand.ready
-        until_ns = None
-        if bench.state == "idle" and bench.by_ns is not None:
-            until_ns = time.time_ns() + bench.by_ns - time.monotonic_ns()
+        wall_ns = time.time_ns() - time.monotonic_ns()
+        until_ns = wall_ns + bench.by_ns if bench.state == "idle" and bench.by_ns is not None else None
         return WorkerStatus(
             pid=self.hand.worker.pid,
             state=bench.state,
@@ -387,4 +389,5 @@ class Foreman:
             model=self.hand.model,
             job=bench.job or "",
             until_ns=until_ns,
+            heard_ns=wall_ns + self.hand.heard_ns if bench.state == "busy" else None,
         )

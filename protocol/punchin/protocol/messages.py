@@ -213,6 +213,7 @@ class WorkerStatus(Struct, frozen=True, kw_only=True):
     model: str = ""  # the model it ran last, "" before the first
     job: str = ""
     until_ns: int | None = None  # when it will be unloaded; None: not while it works, or never
+    heard_ns: int | None = None  # when it last said something of its job; None: it has none
 
 
 class Lease(Struct, frozen=True, kw_only=True):

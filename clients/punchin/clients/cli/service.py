@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from typing import TextIO
+from typing import Final, TextIO
 
 import msgspec
 
@@ -15,6 +15,8 @@ from punchin.clients.cli.table import age, size, table
 from punchin.clients.cli.talk import Talk
 from punchin.protocol import version as versions
 from punchin.protocol.messages import Lease
+
+STILL_S: Final = 60.0  # without a word from the engine: the user should know
 
 
 def stop_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,6 +82,8 @@ def ps(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     print(table(("MODEL", "DEVICE", "PID", "FREE AT START", "STATE", "JOB", "FOR"), [row]), file=out)
     if worker.plan:
         talk.say(worker.plan)
+    if worker.heard_ns is not None and time.time() - worker.heard_ns / 1e9 > STILL_S:
+        talk.warn(f"job {worker.job} has stood still for {age(worker.heard_ns)}; punchin cancel {worker.job} ends it")
     return 0
 
 
