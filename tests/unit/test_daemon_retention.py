@@ -93,6 +93,18 @@ def test_takes_that_have_not_landed_stay_longer_and_go_last(disk, monkeypatch):
     assert not disk.has("wait-job-029")
 
 
+@pytest.mark.parametrize("years", [14, 26])
+def test_an_age_of_years_is_a_clock_that_is_wrong_and_goes_for_room_alone(disk, monkeypatch, years):
+    """A machine that started with the clock of 2040, or made a job while its clock said 2000."""
+    disk.job("wait-job-001", years * 365, disk.blob(b"take", years * 365 * 86_400), landed=False)
+    disk.job("land-job-001", years * 365, disk.blob(b"another", years * 365 * 86_400))
+    disk.job("land-job-002", 364, disk.blob(b"third", 364 * 86_400))
+    assert disk.collect().jobs == 1
+    assert [disk.has(name) for name in ("wait-job-001", "land-job-001", "land-job-002")] == [True, True, False]
+    monkeypatch.setattr(retention, "MAX_STORE_BYTES", 0)
+    assert disk.collect().jobs == 2
+
+
 def test_what_is_pinned_or_under_way_is_never_too_old(disk):
     take, source = disk.blob(b"pinned", 99 * 86_400), disk.blob(b"x" * 1_920, 99 * 86_400)
     disk.job("pinned-job-1", 99, take, pinned=True)

@@ -4,7 +4,8 @@ An ended job goes after 7 days, or, oldest first, while the store is over 20 GiB
 the only copy of them: it stays 30 days, and goes for room after all others. Pinned jobs and jobs under way stay, and
 nothing goes that is younger than an hour: a client may have put a blob for a job not yet submitted, or is about to
 fetch a take. The daemon does so by itself when it is idle, and at once when it is asked. By itself only while the
-clock has not been set by over an hour since it started: all that a clock says is old may have been made today.
+clock has not been set by over an hour since it started: all that a clock says is old may have been made today. Nor
+does a job go for its age where that is over a year: its clock was wrong then, or this one is now.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from punchin.protocol.messages import Collected
 
 MAX_AGE_S: Final = 7 * 86_400
 MAX_WAIT_S: Final = 30 * 86_400  # of takes that have not landed
+MAX_BELIEVED_S: Final = 365 * 86_400
 MAX_STORE_BYTES: Final = 20 * 2**30
 SPARE_S: Final = 3_600
 MAX_DRIFT_S: Final = 3_600
@@ -78,7 +80,8 @@ def _mark(journal: Journal, blobs: dict[str, tuple[int, float]]) -> tuple[set[in
     now_ns, doomed = time.time_ns(), set[int]()
     for number, ended_ns, waits in journal.ended():  # in the order in which they may go
         age_s = (now_ns - ended_ns) / 1e9
-        if age_s <= SPARE_S or (age_s <= (MAX_WAIT_S if waits else MAX_AGE_S) and left <= MAX_STORE_BYTES):
+        is_old = (MAX_WAIT_S if waits else MAX_AGE_S) < age_s <= MAX_BELIEVED_S
+        if age_s <= SPARE_S or not (is_old or left > MAX_STORE_BYTES):
             continue
         doomed.add(number)
         for sha256 in uses.get(number, ()):
