@@ -175,8 +175,9 @@ def test_what_is_refused_before_it_is_a_job(client):
             client.submit(asked)
         assert error.value.code == code
         assert error.value.hint
-    with pytest.raises(Refused, match=r"the landing plan has 32769 bytes, allowed is 32768"):
+    with pytest.raises(Refused, match=r"the landing plan has 32,769 bytes, allowed is 32,768") as error:
         client.submit(order(), plan=b"x" * 32_769)
+    assert "fewer regions" in error.value.hint
     with pytest.raises(Refused, match="allowed is 65,536"):
         client.submit(order("x" * 4_000, lyrics="月" * limits.LYRICS_CHARS), plan=b"x" * 32_768)
     assert client.jobs() == []

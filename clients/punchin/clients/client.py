@@ -71,8 +71,8 @@ class Client:
         """
         view = memoryview(data).cast("B")
         if len(view) > messages.MAX_BLOB_BYTES:
-            text = f"a blob of {len(view)} bytes, allowed is {messages.MAX_BLOB_BYTES}"
-            raise Refused(text, code="over_limit")
+            text = f"a blob of {len(view):,} bytes, allowed is {messages.MAX_BLOB_BYTES:,}"
+            raise Refused(text, "send less of it", "over_limit")
         return self._live(lambda line: transfer.put(line, view))
 
     def put_audio(self, audio: NDArray[np.float32], rate_hz: int) -> Blob:
@@ -113,8 +113,8 @@ class Client:
         `disk_full`, `too_big`.
         """
         if len(plan) > messages.PLAN_BYTES:
-            text = f"the landing plan has {len(plan)} bytes, allowed is {messages.PLAN_BYTES}"
-            raise Refused(text, code="too_big")
+            text = f"the landing plan has {len(plan):,} bytes, allowed is {messages.PLAN_BYTES:,}"
+            raise Refused(text, "ask for fewer regions or tracks at once", "too_big")
         request = messages.Submit(ask=0, id=job_id or new_job_id(), order=order, plan=plan, keep_alive_s=keep_alive_s)
         return self._ask(request, Job).record
 
