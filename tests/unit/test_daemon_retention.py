@@ -202,6 +202,13 @@ def test_an_upload_that_ends_while_old_ones_are_looked_for_is_no_error(disk, mon
     assert not (disk.store.parts / "old").exists()
 
 
+def test_a_stray_file_among_the_attempts_keeps_no_daemon_from_starting(disk):
+    disk.store.make_out_dir("job-00001", 1)
+    (disk.store.takes / ".DS_Store").touch()
+    disk.store.drop_attempts()
+    assert [left.name for left in disk.store.takes.iterdir()] == [".DS_Store"]
+
+
 def test_leftovers_of_an_attempt_that_cannot_be_removed_are_the_stores_error(disk):
     disk.store.out_dir("job-00001", 1).write_bytes(b"a file where the folder should be")
     with pytest.raises(StoreFull, match="Not a directory") as error:

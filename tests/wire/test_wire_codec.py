@@ -89,6 +89,7 @@ HOSTILE = {
         )
     ),
     "a path for an id": msgpack.packb({"type": "get_job", "ask": 1, "id": "../../etc/passwd"}),
+    "an id with a line's end": msgpack.packb({"type": "get_job", "ask": 1, "id": "x" * 26 + "\n"}),
     "a negative number": msgpack.packb({"type": "attach", "ask": 1, "id": "x" * 26, "since": -1}),
     "an ask of 2**60": msgpack.packb({"type": "get_status", "ask": 2**60}),
 }

@@ -11,6 +11,7 @@ import zmq
 from faults.lives import kill_daemon, run
 from wire.plain import Plain
 
+from punchin.clients.cli import main
 from punchin.clients.connect import connect
 from punchin.protocol import connection
 from punchin.protocol.errors import Refused
@@ -53,6 +54,19 @@ def test_the_sockets_stand_in_a_private_folder(client):
         assert stat.S_IMODE(name.stat().st_mode) == 0o700
     folder.chmod(0o755)  # by somebody's mistake
     assert stat.S_IMODE(connection.folder().stat().st_mode) == 0o700
+
+
+def test_folders_and_locks_that_cannot_be_used_are_told(home, tmp_path, monkeypatch, capsys):
+    lock = connection.daemon_lock()
+    lock.mkdir()
+    assert main(["status"]) == 4
+    assert f"error: {lock} cannot be opened: Is a directory\n  ls -ld {lock}" in capsys.readouterr().err
+    lock.rmdir()
+    (tmp_path / "file").touch()
+    with monkeypatch.context() as patch:
+        patch.setenv("PUNCHIN_HOME", str(tmp_path / "file"))
+        assert main(["status"]) == 4
+    assert "file/runtime, the folder of the daemon's sockets, cannot be used" in capsys.readouterr().err
 
 
 def test_the_state_is_the_user_s_alone(client, home):

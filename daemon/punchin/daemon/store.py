@@ -201,7 +201,8 @@ class Store:
     def drop_attempts(self) -> None:
         """Remove the leftovers of all attempts: at start, when none runs."""
         for folder in self.takes.iterdir():
-            self.drop_out_dir(folder)
+            if folder.is_dir():  # not a stray file, such as a file manager leaves
+                self.drop_out_dir(folder)
 
     def everything(self) -> Iterator[tuple[str, int, float]]:
         """Each blob's sha256, bytes and age in seconds."""

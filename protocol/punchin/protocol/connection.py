@@ -29,15 +29,22 @@ class Connection(Struct, frozen=True, kw_only=True):
 
 
 def folder() -> Path:
-    """The private folder of sockets, locks and the connection file. Raises Refused if it is another user's."""
+    """The private folder of sockets, locks and the connection file.
+
+    Raises Refused if it is another user's, or cannot be made.
+    """
     path = home.runtime()
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if sys.platform != "win32":
-        found = path.stat()
-        if found.st_uid != os.getuid():
-            raise Refused(f"{path} belongs to user {found.st_uid}, not to {os.getuid()}", "set PUNCHIN_HOME")
-        if stat.S_IMODE(found.st_mode) != 0o700:
-            path.chmod(0o700)
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if sys.platform != "win32":
+            found = path.stat()
+            if found.st_uid != os.getuid():
+                raise Refused(f"{path} belongs to user {found.st_uid}, not to {os.getuid()}", "set PUNCHIN_HOME")
+            if stat.S_IMODE(found.st_mode) != 0o700:
+                path.chmod(0o700)
+    except OSError as error:
+        text = f"{path}, the folder of the daemon's sockets, cannot be used: {error.strerror}"
+        raise Refused(text, "set PUNCHIN_HOME to a folder of yours", "folder") from error
     return path
 
 

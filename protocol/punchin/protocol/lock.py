@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+from punchin.protocol.errors import Refused
+
 if sys.platform == "win32":
     import msvcrt
 else:
@@ -29,8 +31,11 @@ class Lock:
 
 
 def take(path: Path, wait_s: float = 0.0) -> Lock | None:
-    """The lock on `path`, or None if another process holds it for longer than `wait_s` seconds."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    """The lock on `path`, or None if another process holds it for longer than `wait_s` seconds.
+
+    Raises Refused where the file is not ours, OSError where the disk does not take it.
+    """
+    fd = _open(path, os.O_CREAT)
     until = time.monotonic() + wait_s
     while not _try_exclusive(fd):
         if time.monotonic() >= until:
@@ -41,15 +46,25 @@ def take(path: Path, wait_s: float = 0.0) -> Lock | None:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a living process holds the lock. Looking does not keep others from taking it but for an instant."""
+    """Whether a living process holds the lock. Looking does not keep others from taking it but for an instant.
+
+    Raises Refused where the file is not ours.
+    """
     try:
-        fd = os.open(path, os.O_RDWR)
+        fd = _open(path)
     except FileNotFoundError:
         return False
     try:
         return not _try_shared(fd)
     finally:
         os.close(fd)
+
+
+def _open(path: Path, more: int = 0) -> int:
+    try:
+        return os.open(path, os.O_RDWR | more, 0o600)
+    except (PermissionError, IsADirectoryError) as error:  # such as root's, who was this user by sudo
+        raise Refused(f"{path} cannot be opened: {error.strerror}", f"ls -ld {path}", "lock") from error
 
 
 if sys.platform == "win32":

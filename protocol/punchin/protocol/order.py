@@ -17,9 +17,9 @@ from punchin.protocol.errors import Refused
 
 Task = Literal["text2music", "repaint", "cover", "lego", "extract", "complete"]
 State = Literal["queued", "leased", "running", "storing", "done", "failed", "cancelled"]
-JOB_ID = "^[0-9A-Za-z-]{8,64}$"
+JOB_ID = r"^[0-9A-Za-z-]{8,64}\Z"  # not $, which a line's end may follow
 JobId = Annotated[str, Meta(pattern=JOB_ID)]
-Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 TERMINAL: frozenset[State] = frozenset({"done", "failed", "cancelled"})
 
