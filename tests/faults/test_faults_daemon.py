@@ -1,7 +1,9 @@
 """The daemon killed: nothing acknowledged is lost, and who waits gets the takes."""
 
+import contextlib
 import os
 import signal
+import sqlite3
 import threading
 
 import pytest
@@ -164,6 +166,20 @@ def test_a_bug_while_takes_are_stored_fails_the_job_alone(monkeypatch):
         assert (record.state, record.error_code) == ("failed", "bug")
         assert record.error_text == "RuntimeError: planned at store.adopt"
         assert run(client)[0].state == "done"
+
+
+def test_a_row_that_is_damaged_costs_the_daemon_nothing(client, home):
+    damaged, _ = run(client)
+    with contextlib.closing(sqlite3.connect(home / "state" / "journal.sqlite")) as db:
+        db.execute("UPDATE jobs SET request = x'c1ff', takes = x'c1ff'")
+        db.commit()
+    before = client.status().pid
+    for call in (client.jobs, client.examine, lambda: client.job(damaged.id)):
+        with pytest.raises(Refused, match="is no journal") as error:
+            call()
+        assert "move" in error.value.hint
+    assert run(client)[0].state == "done"
+    assert client.status().pid == before
 
 
 def test_a_blob_that_the_disk_does_not_give_is_told(client, home):

@@ -188,6 +188,9 @@ def test_a_source_of_another_size_is_refused(client):
     source = Blob(sha256=sha256, channels=2, frames=2)
     with pytest.raises(Refused, match="has 8 bytes, the order says 16"):
         client.submit(Order(task="repaint", source=source, frames=2, model="identity"))
+    mono = Blob(sha256=sha256, channels=1, frames=2)  # the same bytes, said rightly beside it
+    with pytest.raises(Refused, match="has 8 bytes, the order says 16"):
+        client.submit(Order(task="cover", source=source, references=(mono,), frames=2, model="identity"))
 
 
 def test_jobs_newest_first_page_by_page(client):

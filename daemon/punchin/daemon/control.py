@@ -13,8 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from punchin.daemon import happenings, retention, scheduler, waiting
 from punchin.daemon.foreman import Foreman
+from punchin.daemon.journal import JournalDamaged
 from punchin.protocol import codec, messages, version
 from punchin.protocol.codec import Unreadable
 from punchin.protocol.errors import PunchinError, Refused
@@ -81,6 +84,10 @@ class Control:
         except PunchinError as error:
             code = error.code if isinstance(error, Refused) else "failed"
             return Failure(ask=request.ask, code=code, text=str(error), hint=error.hint)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:  # a row of the journal that is no longer one
+            log.exception("journal", extra={"request": type(request).__name__})
+            damage = JournalDamaged(self.foreman.journal.path, error)
+            return Failure(ask=request.ask, code=damage.code, text=str(damage), hint=damage.hint)
         except (OSError, sqlite3.Error) as error:  # of one request: the others, and the job that runs, go on
             kind = type(request).__name__
             log.exception("disk", extra={"request": kind})

@@ -90,13 +90,13 @@ class Foreman:
         return row
 
     def _check_blobs(self, order: Order) -> None:
-        sizes = {blob.sha256: blob.size_bytes for blob in order.blobs}
-        for sha256 in sorted(sizes):
+        said = {(blob.sha256, blob.size_bytes) for blob in order.blobs}
+        for sha256 in sorted({sha256 for sha256, _ in said}):
             if not self.store.touch(sha256):  # touched: no sweep takes it before its job is in the journal
                 raise Refused(f"blob {sha256[:12]} was not sent", "put it first", "unknown_blob")
-        for sha256, said in sizes.items():
-            if self.store.size(sha256) != said:
-                text = f"blob {sha256[:12]} has {self.store.size(sha256)} bytes, the order says {said}"
+        for sha256, size_bytes in sorted(said):
+            if self.store.size(sha256) != size_bytes:
+                text = f"blob {sha256[:12]} has {self.store.size(sha256)} bytes, the order says {size_bytes}"
                 raise Refused(text, code="wrong_size")
 
     def cancel(self, job: str) -> Row:
