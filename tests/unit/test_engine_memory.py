@@ -123,6 +123,17 @@ def test_diffsynths_limit_and_types():
         from_diffsynth({}, SPEC_2B, VAE_RELEASED, 24 * GIB)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float8_e4m3fn, "bfloat16"])
+def test_a_vram_config_computes_in_what_it_says_or_not_at_all(dtype):
+    config = {"offload_device": "cuda", "computation_device": "cuda", "computation_dtype": dtype}
+    with pytest.raises(Refused, match=r"computes in .*; it can be torch\.bfloat16 or torch\.float32"):
+        from_diffsynth(config, SPEC_2B, VAE_RELEASED, 24 * GIB)
+    waiting = config | {"computation_dtype": torch.bfloat16, "offload_dtype": torch.float16}
+    assert from_diffsynth(waiting, SPEC_2B, VAE_RELEASED, 24 * GIB).notes == (
+        "weights wait in the type they compute in, not in float16",
+    )
+
+
 def test_what_torch_keeps_of_a_model_that_was_let_go_is_free_for_the_next(monkeypatch):
     """Else the model that replaces one of half the GPU would find too little room beside its remains."""
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3 * GIB, 24 * GIB))

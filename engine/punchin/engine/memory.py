@@ -212,15 +212,15 @@ def from_diffsynth(
     config: `offload_`, `onload_`, `preparing_` and `computation_` with `dtype` and `device`, and `vram_limit` in GiB.
     Offloaded to where it computes: resident. Onloaded there: swapped. Prepared or computed there: the DiT streams and
     the rest takes turns. With a `vram_limit`, the best plan not above the one asked for that fits it. What has no
-    equal is said in the plan's notes.
+    equal is said in the plan's notes. Raises Refused where nothing fits, and for a `computation_dtype` other than
+    bfloat16 (the default) and float32.
     """
     device = _device(config, "computation_device", None)
     states = [_device(config, f"{state}_device", device) for state in ("offload", "onload")]
     parts = components(spec, vae_spec, text_numbers)
-    precision: Precision = "float32" if config.get("computation_dtype") == torch.float32 else "bfloat16"
-    dtype = torch.float32 if precision == "float32" else torch.bfloat16
+    dtype = _computed(config)
     acts = activations(spec, vae_spec, dtype, work or Work(latents=1500))
-    plans = ladder(parts, acts, device, precision)
+    plans = ladder(parts, acts, device, "float32" if dtype == torch.float32 else "bfloat16")
     asked = 0 if states[0] == device else 3 if states[1] == device else len(plans) - 1
     limit = config.get("vram_limit")
     room = free_bytes if limit is None else min(free_bytes, int(float(limit) * GIB))
@@ -244,6 +244,15 @@ def _device(config: Mapping[str, Any], name: str, default: str | None) -> str:
     if value is None:
         raise Refused(f"vram_config has no {name}", "name the device that computes, e.g. cuda")
     return str(value)
+
+
+def _computed(config: Mapping[str, Any]) -> torch.dtype:
+    """The type that all is computed in; not float16, in which guided turbo models give numbers that are not finite."""
+    dtype = config.get("computation_dtype") or torch.bfloat16
+    if dtype not in (torch.float32, torch.bfloat16):
+        hint = "give torch.bfloat16, or torch.float32 with twice the memory"
+        raise Refused(f"vram_config computes in {dtype}; it can be torch.bfloat16 or torch.float32", hint)
+    return dtype
 
 
 def _unmapped(config: Mapping[str, Any]) -> tuple[str, ...]:
