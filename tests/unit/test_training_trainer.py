@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -321,6 +322,30 @@ def test_samples_and_the_page(model, songs, tmp_path, quiet, capsys):
         assert name in page
         assert (tmp_path / "page" / name).stat().st_size > 1000
     assert "2 prompts rendered again" in page
+
+
+def test_a_page_is_made_in_eight_bits_where_they_are_asked_for(model, songs, tmp_path, quiet, capsys):
+    trained("lora", model, songs, tmp_path / "lora", quiet, max_steps=2, learning_rate=1e-2, **RANK)
+    trained("full", model, songs, tmp_path / "full", quiet, max_steps=2, learning_rate=1e-2)
+    lora = ["--lora", str(tmp_path / "lora" / "epoch-0.safetensors")]
+    checkpoint = ["--checkpoint", str(tmp_path / "full" / "epoch-0.safetensors")]
+    means = {}
+    for name, more in {
+        "plain": [], "dit": ["--fp8_models", "dit"], "text": ["--fp8_models", "text_encoder"],
+        "lora": lora, "lora, dit": [*lora, "--fp8_models", "dit"],
+        "checkpoint": checkpoint, "checkpoint, dit": [*checkpoint, "--fp8_models", "dit"],
+    }.items():  # fmt: skip
+        page = tmp_path / name
+        line = command_line("validate", arguments(model, songs, page, max_audio_duration=1.5))
+        assert main([*line, *more, "--count", "1"]) == 0
+        means[name] = float(re.findall(r"loss (\d+\.\d+)</p>", (page / "index.html").read_text())[0])
+    assert len(set(means.values())) == len(means), means
+    for name in ("lora", "checkpoint"):  # what was taught is not lost with the bits
+        taught, rounded = (means[key] - means["plain"] for key in (name, f"{name}, dit"))
+        assert abs(rounded - taught) < abs(taught) / 2, means
+    line = command_line("validate", arguments(model, songs, tmp_path / "none"))
+    assert main([*line, "--fp8_models", "dog"]) == 4
+    assert "fp8_models names 'dog'" in capsys.readouterr().err
 
 
 def test_a_full_checkpoint_is_the_model_in_every_form(model, songs, tmp_path, quiet):

@@ -155,7 +155,7 @@ def _validated(
     """Write the page; returns its path."""
     from msgspec import structs
 
-    from punchin.training import adapters, run, validation
+    from punchin.training import adapters, run, trainer, validation
 
     if count < 1:
         raise BadUsage(f"count is {count}; it must be 1 or more")
@@ -163,6 +163,7 @@ def _validated(
         raise BadUsage("lora_checkpoint is where a training begins; nothing is trained", "give the LoRA as `--lora`")
     items, loaded = run.ready(settings, holder.device, line.say)
     adapters.fuse_preset(loaded.model, settings)
+    trainer.in_eighths(loaded, settings)
     variant = structs.replace(loaded.variant, stems=True)  # what a training taught is asked of it, whatever it began as
     pipe = validation.AceStepPipeline(replace(loaded, variant=variant))
     validation.apply(loaded, pipe, lora, checkpoint)

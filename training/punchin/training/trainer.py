@@ -68,11 +68,17 @@ def prepared(loaded: Loaded, settings: Settings) -> LoraConfig | None:
             part.to(getattr(torch, settings.param_dtype)).requires_grad_(True)
             if name == "conditioner":
                 model.null_condition_emb.requires_grad_(True)
-    for name in [each.strip() for each in (settings.fp8_models or "").split(",") if each.strip()]:
-        adapters.halve(_part(loaded, name))
+    in_eighths(loaded, settings)
     if settings.use_gradient_checkpointing or settings.use_gradient_checkpointing_offload:
         checkpointed(model, offload=settings.use_gradient_checkpointing_offload)
     return config
+
+
+def in_eighths(loaded: Loaded, settings: Settings) -> None:
+    """Keep what is frozen of the parts that `fp8_models` names in 8 bits. Raises Refused for a name that is none."""
+    parts = [_part(loaded, each.strip()) for each in (settings.fp8_models or "").split(",") if each.strip()]
+    for part in parts:
+        adapters.halve(part)
 
 
 def _part(loaded: Loaded, name: str) -> torch.nn.Module:
