@@ -42,9 +42,12 @@ PLAN = replace(SMOKE, songs=2, song_frames=128, song_steps=1, windows=(128,), ba
 
 @pytest.fixture(scope="module")
 def begun():
-    """The autoencoder's stage before its first step."""
+    """The autoencoder's stage before its first step, on one thread as `made`: sums differ with the number of them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     stage = AutoencoderStage(tiny.untrained()[1], SMOKE, CPU, 0)
     stage.begin()
+    torch.set_num_threads(threads)
     return stage
 
 
