@@ -30,7 +30,7 @@ CODES: Final = 0.2  # how much the codes' own loss counts beside the flow's
 METRE: Final = 2.0  # how much the metre's own loss counts
 COUNTED: Final = 0.5  # of a batch's length is given to it
 ENVELOPE: Final = 2.0  # how much the envelope's error counts at t = 1, where it is all; its share is t^2
-LEVELS: Final = 3.0  # how much a level counts, a linear latent counting 1 in the mean
+LEVELS: Final = 6.0  # how much a level counts, a linear latent counting 1 in the mean
 SHIFT: Final = 3.0  # of the times of half the items: sampling begins at t = 1 and lingers there
 
 
