@@ -70,12 +70,13 @@ def daemons_killed():
 
 
 def make_old(job, sha256):
-    """As if a job had ended, and a blob been put, long ago."""
+    """As if a job had ended, and a blob been put, 40 days ago."""
+    ago_s = time.time() - 40 * 86_400
     state = connection.folder().parent / "state"
     with contextlib.closing(sqlite3.connect(state / "journal.sqlite", timeout=10)) as db, db:
-        db.execute("UPDATE jobs SET ended_ns = 1 WHERE id = ?", (job,))
+        db.execute("UPDATE jobs SET ended_ns = ? WHERE id = ?", (int(ago_s * 1e9), job))
     with contextlib.suppress(FileNotFoundError):
-        os.utime(state / "blobs" / sha256[:2] / sha256[2:], (1, 1))
+        os.utime(state / "blobs" / sha256[:2] / sha256[2:], (ago_s, ago_s))
 
 
 @pytest.mark.slow
