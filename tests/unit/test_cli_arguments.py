@@ -20,6 +20,8 @@ from punchin.protocol.version import PACKAGE, PROTOCOL
     [
         (arguments.bars, "5-8", (5, 8)),
         (arguments.bars, "5", (5, 5)),
+        (arguments.bars, "-3-0", (-3, 0)),
+        (arguments.bars, "-3--1", (-3, -1)),
         (arguments.span, "12.5-20", (12.5, 20.0)),
         (arguments.span, "0:12.5-1:20", (12.5, 80.0)),
         (arguments.signature, "7/8", (7, 8)),
@@ -48,7 +50,6 @@ WRONG = {
     "repaint": "SESSION",
     "repaint a.rpp --prompt x": "--bars --time",
     "repaint a.rpp --track K --bars 8-5 --prompt x": "8-5 ends before it starts",
-    "repaint a.rpp --track K --bars 0-4 --prompt x": "bars count from 1",
     "repaint a.rpp --track K --bars five --prompt x": '"five" is no bar range',
     "repaint a.rpp --track K --bars 5-8 --time 1-2 --prompt x": "not allowed with",
     "repaint a.rpp --track K --time 5-5 --prompt x": "5 to 5 s has no length, allowed is 0.25 to 600 s",

@@ -189,7 +189,7 @@ def test_what_a_bare_file_cannot_be_is_refused(tmp_path):
         ("has 6 channels, allowed is 1 to 2", lambda: open_session(tmp_path / "six.wav", 120)),
         ("without tracks", lambda: open_session(path, 120).target("Keys", region)),
         ("no lane to land on", lambda: open_session(path, 120).target(None, region, "lane")),
-        ("outside the session, which has 4 bars", lambda: aimed(path, (4, 5))),
+        ("outside the session, which has bars 1-4", lambda: aimed(path, (4, 5))),
         ("never written", lambda: land(aimed(path), [LandingTake(aimed(path).place(window(aimed(path))), "x")], path)),
         ("is no .wav", lambda: land(aimed(path), [LandingTake(aimed(path).place(window(aimed(path))), "x")], "x.flac")),
     ):

@@ -1,6 +1,7 @@
 """What a take holds of its source beyond the region, so that its edges can be dragged."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import soundfile
 from landings import KEYS, RATE, aimed, landed, played, window
 from rppmaker import item, media, noise, project, source_of, track
 
-from punchin.session.document import LandingTake, land
+from punchin.session.document import LandingTake, land, open_session
 
 
 def test_a_split_item_holds_a_bar_more_on_both_sides(tmp_path):
@@ -21,6 +22,20 @@ def test_a_split_item_holds_a_bar_more_on_both_sides(tmp_path):
     first = round((4 - 0.055 - 2) * RATE)
     np.testing.assert_array_equal(take, a[0, first : 8 * RATE])
     np.testing.assert_allclose(played(result.output, 16), played(path, 16), atol=1e-9)
+
+
+@pytest.mark.parametrize("bars", [(1, 2), (-3, -3), (4, 4)])
+def test_bars_are_those_that_the_projects_ruler_shows(tmp_path, bars):
+    """A count-in of four bars before bar 1 (PROJOFFS) moves numbers, and nothing else."""
+    media(tmp_path, "Media/keys.wav", noise(1, 16 * RATE))
+    keys = track("Keys", item(0, 16, KEYS))
+    plain = open_session(project(tmp_path, keys, name="plain.rpp"))
+    counted = open_session(project(tmp_path, keys, extra="  PROJOFFS 0 -4 0\n"))
+    first, last = bars
+    one, other = plain.region(bars=(first + 4, last + 4)), counted.region(bars=bars)
+    assert replace(one, bars=bars) == other
+    one, other = plain.target("Keys", one, "split"), counted.target("Keys", other, "split")
+    assert one.file == other.file
 
 
 def test_handles_stop_where_nothing_can_be_rendered(tmp_path):

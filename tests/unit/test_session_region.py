@@ -1,9 +1,11 @@
 """Regions by bars and by time, and each way to ask for one that is not there."""
 
+from dataclasses import replace
+
 import pytest
 
 from punchin.protocol.errors import BadUsage, OverLimit, Refused
-from punchin.session.region import bar_count, choose
+from punchin.session.region import choose, last_bar
 from punchin.session.tempo import TempoMap
 
 TEMPO = TempoMap.at_bpm(120)  # a bar is 2 s
@@ -20,14 +22,14 @@ def test_a_part_of_a_bar_names_the_bars_it_touches():
 
 
 def test_a_session_without_audio_has_no_bars_to_choose_from():
-    with pytest.raises(Refused, match="which has 0 bars") as refused:
+    with pytest.raises(Refused, match="which has no bars") as refused:
         choose(TEMPO, 0.0, (5, 8), None)
     assert refused.value.hint == "put audio into it, and save"
 
 
 @pytest.mark.parametrize("end_s", [32.0, 31.999, 30.1, 32.0 + 1e-9])
 def test_a_last_bar_cut_short_counts(end_s):
-    assert bar_count(TEMPO, end_s) == 16
+    assert last_bar(TEMPO, end_s) == 16
     assert choose(TEMPO, end_s, (13, 16), None).end_s == 32
 
 
@@ -43,8 +45,8 @@ def test_seconds_reach_as_far_as_bars():
 @pytest.mark.parametrize(
     ("bars", "time", "says"),
     [
-        ((15, 18), None, "bars 15-18 are outside the session, which has 16 bars"),
-        ((17, 17), None, "bar 17 is outside the session, which has 16 bars"),
+        ((15, 18), None, "bars 15-18 are outside the session, which has bars 1-16"),
+        ((17, 17), None, "bar 17 is outside the session, which has bars 1-16"),
         ((0, 3), None, "bars 0-3 are outside"),
         ((8, 5), None, "bars 8-5 run backwards"),
         (None, (4.0, 4.0), "from 4 s to 4 s has no length"),
@@ -60,16 +62,25 @@ def test_regions_that_are_not_there_are_refused(bars, time, says):
     assert refused.value.hint
 
 
+def test_bars_are_those_of_a_ruler_that_counts_in():
+    ruler = replace(TEMPO, first_bar=-3)  # four bars before bar 1
+    assert (choose(ruler, 32, (1, 4), None).start_s, choose(ruler, 32, (-3, 0), None).end_s) == (8, 8)
+    assert choose(ruler, 32, None, (7.5, 8.5)).bars == (0, 1)
+    assert ruler.bar_lines(3, 7).tolist() == [4, 6]
+    with pytest.raises(Refused, match="bars 9-13 are outside the session, which has bars -3 to 12") as refused:
+        choose(ruler, 32, (9, 13), None)
+    assert refused.value.hint == "use bars within --bars=-3-12"
+    with pytest.raises(Refused, match="bars -4 to 2 are outside"):
+        choose(ruler, 32, (-4, 2), None)
+    with pytest.raises(Refused, match="has no bars"):
+        choose(ruler, 0.0, (-3, -3), None)
+
+
 def test_regions_over_the_limit_quote_it():
     with pytest.raises(OverLimit, match=r"region length is 700 s, allowed is 0\.25 to 600"):
         choose(TEMPO, 1000, None, (0.0, 700.0))
     with pytest.raises(OverLimit, match=r"region length is 0\.1 s"):
         choose(TEMPO, 1000, None, (0.0, 0.1))
-
-
-def test_an_empty_session_has_no_bars():
-    with pytest.raises(Refused, match="has 0 bars"):
-        choose(TEMPO, 0, (1, 1), None)
 
 
 @pytest.mark.parametrize(("bars", "time"), [(None, None), ((1, 2), (0.0, 4.0))])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from punchin.protocol import limits
 from punchin.protocol.errors import BadUsage, Refused
-from punchin.session.tempo import TempoMap
+from punchin.session.tempo import TempoMap, in_bars
 
 SLACK_S = 1e-6  # a bar line computed twice may differ by rounding, never by this much
 
@@ -15,7 +15,7 @@ SLACK_S = 1e-6  # a bar line computed twice may differ by rounding, never by thi
 class Region:
     """A span in project time and in beats (quarter notes from the session's start).
 
-    bars: the first and last bar touched, counted from 1. 0.25 to 600 s long (`limits.REGION`).
+    bars: the first and last bar touched, by the numbers of the session's ruler. 0.25 to 600 s long (`limits.REGION`).
     """
 
     start_s: float
@@ -41,15 +41,16 @@ def choose(tempo: TempoMap, end_s: float, bars: tuple[int, int] | None, time: tu
 
 
 def of_bars(tempo: TempoMap, end_s: float, first: int, last: int) -> Region:
-    """The region of bars `first` to `last` inclusive, counted from 1. Refuses bars that the session does not have."""
+    """The region of bars `first` to `last` inclusive. Refuses bars that the session does not have."""
     if last < first:
-        raise Refused(f"bars {first}-{last} run backwards", f"use --bars {last}-{first}")
-    count = bar_count(tempo, end_s)
-    if first < 1 or last > count:
-        asked = f"bar {first} is" if first == last else f"bars {first}-{last} are"
-        plural = "s" if count != 1 else ""
-        hint = f"use --bars within 1-{count}" if count else "put audio into it, and save"
-        raise Refused(f"{asked} outside the session, which has {count} bar{plural}", hint)
+        raise Refused(f"{in_bars((first, last))} run backwards", f"use --bars={last}-{first}")
+    final = last_bar(tempo, end_s)
+    if first < tempo.first_bar or last > final:
+        asked = f"{in_bars((first, last))} {'is' if first == last else 'are'} outside the session"
+        if final < tempo.first_bar:
+            raise Refused(f"{asked}, which has no bars", "put audio into it, and save")
+        there = in_bars((tempo.first_bar, final))
+        raise Refused(f"{asked}, which has {there}", f"use bars within --bars={tempo.first_bar}-{final}")
     start, end = tempo.bars_to_seconds(first, last)
     return of_span(tempo, start, end)
 
@@ -61,8 +62,8 @@ def of_time(tempo: TempoMap, end_s: float, start: float, end: float) -> Region:
     """
     if not start < end:  # written so that NaN is refused too
         raise Refused(f"the region from {start:g} s to {end:g} s has no length", "give a start before its end")
-    last = bar_count(tempo, end_s)
-    last_s = max(tempo.bars_to_seconds(last, last)[1], end_s) if last else end_s
+    last = last_bar(tempo, end_s)
+    last_s = max(tempo.bars_to_seconds(last, last)[1], end_s) if last >= tempo.first_bar else end_s
     if start < 0 or end > last_s + SLACK_S:
         raise Refused(
             f"the region from {start:g} s to {end:g} s is outside the session, which ends at {end_s:.3f} s",
@@ -71,9 +72,9 @@ def of_time(tempo: TempoMap, end_s: float, start: float, end: float) -> Region:
     return of_span(tempo, start, end)
 
 
-def bar_count(tempo: TempoMap, end_s: float) -> int:
-    """How many bars begin before the session's end; the last may be cut short by it."""
-    return tempo.bar_at(max(end_s - SLACK_S, 0.0)) if end_s > 0 else 0
+def last_bar(tempo: TempoMap, end_s: float) -> int:
+    """The last bar that begins before the session's end, which may cut it short; below the first where none does."""
+    return tempo.bar_at(max(end_s - SLACK_S, 0.0)) if end_s > 0 else tempo.first_bar - 1
 
 
 def of_span(tempo: TempoMap, start: float, end: float) -> Region:

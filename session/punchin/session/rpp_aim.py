@@ -169,7 +169,8 @@ def _handles(voices: Voices, region: Region, low_s: float, high_s: float) -> tup
     """What a new item's file spans: a bar more on both sides, as far as that can be rendered and the project goes."""
     tempo = voices.project.tempo
     first, last = region.bars
-    before = region.start_s - tempo.bars_to_seconds(max(first - 1, 1), max(first - 1, 1))[0] if first > 1 else 0.0
+    earlier = max(first - 1, tempo.first_bar)
+    before = region.start_s - tempo.bars_to_seconds(earlier, earlier)[0] if earlier < first else 0.0
     after_start, after_end = tempo.bars_to_seconds(last + 1, last + 1)
     start_s, end_s = max(low_s - before, 0.0), high_s + after_end - after_start
     start_s, end_s = voices.hearable(region, start_s, max(min(end_s, voices.project.end_s), high_s))

@@ -14,6 +14,7 @@ def read_tempo(document: Document) -> tuple[TempoMap, tuple[str, ...]]:
     A curved point (Bezier) is in the map as a straight ramp to the next one. REAPER publishes no formula for it.
     PT: time bpm shape [signature as denominator * 65536 + numerator [selected [flags]]], bpm in quarter notes always;
     shape 0 moves linearly in time to the next point, 1 holds; flags & 2: the point sets no tempo.
+    PROJOFFS: time offset, bar offset, flag; the ruler shows bar 1 + offset at the project's start.
     """
     root = document.root
     base = document.find(root, "TEMPO") or ["TEMPO", "120", "4", "4"]
@@ -37,7 +38,8 @@ def read_tempo(document: Document) -> tuple[TempoMap, tuple[str, ...]]:
         beats = max(float(plain.seconds_to_beats(at_s)), 0.0)
         beats = round(beats, 6) if abs(beats - round(beats, 6)) < 1e-7 else beats
         changes[beats] = Signature(beats, top, bottom)
-    return TempoMap(stretches, tuple(changes[beats] for beats in sorted(changes))), curved
+    first_bar = 1 + int(number_at(document.find(root, "PROJOFFS") or [], 2))
+    return TempoMap(stretches, tuple(changes[beats] for beats in sorted(changes)), first_bar), curved
 
 
 def _stretches(points: list[tuple[float, float, int]], bpm: float) -> tuple[tuple[Stretch, ...], tuple[str, ...]]:

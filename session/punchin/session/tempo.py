@@ -77,12 +77,14 @@ class TempoMap:
     """A session's tempo and signatures from time 0 on. The last stretch's end tempo holds forever, as does its start
     before time 0.
 
-    stretches: rising `start_s`, the first at 0. signatures: rising `start_beats`, the first at 0.
+    stretches: rising `start_s`, the first at 0. signatures: rising `start_beats`, the first at 0. first_bar: the number
+    of the bar at time 0, as the session's ruler counts; all bars are told and asked for by such numbers.
     Raises ValueError on any other shape, so that no method has to; a tempo that is not above 0 is refused.
     """
 
     stretches: tuple[Stretch, ...]
     signatures: tuple[Signature, ...] = (Signature(0.0, 4, 4),)
+    first_bar: int = 1
 
     def __post_init__(self) -> None:
         for name, starts in (
@@ -147,16 +149,17 @@ class TempoMap:
         return signature.numerator, signature.denominator
 
     def bars_to_seconds(self, first: int, last_inclusive: int) -> tuple[float, float]:
-        """Start of bar `first` and end of bar `last_inclusive`, in project seconds; bars count from 1."""
-        if not 1 <= first <= last_inclusive:
-            raise Refused(f"bars {first}-{last_inclusive}: bars count from 1 and do not run backwards")
+        """Start of bar `first` and end of bar `last_inclusive`, in project seconds."""
+        if not self.first_bar <= first <= last_inclusive:
+            text = f"{in_bars((first, last_inclusive))}: bars count from {self.first_bar} and do not run backwards"
+            raise Refused(text)
         start, end = self.beats_to_seconds([self._bar_beats(first), self._bar_beats(last_inclusive + 1)])
         return float(start), float(end)
 
     def bar_at(self, at_s: float) -> int:
-        """The bar that a project time lies in, counted from 1. Times before 0 are in bar 1."""
+        """The bar that a project time lies in. Times before 0 are in the first."""
         beats = self._at_bar_line(at_s)
-        bar = 1
+        bar = self.first_bar
         for signature, following in self._signature_spans():
             if beats < following:
                 return bar + max(int((beats - signature.start_beats) // signature.bar_beats), 0)
@@ -237,8 +240,8 @@ class TempoMap:
         return list(zip(self.signatures, ends, strict=True))
 
     def _bar_beats(self, bar: int) -> float:
-        """The beat that a bar (from 1) starts at."""
-        left = bar - 1
+        """The beat that a bar starts at."""
+        left = bar - self.first_bar
         for signature, following in self._signature_spans():
             if following == np.inf:
                 return signature.start_beats + left * signature.bar_beats
@@ -247,6 +250,14 @@ class TempoMap:
                 return signature.start_beats + left * signature.bar_beats
             left -= bars
         raise AssertionError("the last signature has no end")
+
+
+def in_bars(bars: tuple[int, int]) -> str:
+    """Bars in words: `bar 5`, `bars 5-6`, `bars -1 to 2`."""
+    first, last = bars
+    if first == last:
+        return f"bar {first}"
+    return f"bars {first}-{last}" if first >= 0 else f"bars {first} to {last}"
 
 
 def _bars_between(signature: Signature, end_beats: float) -> int:

@@ -68,13 +68,11 @@ def file(text: str) -> Path:
 
 
 def bars(text: str) -> tuple[int, int]:
-    """`5-8` is bars 5 to 8 inclusive, `5` is one bar; bars count from 1."""
-    found = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
+    """`5-8` is bars 5 to 8 inclusive, `5` is one bar, `-2-0` are the three before bar 1 where a ruler has such."""
+    found = re.fullmatch(r"(-?\d+)(?:-(-?\d+))?", text.strip())
     if not found:
         raise argparse.ArgumentTypeError(f'"{text}" is no bar range; write 5-8, or 5 for one bar')
     first, last = int(found[1]), int(found[2] or found[1])
-    if first < 1:
-        raise argparse.ArgumentTypeError(f"{text}: bars count from 1")
     if last < first:
         raise argparse.ArgumentTypeError(f"{text} ends before it starts")
     return first, last

@@ -95,7 +95,7 @@ def session_arguments(parser: argparse.ArgumentParser) -> None:
                        help="layer, extract: what the model hears (default: all unmuted tracks)")  # fmt: skip
     region = where.add_mutually_exclusive_group(required=True)
     region.add_argument("--bars", metavar="A-B", type=arguments.bars, action="append", default=[],
-                        help="bars A to B inclusive, counted from 1; may be repeated")  # fmt: skip
+                        help="bars A to B inclusive, as the ruler counts them; may be repeated")  # fmt: skip
     region.add_argument("--time", metavar="S-E", type=arguments.span, action="append", default=[],
                         help="seconds, or minutes:seconds; may be repeated")  # fmt: skip
     where.add_argument("--bpm", type=arguments.tempo, help="tempo of an audio file, or clock: as the DAW sends it")

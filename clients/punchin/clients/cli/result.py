@@ -8,9 +8,9 @@ from typing import Any, TextIO
 from punchin.clients.cli.talk import Talk
 from punchin.clients.journey.landing import LandedTake, Result
 from punchin.clients.journey.making import MadeFile, MadeResult
-from punchin.clients.journey.request import in_bars
 from punchin.protocol import models
 from punchin.session.report import Report
+from punchin.session.tempo import in_bars
 
 
 def write(result: Result | MadeResult, as_json: bool, out: TextIO, talk: Talk, **more: Any) -> None:

@@ -139,7 +139,8 @@ def _context_s(
     if context == "auto":
         return auto_context(region.start_s - first_s, region.length_s, last_s - region.end_s)
     first, last = region.bars
-    start_s, end_s = session.tempo.bars_to_seconds(max(first - int(context), 1), last + int(context))
+    earliest = max(first - int(context), session.tempo.first_bar)
+    start_s, end_s = session.tempo.bars_to_seconds(earliest, last + int(context))
     return max(region.start_s - start_s, 0.0), max(end_s - region.end_s, 0.0)
 
 

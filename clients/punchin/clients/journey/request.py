@@ -10,7 +10,7 @@ from typing import Any, Literal
 from punchin.protocol import limits
 from punchin.protocol.errors import Refused
 from punchin.protocol.order import Task
-from punchin.session.tempo import TempoMap
+from punchin.session.tempo import TempoMap, in_bars
 
 Raw = bool | int | float | str
 LAYERS = frozenset({"lego", "extract", "complete"})
@@ -139,12 +139,6 @@ class Making:
     def absolute(self) -> Making:
         """The same with absolute paths."""
         return replace(self, out=self.out.absolute(), prompt=self.prompt.absolute())
-
-
-def in_bars(bars: tuple[int, int]) -> str:
-    """Bars in words: `bar 5`, `bars 5-6`."""
-    first, last = bars
-    return f"bar {first}" if first == last else f"bars {first}-{last}"
 
 
 def check_folder(output: Path) -> None:

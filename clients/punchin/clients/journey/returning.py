@@ -135,6 +135,6 @@ def _span(captured: Capture) -> tuple[measure.Span, int]:
     last_s = first_s + target.before.shape[1] / rate_hz
     lines_s = tempo.bar_lines(max(first_s, 0.0), last_s)
     lines = tuple(int(line) for line in np.rint((lines_s - first_s) * rate_hz))
-    first_bar = tempo.bar_at(float(lines_s[0]) + 1e-6) if len(lines_s) else 1
+    first_bar = tempo.bar_at(float(lines_s[0]) + 1e-6) if len(lines_s) else tempo.first_bar
     grid = tempo.grid(max(region.start_s - GRID_S, 0.0), region.end_s + GRID_S)
     return measure.Span(rate_hz, start, end, lines, grid, first_s, (first_heard, stop_heard)), first_bar
