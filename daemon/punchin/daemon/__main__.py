@@ -12,6 +12,7 @@ import contextlib
 import logging
 import math
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -21,7 +22,7 @@ import zmq
 
 from punchin.daemon import logs, unit
 from punchin.daemon.server import Server, Settings
-from punchin.protocol import connection, home, lock
+from punchin.protocol import connection, home, lock, stops
 from punchin.protocol.errors import PunchinError, Refused
 
 LOCK_WAIT_S = 1.0  # somebody may be looking at the lock, or the daemon before may be ending
@@ -146,4 +147,6 @@ def _tell(lines: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the server has its own answer
+    stops.heard()
     sys.exit(main())

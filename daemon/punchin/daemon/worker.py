@@ -20,7 +20,7 @@ from queue import SimpleQueue
 from typing import BinaryIO, cast
 
 from punchin.daemon.crash import crash_point
-from punchin.protocol import link
+from punchin.protocol import launch, link
 
 MAX_LOG_BYTES = 4 * 1024 * 1024
 
@@ -108,10 +108,7 @@ def command() -> list[str]:
     """The worker's command line; PUNCHIN_WORKER overrides it in tests."""
     override = os.environ.get("PUNCHIN_WORKER")
     words = shlex.split(override) if override else [sys.executable, "-m", "punchin.engine.worker"]
-    if sys.platform != "linux":
-        return words  # there a worker ends when its stdin does
-    launcher = Path(__file__).with_name("launch.py")
-    return [sys.executable, "-I", "-S", str(launcher), str(os.getpid()), *words]
+    return launch.tied(words)  # where they are not tied, a worker ends when its stdin does
 
 
 def _open_log(path: Path) -> BinaryIO:

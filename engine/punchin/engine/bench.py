@@ -1,10 +1,7 @@
 """`python -m punchin.engine.bench`: this engine against diffusers 0.42.1, over the same random weights, in one run.
 
-What is compared is checked to be equal first: a fast wrong answer has no speed. Rounds are interleaved, so that both
-contestants share a busy machine's weather; the ratio is the median of each round's. Beside it stands the ratio of the
-processor time they used: with one thread it does not care who else uses the machine. Peak memory is measured with each
-contestant alone in a process of its own. stdout gets JSON or Markdown, stderr the talk. `punchin bench` runs it with
-the daemon's device to itself.
+The command line, and being stopped; torch is loaded after both. How it is measured: `benchrounds`. stdout gets JSON or
+Markdown, stderr the talk. `punchin bench` runs it with the daemon's device to itself.
 """
 
 from __future__ import annotations
@@ -13,156 +10,17 @@ import argparse
 import json
 import os
 import signal
-import subprocess
 import sys
-import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from statistics import median, quantiles
-from typing import Any, Final, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
 
-import torch
-from torch import Tensor
-
-from punchin.engine import benchpeers
-from punchin.engine.benchpeers import Case
-from punchin.protocol.errors import Cancelled, PunchinError, Refused
+from punchin.protocol import stops
+from punchin.protocol.errors import BadUsage, Cancelled, PunchinError, Refused
 from punchin.protocol.holder import Holder
 
-SAME: Final = 0.05  # relative difference of one step or decode that bfloat16 rounding may make
-CHECKED: Final = ("DiT step", "VAE decode")
-ALONE: Final = "repaint 8 s in 60 s, cold"
-
-
-class Spent(NamedTuple):
-    """What one call took: by the clock, and of the processors."""
-
-    clock_s: float
-    cpu_s: float
-
-
-def interleaved(contestants: Mapping[str, Case], rounds: int, warm_up: int = 1) -> dict[str, list[Spent]]:
-    """What each contestant took in each round after the warm-up; all run in each, the order turning by one."""
-    spent: dict[str, list[Spent]] = {name: [] for name in contestants}
-    names = list(contestants)
-    for lap in range(-warm_up, rounds):
-        for name in names:
-            clock, cpu = time.perf_counter(), time.process_time()
-            run(contestants[name])
-            if lap >= 0:  # those before warm caches and compilers
-                spent[name].append(Spent(time.perf_counter() - clock, time.process_time() - cpu))
-        names = names[1:] + names[:1]
-    return spent
-
-
-def run(case: Case) -> Tensor:
-    """A case's result on the host: the copy waits for the device."""
-    with torch.inference_mode():
-        return case().float().cpu()
-
-
-def difference(ours: Tensor, theirs: Tensor) -> float:
-    """The size of what differs, relative to theirs."""
-    return float((ours - theirs).norm() / theirs.norm())
-
-
-def compare(arguments: argparse.Namespace, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
-    """Every case's medians and ratio. Raises Refused where both do not compute the same."""
-    made = benchpeers.weights(arguments.size, device, dtype)
-    contestants = {"ours": benchpeers.ours(made), "diffusers": benchpeers.diffusers(made)}
-    results: dict[str, Any] = {}
-    for names in _rivals(_chosen(arguments.case, list(contestants["ours"])), contestants["diffusers"]):
-        group = {name: contestants["ours"][name] for name in names}
-        theirs = contestants["diffusers"][names[0]]
-        for name in names:
-            if name.startswith(CHECKED):
-                apart = difference(run(group[name]), run(theirs))
-                if not apart <= SAME:
-                    raise Refused(f"{name}: results differ by {apart:.3f} of their size, allowed is {SAME}")
-            say(f"{name} ...")
-        spent = interleaved({**group, "diffusers": theirs}, arguments.rounds, arguments.warm_up)
-        for name in names:
-            results[name] = summary({"ours": spent[name], "diffusers": spent["diffusers"]})
-            say(f"{name}: {results[name]['ratio']:.1f}x, {results[name]['cpu_ratio']:.1f}x of processor time")
-    return results
-
-
-def _rivals(cases: Sequence[str], theirs: Mapping[str, Case]) -> list[list[str]]:
-    """Cases that are one and the same to the peer, together: it runs once a round for all of them."""
-    groups: dict[int, list[str]] = {}
-    for case in cases:
-        groups.setdefault(id(theirs[case]), []).append(case)
-    return list(groups.values())
-
-
-def summary(spent: Mapping[str, Sequence[Spent]]) -> dict[str, Any]:
-    """Medians and ratios of one case."""
-    pairs = list(zip(spent["ours"], spent["diffusers"], strict=True))
-    ratios = [theirs.clock_s / mine.clock_s for mine, theirs in pairs]
-    low, _, high = quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
-    return {
-        **{f"{name}_s": median(each.clock_s for each in rounds) for name, rounds in spent.items()},
-        **{f"{name}_cpu_s": median(each.cpu_s for each in rounds) for name, rounds in spent.items()},
-        "ratio": median(ratios),
-        "ratio_quartiles": [low, high],
-        "cpu_ratio": median(theirs.cpu_s / mine.cpu_s for mine, theirs in pairs),
-    }
-
-
-def peaks(arguments: argparse.Namespace) -> dict[str, int]:
-    """The most memory each contestant held, alone in a process: resident on a CPU, allocated on a GPU; in bytes."""
-    found: dict[str, int] = {}
-    for name in ("ours", "diffusers"):
-        say(f"{ALONE}, {name} alone ...")
-        command = [sys.executable, "-m", "punchin.engine.bench", "--alone", name]
-        command += ["--size", arguments.size, "--device", arguments.device, "--dtype", arguments.dtype]
-        command += ["--threads", str(arguments.threads)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        found[name] = json.loads(done.stdout)["peak_bytes"]
-    return found
-
-
-def alone(name: str, size: str, device: torch.device, dtype: torch.dtype) -> dict[str, int]:
-    """One contestant's peak over its weights' making and one cold repaint."""
-    made = benchpeers.weights(size, device, dtype)
-    offered: Callable[[benchpeers.Weights], dict[str, Case]] = getattr(benchpeers, name)
-    case = offered(made)[ALONE]
-    if name == "ours":
-        made.vae.to("meta")  # the folded kernels have taken its place
-    run(case)
-    if device.type == "cuda":
-        return {"peak_bytes": torch.cuda.max_memory_allocated(device)}
-    return {"peak_bytes": _resident_peak()}
-
-
-def _resident_peak() -> int:
-    """The most bytes this process had resident. Not from getrusage, which starts from the parent's own peak."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError as error:
-        raise Refused("peak memory is measured on Linux alone", "pass --no-peak") from error
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-
-
-def markdown(report: Mapping[str, Any]) -> str:
-    """The report as a table with a line about the machine."""
-    about = ", ".join(f"{key} {report[key]}" for key in ("size", "device", "dtype", "threads", "torch", "diffusers"))
-    lines = [
-        f"{about}; {report['rounds']} interleaved rounds after {report['warm_up']} of warm-up",
-        "",
-        "| case | diffusers | punchin | ratio (quartiles) | of CPU time |",
-    ]
-    lines.append("|---|---|---|---|---|")
-    for case, row in report["cases"].items():
-        low, high = row["ratio_quartiles"]
-        times = f"{row['diffusers_s']:.3f} s | {row['ours_s']:.3f} s"
-        ratios = f"{row['ratio']:.1f}x ({low:.1f} to {high:.1f}) | {row['cpu_ratio']:.1f}x"
-        lines.append(f"| {case} | {times} | {ratios} |")
-    if report["peak_bytes"]:
-        theirs, mine = (report["peak_bytes"][name] / 2**30 for name in ("diffusers", "ours"))
-        lines.append(f"| peak memory, {ALONE} | {theirs:.2f} GiB | {mine:.2f} GiB | {theirs / mine:.1f}x | |")
-    return "\n".join(lines)
+if TYPE_CHECKING:
+    import torch
 
 
 def say(text: str) -> None:
@@ -170,20 +28,59 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _chosen(asked: Sequence[str], offered: Sequence[str]) -> list[str]:
-    chosen = [case for case in offered if not asked or any(word in case for word in asked)]
-    if not chosen:
-        raise Refused(f"no case is like {', '.join(asked)}", f"there are: {'; '.join(offered)}")
-    return chosen
+def main(given: Sequence[str] | None = None) -> int:
+    """Measure and print. Returns the exit code."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    warnings.filterwarnings("ignore", module="torch.nn.utils|diffusers")  # the peer's, about its own weight norm
+    arguments = _arguments(given)
+    try:
+        answer = _measured(arguments)
+    except Cancelled as error:
+        say(str(error))
+        return error.exit_code
+    except PunchinError as error:
+        say(f"error: {error}" + (f"\n  {error.hint}" if error.hint else ""))
+        return error.exit_code
+    print(answer)
+    return 0
+
+
+def _measured(arguments: argparse.Namespace) -> str:
+    """What is printed. Raises Refused, BadUsage, Cancelled."""
+    peer = _version()
+    import torch
+
+    from punchin.engine import benchrounds
+
+    arguments.device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    arguments.threads = arguments.threads or torch.get_num_threads()
+    device, dtype = _device(arguments.device), getattr(torch, arguments.dtype)
+    torch.set_num_threads(arguments.threads)
+    if arguments.alone:
+        return json.dumps(benchrounds.alone(arguments.alone, arguments.size, device, dtype))
+    Holder(told=lambda: False).device()
+    report = {
+        "size": arguments.size,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else arguments.device,
+        "dtype": arguments.dtype,
+        "threads": arguments.threads,
+        "torch": torch.__version__,
+        "diffusers": peer,
+        "rounds": arguments.rounds,
+        "warm_up": arguments.warm_up,
+        "cases": benchrounds.compare(arguments, device, dtype, say),
+        "peak_bytes": {} if arguments.no_peak else benchrounds.peaks(arguments, say),
+    }
+    return json.dumps(report, indent=2) if arguments.json else benchrounds.markdown(report)
 
 
 def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="punchin bench", description="Measure this machine against diffusers.")
     parser.add_argument("--size", choices=("small", "full"), default="small", help="full: the 2B model, 7 GB and more")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", help="cuda, cuda:1 or cpu (default: cuda where there is one)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=_count, help="of torch (default: as many as it takes)")
+    parser.add_argument("--rounds", type=_count, default=3)
     parser.add_argument("--warm-up", type=int, default=1, help="rounds before those that count")
     parser.add_argument("--case", action="append", default=[], help="a part of a case's name; may be repeated")
     parser.add_argument("--no-peak", action="store_true", help="skip the measurement of memory")
@@ -192,39 +89,20 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
-def main(given: Sequence[str] | None = None) -> int:
-    """Measure and print. Returns the exit code."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    warnings.filterwarnings("ignore", module="torch.nn.utils|diffusers")  # the peer's, about its own weight norm
-    arguments = _arguments(given)
-    device, dtype = torch.device(arguments.device), getattr(torch, arguments.dtype)
-    torch.set_num_threads(arguments.threads)
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
     try:
-        if arguments.alone:
-            print(json.dumps(alone(arguments.alone, arguments.size, device, dtype)))
-            return 0
-        peer = _version()
-        Holder(told=lambda: False).device()
-        report = {
-            "size": arguments.size,
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else arguments.device,
-            "dtype": arguments.dtype,
-            "threads": arguments.threads,
-            "torch": torch.__version__,
-            "diffusers": peer,
-            "rounds": arguments.rounds,
-            "warm_up": arguments.warm_up,
-            "cases": compare(arguments, device, dtype),
-            "peak_bytes": {} if arguments.no_peak else peaks(arguments),
-        }
-    except Cancelled as error:
-        say(str(error))
-        return error.exit_code
-    except PunchinError as error:
-        say(f"error: {error}\n  {error.hint}")
-        return error.exit_code
-    print(json.dumps(report, indent=2) if arguments.json else markdown(report))
-    return 0
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # no such kind; no such one; torch was built without it
+        why = str(error).splitlines()[0]
+        raise BadUsage(f"device {name} cannot be used: {why}", "pass --device cpu") from error
 
 
 def _version() -> str:
@@ -236,12 +114,14 @@ def _version() -> str:
         raise Refused("diffusers is not installed", "pip install diffusers==0.42.1") from error
 
 
-def _stop(number: int, _: object) -> None:
-    signal.signal(number, signal.SIG_IGN)  # a terminal says it to this process, and the holder once more
-    raise Cancelled("the bench was stopped, and prints nothing")
+def _stop(*_: object) -> NoReturn:
+    """At once, for there is nothing to write: an exception may be lost in an import of torch's or the peer's."""
+    os.write(2, b"the bench was stopped, and prints nothing\n")
+    os._exit(Cancelled.exit_code)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, _stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN if "--alone" in sys.argv else _stop)  # a terminal tells both
     signal.signal(signal.SIGTERM, _stop)
+    stops.heard()
     sys.exit(main())

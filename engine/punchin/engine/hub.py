@@ -22,7 +22,7 @@ from typing import Final, NamedTuple, TextIO
 from punchin.engine.keys import KNOWN, key_hash, shapes_of
 from punchin.engine.sources import Folder, HuggingFace, ModelScope, Remote, Source
 from punchin.engine.spec import CONFIG_2B, CONFIG_XL
-from punchin.protocol import home, installed, lock
+from punchin.protocol import home, installed, lock, stops
 from punchin.protocol.errors import BadUsage, PunchinError, Refused
 from punchin.protocol.models import BY_NAME, MODELS, Model
 
@@ -295,6 +295,7 @@ def main() -> int:
     """The command line; errors become text and exit codes here alone."""
     talk = Talk(sys.stderr)
     try:
+        stops.heard()
         return run(sys.argv[1:], sys.stdout, talk)
     except PunchinError as error:
         talk.say(f"error: {error}" + (f"\n  {error.hint}" if error.hint else ""))

@@ -6,6 +6,8 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from punchin.protocol import stops
+
 
 @contextmanager
 def stoppable() -> Iterator[Callable[[], bool]]:
@@ -14,6 +16,7 @@ def stoppable() -> Iterator[Callable[[], bool]]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in before:
         signal.signal(number, lambda number, _: told.append(number))
+    stops.heard()
     try:
         yield lambda: bool(told)
     finally:

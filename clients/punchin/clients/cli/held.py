@@ -20,6 +20,7 @@ from punchin.clients.cli.reach import reach
 from punchin.clients.cli.talk import Talk
 from punchin.clients.connect import NoDaemon
 from punchin.clients.hold import KEEP_S, Hold
+from punchin.protocol import stops
 from punchin.protocol.errors import Cancelled, PunchinError
 from punchin.protocol.holder import ANSWER, ASK
 
@@ -133,7 +134,9 @@ def _process(module: str, words: Sequence[str], out: TextIO) -> Iterator[_Part]:
     sys.stdout.flush()
     command = [sys.executable, "-m", module, *words]
     environment = os.environ | {"PUNCHIN_HOLDER": str(os.getpid())}
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
+    with stops.held_back():
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+    with process:
         part = _Part(process, out)
         try:
             yield part

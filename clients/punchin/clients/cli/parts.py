@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from punchin.protocol import stops
 from punchin.protocol.errors import Refused
 
 NEEDS = {"engine": "torch", "train": "torch"}  # of an extra: what its parts load first
@@ -29,7 +30,8 @@ def become(module: str, words: Sequence[str], extra: str) -> NoReturn:
     check(module, extra)
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, "-m", module, *words])
+    with stops.held_back():
+        os.execv(sys.executable, [sys.executable, "-m", module, *words])
 
 
 def _is_there(module: str) -> bool:

@@ -13,6 +13,13 @@ import sys
 PR_SET_PDEATHSIG = 1
 
 
+def tied(command: list[str]) -> list[str]:
+    """The command line of a process that ends when this one does; on other systems the command as it is."""
+    if sys.platform != "linux":
+        return command
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
+
+
 def main(arguments: list[str]) -> None:
     """Become the command, tied to the parent."""
     parent, command = int(arguments[0]), arguments[1:]
