@@ -1,5 +1,6 @@
 """The journal: the table of moves walked whole, idempotent submits, and what a full disk leaves behind."""
 
+import contextlib
 import errno
 import itertools
 import sqlite3
@@ -116,6 +117,18 @@ def test_a_disk_that_is_full_at_a_move(journal, monkeypatch):
     assert error.value.code == "disk_full"
     assert (journal.row("job-00001"), journal.events("job-00001", 0, 99)) == before
     monkeypatch.undo()
+    assert journal.move("job-00001", "storing", 7).seq == 4
+
+
+def test_a_journal_that_another_program_holds_is_no_full_disk(journal):
+    bring(journal, "running")
+    journal._db.execute("PRAGMA busy_timeout = 10")  # milliseconds, instead of five seconds
+    with contextlib.closing(sqlite3.connect(journal.path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(JournalFull, match="database is locked") as error:
+            journal.move("job-00001", "storing", 7)
+    assert error.value.code == "journal"
+    assert error.value.hint.startswith("close the program that holds it")
     assert journal.move("job-00001", "storing", 7).seq == 4
 
 

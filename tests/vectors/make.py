@@ -99,7 +99,8 @@ VECTORS = {
     "welcome": {"ask": 1, "protocol": 2, "version": "0.1.0", "instance": "cafe", "pid": 41, "limits": LIMITS},
     "status": {
         "ask": 3, "pid": 41, "version": "0.1.0", "protocol": 2, "instance": "cafe", "started_ns": 17,
-        "transport": "ipc", "paused": True, "paused_why": "by hand", "trouble": "disk full", "jobs": {"done": 3},
+        "transport": "ipc", "paused": True, "paused_why": "by hand", "trouble": "disk full",
+        "trouble_hint": "free some", "jobs": {"done": 3},
         "worker": WORKER, "lease": LEASE, "keep_alive_s": 60.0, "idle_exit_s": 1_800.0, "counters": {"submitted": 4},
     },
     "job": {"ask": 4, "record": RECORD, "cancelling": True, "pinned": True},

@@ -133,7 +133,7 @@ def _daemon_itself(status: Status) -> Iterator[Finding]:
     if status.paused:
         yield Finding("warn", f"the queue is paused: {status.paused_why}", "punchin resume")
     if status.trouble:
-        yield Finding("fail", status.trouble, f"free space on the disk of {home.state()} (punchin gc)")
+        yield Finding("fail", status.trouble, status.trouble_hint)
     worker = status.worker
     if worker is not None and worker.device:
         yield Finding("ok", f"engine worker on {worker.device}{f': {worker.plan}' if worker.plan else ''}")

@@ -243,6 +243,7 @@ class Control:
             paused=bool(foreman.board.paused),
             paused_why=foreman.board.paused,
             trouble=foreman.trouble,
+            trouble_hint=foreman.trouble_hint,
             jobs=foreman.journal.counts(),
             worker=foreman.worker_status(),
             lease=waiting.lease_of(foreman.board),

@@ -60,7 +60,7 @@ class Foreman:
     ) -> None:
         self.journal, self.store, self.board = journal, store, board
         self.hand: Hand | None = None
-        self.trouble = ""
+        self.trouble = self.trouble_hint = ""
         self.quit = False
         self.counters = dict.fromkeys(("submitted", "done", "failed", "cancelled", "worker_starts", "worker_deaths"), 0)
         self.progress: Event | None = None
@@ -191,11 +191,11 @@ class Foreman:
                     self._actions.extend(actions)
                     if waiting.on_lease(before) != waiting.on_lease(self.board):
                         self._tell_waiting()
-            self.trouble = ""
+            self.trouble = self.trouble_hint = ""
         except JournalFull as error:
             if not self.trouble:
                 log.error("journal refused", extra={"why": str(error)})
-            self.trouble = str(error)
+            self.trouble, self.trouble_hint = str(error), error.hint
             self._retry_s = time.monotonic() + RETRY_S
 
     def _do(self, action: Action) -> None:

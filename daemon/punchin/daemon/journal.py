@@ -37,6 +37,14 @@ COLUMNS: Final = frozenset(
     {"request", "takes", "provenance", "error_code", "error_text", "error_hint"}
     | {"crashes", "interruptions", "rung", "ooms"}
 )
+FULL: Final = ("free some disk space (punchin gc), then try again", "disk_full")
+CURES: Final[Mapping[int, tuple[str, str]]] = {
+    sqlite3.SQLITE_BUSY: ("close the program that holds it (a backup, a database browser), then try again", "journal"),
+    sqlite3.SQLITE_READONLY: (
+        "see to the rights in the state folder, which punchin doctor names, then try again",
+        "journal",
+    ),
+}
 _pack = msgspec.msgpack.Encoder().encode
 _order = msgspec.msgpack.Decoder(Order)
 _takes = msgspec.msgpack.Decoder(tuple[Take, ...])
@@ -59,10 +67,11 @@ class IllegalMove(PunchinError):
 
 
 class JournalFull(Refused):
-    """The journal cannot be written; nothing changed."""
+    """The journal cannot be written, for a full disk mostly; nothing changed."""
 
-    def __init__(self, why: object) -> None:
-        super().__init__(f"the journal cannot be written: {why}", "free some disk space, then try again", "disk_full")
+    def __init__(self, why: Exception) -> None:
+        hint, code = CURES.get(getattr(why, "sqlite_errorcode", 0) & 0xFF, FULL)  # the low byte: without its kinds
+        super().__init__(f"the journal cannot be written: {why}", hint, code)
 
 
 class JournalDamaged(Refused):

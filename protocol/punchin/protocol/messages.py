@@ -247,6 +247,7 @@ class Status(Struct, tag="status", frozen=True, kw_only=True):
     paused: bool
     paused_why: str = ""
     trouble: str = ""  # what keeps the journal from being written, "" is well
+    trouble_hint: str = ""  # and what to do about it
     jobs: dict[str, int]  # how many in each state
     worker: WorkerStatus | None = None
     lease: Lease | None = None  # of the device

@@ -53,7 +53,7 @@ def status(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     if found.lease is not None:
         print(f"device: {_lent(found.lease)}", file=out)
     if found.trouble:
-        talk.warn(found.trouble)
+        talk.warn(found.trouble + (f": {found.trouble_hint}" if found.trouble_hint else ""))
     return 0
 
 
