@@ -2,10 +2,13 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import soundfile
 
 from punchin.clients.cli import arguments, main, parts, verbs
 from punchin.clients.cli.talk import Talk
@@ -167,6 +170,38 @@ def test_an_unexpected_error_leaves_a_traceback_in_a_file(capsys, monkeypatch, h
     assert "surprise" in crash.read_text()
 
 
+def test_a_traceback_of_any_name_is_kept(capsys, monkeypatch, home):
+    def broken(words, out, talk):
+        raise RuntimeError("st\udcfcck")
+
+    monkeypatch.setattr(verbs, "run", broken)
+    assert main(["jobs"]) == 1
+    (crash,) = (home / "state").glob("crash-*.txt")
+    assert "st\\udcfcck" in crash.read_text()
+
+
+def test_a_folder_with_a_name_from_another_system_is_refused(capsys, home, tmp_path):
+    folder = tmp_path / os.fsdecode(b"st\xfcck")  # Latin-1, as old disks have it
+    folder.mkdir()
+    soundfile.write(tmp_path / "loop.wav", np.zeros((48_000, 2)), 48_000)
+    (tmp_path / "loop.wav").rename(folder / "loop.wav")
+    assert main(["repaint", str(folder / "loop.wav"), "--bpm", "120", "--bars", "1", "--prompt", "x"]) == 4
+    said = capsys.readouterr().err
+    assert "st\\udcfcck" in said
+    assert "is no text in utf-8\n  rename the file or folder, then again" in said
+    assert not (home / "state").exists() or not list((home / "state").glob("crash-*"))
+
+
+def test_a_terminal_that_cannot_show_a_letter_gets_the_rest(home):
+    command = [sys.executable, "-m", "punchin.clients.cli", "presets"]
+    subprocess.run([*command, "save", "weich…", "--prompt", "felt piano"], check=True, capture_output=True)
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "weich\\u2026" in done.stdout
+    assert "felt piano" in done.stdout
+
+
 def test_lyrics_come_from_a_file(tmp_path):
     from punchin.clients.cli import perform
 
@@ -251,8 +286,6 @@ def test_models_are_listed_with_what_is_here(capsys, home):
     rows = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
     assert rows["turbo"] == ["turbo", "6.3", "GB", "1.5-6.8", "GB", "yes", "8", "3", "-", "MIT"]
     assert rows["base"] == ["base", "4.8", "GB", "1.5-6.8", "GB", "50", "1", "7", "yes", "MIT"]
-    assert main(["models", "pull", "gpt"]) == 2
-    assert 'there is no model "gpt"' in capsys.readouterr().err
 
 
 class Terminal(io.StringIO):

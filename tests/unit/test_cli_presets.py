@@ -2,6 +2,7 @@
 
 import io
 import json
+import resource
 
 import pytest
 
@@ -27,6 +28,25 @@ def rhodes(home):
         '[rhodes]\nprompt = "warm electric piano"\nstrength = 0.7\nsteps = 12\nsignature = "7/8"\n'
         'lora = ["/l/a.safetensors:0.5", "/l/b.safetensors"]\nraw = ["cfg_scale=3.5"]\n'
     )
+
+
+def test_a_disk_that_is_full_leaves_the_presets_that_were_there(rhodes, tmp_path, capsys):
+    before = presets.file().read_bytes()
+    elsewhere = tmp_path / "dotfiles.toml"
+    presets.file().rename(elsewhere)
+    presets.file().symlink_to(elsewhere)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50, hard))
+    try:
+        code = main(["presets", "save", "late", "--prompt", "upright bass"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert code == 1
+    assert "make room or rights, then again" in capsys.readouterr().err
+    assert presets.file().read_bytes() == before
+    assert main(["presets", "save", "late", "--prompt", "upright bass"]) == 0
+    assert presets.file().is_symlink()
+    assert set(presets.all_presets()) >= {"rhodes", "late"}
 
 
 def test_a_preset_gives_options(rhodes):

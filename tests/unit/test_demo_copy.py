@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from punchin.clients.cli import main
 from punchin.clients.demo import session_folder, tour
 from punchin.protocol.errors import Cancelled
 
@@ -22,6 +23,16 @@ def test_a_copy_that_fails_leaves_no_part(tmp_path, monkeypatch):
     tour.copy_session(tmp_path)
     for file in session_folder().rglob("*.flac"):
         assert (tmp_path / "media" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_a_folder_that_cannot_be_written_is_told_in_one_line(tmp_path, capsys):
+    (tmp_path / "taken").touch()
+    assert main(["demo", "--out", str(tmp_path / "taken" / "demo")]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said[1:] == [
+        f"error: the demo session cannot be copied to {tmp_path}/taken/demo: Not a directory",
+        "  punchin demo --out DIR, or make room or rights there",
+    ]
 
 
 def test_ctrl_c_after_the_landing_says_where_the_take_is(tmp_path, monkeypatch):

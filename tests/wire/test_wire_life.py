@@ -15,6 +15,7 @@ from punchin.clients.cli import main
 from punchin.clients.connect import connect, restart
 from punchin.daemon import unit
 from punchin.protocol import connection, lock, version
+from punchin.protocol import home as home_place
 from punchin.protocol.errors import Refused, Unreachable
 from punchin.protocol.order import Order
 
@@ -251,11 +252,27 @@ def systemd(monkeypatch, tmp_path):
 def test_install_and_uninstall_call_systemd(systemd):
     target = unit.install()
     assert target.read_text() == unit.text()
-    unit.uninstall()
-    assert not target.exists()
     assert unit.uninstall() == target
+    assert not target.exists()
+    assert unit.uninstall() is None
     words = ["daemon-reload", "enable --now punchin.service", "disable --now punchin.service", "daemon-reload"]
     assert systemd.read_text().splitlines() == [f"--user {word}" for word in words]
+
+
+def test_a_service_that_is_not_there_is_not_said_to_be_removed(systemd):
+    ended = subprocess.run([*SERVE, "--uninstall"], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "no service is installed\n")
+
+
+def test_sockets_lie_in_no_temporary_folder(monkeypatch, tmp_path):
+    """platformdirs would warn of the mode, and take one that anybody may have made."""
+    monkeypatch.delenv("PUNCHIN_HOME")
+    tmp_path.chmod(0o755)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert home_place.runtime() == tmp_path / "punchin"
+    for value in ("relative", ""):
+        monkeypatch.setenv("XDG_RUNTIME_DIR", value)
+        assert home_place.runtime() == home_place.state() / "run"
 
 
 def test_serve_installs_the_service(tmp_path):

@@ -109,6 +109,8 @@ def _models() -> Iterator[Finding]:
     else:
         size = models.BY_NAME["turbo"].size_bytes / 1e9
         yield Finding("warn", "no model but the demo model (tiny)", f"punchin models pull turbo   ({size:.1f} GB)")
+    if own := [f"{model.name} (like {model.like})" for model in installed.own().values()]:
+        yield Finding("ok", f"models of your own: {', '.join(own)}")
 
 
 def _daemon() -> Iterator[Finding]:
@@ -166,9 +168,11 @@ def report(lines: list[str]) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for log in sorted(logs):
-            parts += ["", f"== {log}", *log.read_text(errors="replace").splitlines()[-LOG_LINES:]]
+            parts += ["", f"== {log}", *log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]]
         path.touch(mode=0o600)
-        path.write_text("\n".join([*parts, ""]))
+        path.write_text("\n".join([*parts, ""]), encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-        raise PunchinError(f"the report cannot be written: {error}", "copy the lines above instead") from error
+        raise PunchinError(
+            f"the report cannot be written to {path}: {error.strerror}", "copy the lines above instead"
+        ) from error
     return path

@@ -69,9 +69,12 @@ def save(name: str, values: Mapping[str, Any]) -> Path:
     try:
         file().parent.mkdir(parents=True, exist_ok=True)
         before = file().read_text(encoding="utf-8").rstrip("\n") + "\n\n" if file().exists() else ""
-        file().write_text(before + "\n".join(lines) + "\n", encoding="utf-8")
+        target = file().resolve()  # a link stays one
+        fresh = target.with_suffix(".new")  # whole or not at all: a full disk takes no preset that was there
+        fresh.write_text(before + "\n".join(lines) + "\n", encoding="utf-8")
+        fresh.replace(target)
     except OSError as error:
-        raise PunchinError(f"cannot write {file()}: {error.strerror}") from None
+        raise PunchinError(f"cannot write {file()}: {error.strerror}", "make room or rights, then again") from None
     return file()
 
 

@@ -105,9 +105,9 @@ def _take_state() -> None:
         raise Refused(text, "punchin stop, with the XDG_RUNTIME_DIR that it was started with")
 
 
-def _service(change: Callable[[], Path]) -> int:
+def _service(change: Callable[[], Path | None]) -> int:
     try:
-        print(change())
+        print(change() or "no service is installed")
     except PunchinError as error:
         print(f"error: {error}\n  {error.hint}", file=sys.stderr)
         return error.exit_code

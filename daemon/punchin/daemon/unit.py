@@ -79,13 +79,14 @@ def install(words: Sequence[str] = ()) -> Path:
     return target
 
 
-def uninstall() -> Path:
-    """Stop and disable the unit, and remove its file. That there is none is no error."""
+def uninstall() -> Path | None:
+    """Stop and disable the unit, and remove its file, whose path it was; None where there was none."""
     control, target = _systemctl(), path()
-    if target.exists():
-        _run([control, "--user", "disable", "--now", NAME])
-        target.unlink()
-        _run([control, "--user", "daemon-reload"])
+    if not target.exists():
+        return None
+    _run([control, "--user", "disable", "--now", NAME])
+    target.unlink()
+    _run([control, "--user", "daemon-reload"])
     return target
 
 

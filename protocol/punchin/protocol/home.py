@@ -30,12 +30,13 @@ def state() -> Path:
 def runtime() -> Path:
     """Sockets, locks and the connection file. Mode 0700.
 
-    Without XDG_RUNTIME_DIR it lies in the state folder: platformdirs would fall back to a folder in the temporary
-    one, where anybody may have made it first.
+    Without XDG_RUNTIME_DIR it lies in the state folder. platformdirs would fall back to a folder in the temporary one,
+    where anybody may have made it first; also, with a warning, where XDG_RUNTIME_DIR names a folder of another mode.
     """
-    if sys.platform == "linux" and not os.environ.get("PUNCHIN_HOME") and not os.environ.get("XDG_RUNTIME_DIR"):
-        return _folder("state") / "run"
-    return _folder("runtime")
+    if sys.platform != "linux" or os.environ.get("PUNCHIN_HOME"):
+        return _folder("runtime")
+    given = os.environ.get("XDG_RUNTIME_DIR", "")
+    return Path(given) / "punchin" if os.path.isabs(given) else _folder("state") / "run"
 
 
 def cache() -> Path:

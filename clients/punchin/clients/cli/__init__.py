@@ -6,6 +6,7 @@ of verbs. A verb's module is imported when it is called, so that `punchin --help
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -27,9 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _answer(words: list[str]) -> int:
     from punchin.clients.cli import verbs
     from punchin.clients.cli.talk import Talk
-    from punchin.protocol.errors import Cancelled, PunchinError
+    from punchin.protocol.errors import Cancelled, PunchinError, Refused
 
     talk = Talk(sys.stderr)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: no name and no terminal ends a table half-way
     try:
         code = verbs.run(words, sys.stdout, talk)
         sys.stdout.flush()
@@ -44,6 +47,10 @@ def _answer(words: list[str]) -> int:
     except BrokenPipeError:  # `punchin jobs | head`: the reader has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except UnicodeEncodeError as error:  # a name from another system's disk: no file format of ours can hold it
+        text = f"{error.object[:200]!a} is no text in {error.encoding}"
+        talk.error(Refused(text, "rename the file or folder, then again"))
+        return Refused.exit_code
     except Exception as error:
         return _bug(error, talk)
 
@@ -63,7 +70,7 @@ def _bug(error: Exception, talk: Talk) -> int:
     text = f"punchin {PACKAGE}, {' '.join(sys.argv)}\n\n{''.join(traceback.format_exception(error))}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
         where = f"the traceback is in {path}"
     except OSError as disk:
         where = f"its traceback could not be kept ({disk}); set PUNCHIN_DEBUG=1 to see it"

@@ -35,7 +35,8 @@ def demo(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     try:
         session = tour.copy_session(args.out.absolute())
     except OSError as error:
-        raise PunchinError(f"the demo session cannot be copied to {args.out}: {error}", "--out DIR") from None
+        text = f"the demo session cannot be copied to {args.out}: {error.strerror}"
+        raise PunchinError(text, "punchin demo --out DIR, or make room or rights there") from None
     prompt = Prompt(text=args.prompt, model=args.model)
     request = Request(task="repaint", session=session, track=TRACK, bars=BARS, prompt=prompt, seed=args.seed)
     toured = tour.go(request, talk)
