@@ -175,6 +175,7 @@ def test_a_traceback_of_any_name_is_kept(capsys, monkeypatch, home):
         raise RuntimeError("st\udcfcck")
 
     monkeypatch.setattr(verbs, "run", broken)
+    sys.stderr.reconfigure(errors="backslashreplace")  # as Python opens it
     assert main(["jobs"]) == 1
     (crash,) = (home / "state").glob("crash-*.txt")
     assert "st\\udcfcck" in crash.read_text()
