@@ -81,10 +81,18 @@ def test_a_crash_on_the_way_out_stops_before_the_work(punchin, session, tmp_path
     assert len(punchin.json("jobs")) == before
 
 
-def test_a_wrong_chain_is_refused_first(punchin, session, tmp_path):
-    done = punchin.run("repaint", session, *ASK, "--return-fx", chain(tmp_path, '[[effect]]\nname = "Rvrb"\n'))
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('name = "Rvrb"', 'no effect "Rvrb"'),
+        ('name = "LowpassFilter"\ncutoff_frequency_hz = 24000', "at 48000 Hz allowed"),
+    ],
+)
+def test_a_wrong_chain_is_refused_first(text, says, punchin, session, tmp_path):
+    done = punchin.run("repaint", session, *ASK, "--return-fx", chain(tmp_path, f"[[effect]]\n{text}\n"))
     assert done.returncode == 4
-    assert 'no effect "Rvrb"' in done.stderr
+    assert says in done.stderr
+    assert "job" not in done.stderr
 
 
 def test_a_jobs_take_is_played(punchin, session, monkeypatch):

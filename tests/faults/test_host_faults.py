@@ -1,6 +1,8 @@
 """Effects that crash, hang and lie, and clients that do: real processes, and the dry audio always comes back."""
 
+import io
 import os
+import resource
 import shlex
 import signal
 import subprocess
@@ -11,10 +13,11 @@ from pathlib import Path
 import badgain
 import numpy as np
 import pytest
+import soundfile
 
 from punchin.clients import fx
 from punchin.protocol import frames, hostlink
-from punchin.protocol.errors import PunchinError, Refused
+from punchin.protocol.errors import OverLimit, PunchinError, Refused
 
 RATE_HZ = 48_000
 AUDIO = np.random.default_rng(3).uniform(-0.3, 0.3, (2, RATE_HZ)).astype(np.float32)
@@ -151,6 +154,70 @@ def test_chain_files_that_cannot_be_read(tmp_path):
         fx.check(tmp_path / "big.toml")
 
 
+def test_more_than_two_channels_are_refused(tmp_path):
+    with pytest.raises(OverLimit, match="channels is 8, allowed is 1 to 2"):  # Reverb would pass all eight as they are
+        fx.apply(chain(tmp_path, '[[effect]]\nname = "Reverb"\n'), np.tile(AUDIO, (4, 1)), RATE_HZ)
+
+
+@pytest.mark.parametrize(
+    ("shape", "says"), [((500, 4), "channels is 4, allowed is 1 to 2"), ((0, 1), "holds no audio")]
+)
+def test_impulse_responses_that_would_not_be_heard(shape, says, tmp_path):
+    soundfile.write(tmp_path / "room.wav", np.zeros(shape), RATE_HZ)
+    with pytest.raises(Refused, match=says):
+        fx.check(chain(tmp_path, '[[effect]]\nname = "Convolution"\nimpulse_response_filename = "room.wav"\n'))
+
+
+def test_a_chain_is_checked_for_a_rate(tmp_path):
+    high = chain(tmp_path, '[[effect]]\nname = "LowpassFilter"\ncutoff_frequency_hz = 24000\n')
+    assert fx.check(high) == fx.check(high, 96_000) == ("LowpassFilter (1 of 1)",)
+    with pytest.raises(Refused, match="at 48000 Hz allowed is under 24000"):
+        fx.check(high, RATE_HZ)
+
+
+@pytest.mark.parametrize("room", [50_000, AUDIO.nbytes - 1])
+def test_no_room_for_the_audio_is_said(room, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        with pytest.raises(fx.EffectFailed, match=r"^the audio could not be handed over: File too large") as caught:
+            fx.apply(chain(tmp_path, ""), AUDIO, RATE_HZ)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.hint == "free some space in the temporary folder"
+
+
+def test_a_disk_that_is_full_on_the_way_back(tmp_path):
+    AUDIO.tofile(tmp_path / "dry.f32")
+    reply = answer(dry=str(tmp_path / "dry.f32"), wet="/dev/full", frames=AUDIO.shape[1])
+    assert reply == hostlink.Failed(
+        effect="",
+        text="the audio could not be handed over: No space left on device",
+        hint="free some space in the temporary folder",
+    )
+
+
+def test_a_bug_of_the_host_is_named(tmp_path, monkeypatch):
+    code = "import punchin.plugin_host.serve as s; s.read_chain = lambda *_: 1 // 0; s.serve()"
+    monkeypatch.setenv("PUNCHIN_PLUGIN_HOST", shlex.join([sys.executable, "-c", code]))
+    with pytest.raises(fx.EffectFailed, match=r"^bug in punchin \(ZeroDivisionError: ") as caught:
+        fx.apply(chain(tmp_path, ""), AUDIO, RATE_HZ)
+    assert caught.value.hint == "punchin doctor"
+
+
+def test_playing_ends_with_who_listens(monkeypatch):
+    class Gone(io.StringIO):
+        def writelines(self, lines):
+            next(iter(lines))
+            raise KeyboardInterrupt
+
+    code = "import time; print('a', flush=True); time.sleep(60)"
+    monkeypatch.setenv("PUNCHIN_PLUGIN_HOST", shlex.join([sys.executable, "-c", code]))
+    with pytest.raises(KeyboardInterrupt):
+        fx.run_host(["-"], Gone())
+    assert children() == []
+
+
 @pytest.mark.parametrize("bad", [AUDIO[0], AUDIO[:, :0], AUDIO.astype(np.float64), AUDIO * np.float32(np.nan)])
 def test_audio_that_is_none(bad, tmp_path):
     with pytest.raises(Refused):
@@ -244,26 +311,27 @@ def test_a_host_ends_with_its_client_even_in_the_middle_of_work(tmp_path):
     assert not (tmp_path / "wet.f32").exists()
 
 
+def answer(dry, wet, frames):
+    """What a real plugin host says to stereo audio and an empty chain."""
+    command = [sys.executable, "-m", "punchin.plugin_host"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        ask = hostlink.Apply(chain="", folder="/", source=dry, target=wet, channels=2, frames=frames, rate_hz=RATE_HZ)
+        hostlink.write(process.stdin, ask)
+        assert isinstance(hostlink.read_reply(process.stdout), hostlink.Ready)
+        reply = hostlink.read_reply(process.stdout)
+        process.stdin.close()
+    return reply
+
+
 def test_missing_and_short_audio_files(tmp_path):
     (tmp_path / "short.f32").write_bytes(b"1234")
     for name, says in (("none.f32", "No such file"), ("short.f32", "has 1 samples, the request says 2 x 5")):
-        wet = str(tmp_path / "wet.f32")
-        with subprocess.Popen(
-            [sys.executable, "-m", "punchin.plugin_host"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        ) as process:
-            dry = str(tmp_path / name)
-            ask = hostlink.Apply(chain="", folder="/", source=dry, target=wet, channels=2, frames=5, rate_hz=RATE_HZ)
-            hostlink.write(process.stdin, ask)
-            assert isinstance(hostlink.read_reply(process.stdout), hostlink.Ready)
-            reply = hostlink.read_reply(process.stdout)
-            process.stdin.close()
+        reply = answer(dry=str(tmp_path / name), wet=str(tmp_path / "wet.f32"), frames=5)
         assert isinstance(reply, hostlink.Failed)
         assert says in reply.text
 
 
 def test_play_without_a_device_says_so(tmp_path):
-    import soundfile
-
     soundfile.write(tmp_path / "a.wav", AUDIO.T, RATE_HZ)
     (tmp_path / "b.wav").write_text("not audio")
     soundfile.write(tmp_path / "six.wav", np.zeros((100, 6)), RATE_HZ)

@@ -92,6 +92,13 @@ def test_empty_chains(text, tmp_path):
         ('[[effect]]\nname = "LadderFilter"\nmode = "LPF13"', "mode is 'LPF13', allowed is LPF12, HPF12"),
         ('[[effect]]\nname = "Convolution"', "Convolution needs impulse_response_filename"),
         ('[[effect]]\nname = "Convolution"\nimpulse_response_filename = "no.wav"', "no file at "),
+        ('[[effect]]\nname = "Convolution"\nimpulse_response_filename = "~nobody-here/a.wav"', "no file at "),
+        (f'[[effect]]\nname = "Convolution"\nimpulse_response_filename = "{"a" * 5000}"', "no file at "),
+        ('[[effect]]\nvst3 = "~nobody-here/a.vst3"', "no plug-in at "),
+        (f'[[effect]]\nvst3 = "{"a" * 5000}"', "no plug-in at "),
+        (f'[[effect]]\nname = "Gain"\ngain_db = 1{"0" * 400}', "Gain gain_db is inf dB, allowed is -120 to 60"),
+        (f'[[effect]]\nname = "Gain"\ngain_db = 1{"0" * 5000}', "the chain is not TOML"),
+        ("effect = " + "[" * 60_000, "nested too deep"),
         ('[[effect]]\nname = "Invert"\n' * 33, "the chain has 33 effects, allowed is 0 to 32"),
     ],
 )

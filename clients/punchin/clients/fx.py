@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 
-from punchin.protocol import hostlink
+from punchin.protocol import hostlink, limits
 from punchin.protocol.errors import PunchinError, Refused
 from punchin.protocol.hostlink import EFFECT_TIMEOUT_S, MAX_CHAIN_BYTES, Apply, Check, Done, Failed, Ready, Working
 
@@ -43,14 +43,15 @@ class EffectFailed(PunchinError):
         self.dry: Audio | None = None
 
 
-def check(chain: Path, timeout_s: float = EFFECT_TIMEOUT_S) -> tuple[str, ...]:
+def check(chain: Path, rate_hz: int | None = None, timeout_s: float = EFFECT_TIMEOUT_S) -> tuple[str, ...]:
     """The effects of a chain file in order, once all of them could be loaded. Call it before long work.
 
+    rate_hz: of the audio that is to come, so that its corner frequencies are looked at too.
     Raises Refused for a chain that is wrong, EffectFailed for an effect that cannot be loaded within `timeout_s`.
     """
     text, folder = _read_chain(chain)
     with _Host(chain, timeout_s) as host:
-        return host.ask(Check(chain=text, folder=folder), told=None)
+        return host.ask(Check(chain=text, folder=folder, rate_hz=rate_hz), told=None)
 
 
 def apply(
@@ -58,8 +59,8 @@ def apply(
 ) -> Audio:
     """`audio` through the chain: a new array of the same shape, in place to the sample; the tail past the end is cut.
 
-    audio: [channels, frames] float32. An empty chain gives it back bit for bit. timeout_s: how long one effect may take
-    to load, and again to work. `told` hears what is being done, on this thread.
+    audio: [channels, frames] float32, mono or stereo. An empty chain gives it back bit for bit. timeout_s: how long one
+    effect may take to load, and again to work. `told` hears what is being done, on this thread.
     Raises Refused for a chain or audio that is wrong, EffectFailed (with the dry audio in it) for what goes wrong then.
     """
     import numpy as np
@@ -67,12 +68,13 @@ def apply(
     text, folder = _read_chain(chain)
     if audio.ndim != 2 or not audio.size or audio.dtype != np.float32:
         raise Refused(f"effects take [channels, frames] of float32, got {list(audio.shape)} of {audio.dtype}")
+    limits.CHANNELS.check(len(audio), "mix it down to stereo")  # of more, some effects pass the rest by
     if not np.isfinite(audio).all():
         raise Refused("the audio for the effects has samples that are not numbers")
     try:
         with _folder() as place, _Host(chain, timeout_s) as host:
             source, target = place / "dry.f32", place / "wet.f32"
-            audio.astype("<f4", copy=False).tofile(source)
+            source.write_bytes(np.ascontiguousarray(audio, dtype="<f4").data)
             channels, frames = audio.shape
             host.ask(
                 Apply(
@@ -91,9 +93,7 @@ def apply(
         error.dry = audio
         raise
     except OSError as error:  # no room for the two files, most likely
-        failed = EffectFailed(
-            "", f"the audio could not be handed over: {error}", "free some space in the temporary folder"
-        )
+        failed = EffectFailed("", f"the audio could not be handed over: {error.strerror or error}", hostlink.NO_ROOM)
         failed.dry = audio
         raise failed from error
 
@@ -101,7 +101,11 @@ def apply(
 def run_host(words: Sequence[str], out: TextIO) -> int:
     """Let a plugin host do something for people: `list`, `play FILE`. Returns its exit code; errors it tells itself."""
     with subprocess.Popen([*_command(), *words], stdout=subprocess.PIPE, text=True) as process:
-        out.writelines(cast(TextIO, process.stdout))
+        try:
+            out.writelines(cast(TextIO, process.stdout))
+        except BaseException:  # nobody listens any more: neither reads the list nor wants the rest of the song
+            process.kill()
+            raise
     return process.returncode
 
 
@@ -184,8 +188,8 @@ class _Host:
                     return effects
                 case hostlink.Refused(text=text, hint=hint):
                     raise Refused(f"{self.chain}: {text}", hint)
-                case Failed(effect=effect, text=text):
-                    raise EffectFailed(effect, text, self._hint())
+                case Failed(effect=effect, text=text, hint=hint):
+                    raise EffectFailed(effect, text, hint or self._hint())
                 case _:
                     raise self._failed(f"the plugin host said {reply} where an answer was due")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,8 +34,10 @@ def read_chain(text: str, folder: Path) -> tuple[Step, ...]:
     """
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise Refused(f"the chain is not TOML: {error}") from error
+    except RecursionError as error:
+        raise Refused("the chain is not TOML that can be read: it is nested too deep") from error
     unknown = [key for key in table if key != "effect"]
     if unknown:
         raise Refused(
@@ -61,8 +64,8 @@ def _step(entry: dict[str, Any], number: int, total: int, folder: Path) -> Step:
         raise Refused(f"effect {number} of {total} has both name and vst3", "keep one of them")
     if not isinstance(vst3, str) or not vst3:
         raise Refused(f"effect {number} of {total}: vst3 is {vst3!r}, allowed is the path of a plug-in")
-    path = folder / Path(vst3).expanduser()
-    if not path.exists():
+    path = folder / os.path.expanduser(vst3)  # as in `File`
+    if not os.path.exists(path):
         raise Refused(f"effect {number} of {total}: no plug-in at {path}")
     for key, value in values.items():
         if not isinstance(value, bool | int | float | str):

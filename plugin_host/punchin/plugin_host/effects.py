@@ -6,6 +6,8 @@ meaning. A test compares this table with pedalboard's signatures.
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -33,8 +35,12 @@ class Number:
         """The number, or Refused with the range."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise Refused(f"{name} is {value!r}, allowed is {self}")
-        Limit(name, self.low, self.high, self.unit).check(value)
-        return float(value)
+        try:
+            number = float(value)
+        except OverflowError:  # a whole number of over 308 digits
+            number = math.inf
+        Limit(name, self.low, self.high, self.unit).check(number)
+        return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +90,8 @@ class File:
         """The absolute path, or Refused when there is no such file."""
         if not isinstance(value, str):
             raise Refused(f"{name} is {value!r}, allowed is {self}")
-        path = folder / Path(value).expanduser()
-        if not path.is_file():
+        path = folder / os.path.expanduser(value)  # unlike Path's own, it leaves a ~user that is not there
+        if not os.path.isfile(path):  # and this says no to a name that is too long
             raise Refused(f"{name}: no file at {path}")
         return str(path)
 

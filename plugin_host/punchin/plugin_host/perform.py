@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from punchin.plugin_host.chain import Step
 from punchin.plugin_host.effects import EFFECTS, Choice, File, Number
+from punchin.protocol import limits
 from punchin.protocol.errors import PunchinError, Refused
 
 if TYPE_CHECKING:
@@ -47,11 +48,8 @@ def load_chain(steps: Sequence[Step], tell: Tell) -> list[Plugin]:
 def perform(steps: Sequence[Step], plugins: Sequence[Plugin], audio: Audio, rate_hz: int, tell: Tell) -> Audio:
     """What the chain makes of `audio` [channels, frames]: the same shape, every sample finite.
 
-    Raises Refused for a corner frequency that the rate cannot carry, EffectFailed when an effect fails or gives samples
-    that are not numbers.
+    Raises EffectFailed when an effect fails or gives samples that are not numbers. See `check_corners`.
     """
-    for step in steps:
-        _check_corners(step, rate_hz)
     for step, plugin in zip(steps, plugins, strict=True):
         tell(step.label, "process")
         made = _process(step, plugin, audio, rate_hz)
@@ -67,13 +65,13 @@ def perform(steps: Sequence[Step], plugins: Sequence[Plugin], audio: Audio, rate
     return audio
 
 
-def _check_corners(step: Step, rate_hz: int) -> None:
-    if step.vst3:
-        return
-    for name, parameter in EFFECTS[step.name].items():
-        value = step.values.get(name, parameter.default)
-        if isinstance(parameter, Number) and parameter.below_nyquist and float(value or 0) >= rate_hz / 2:
-            raise Refused(f"{step.label}: {name} is {value:g} Hz, at {rate_hz} Hz allowed is under {rate_hz / 2:g}")
+def check_corners(steps: Sequence[Step], rate_hz: int) -> None:
+    """Raise Refused for a corner frequency that the rate cannot carry."""
+    for step in steps:
+        for name, parameter in ({} if step.vst3 else EFFECTS[step.name]).items():
+            value = step.values.get(name, parameter.default)
+            if isinstance(parameter, Number) and parameter.below_nyquist and float(value or 0) >= rate_hz / 2:
+                raise Refused(f"{step.label}: {name} is {value:g} Hz, at {rate_hz} Hz allowed is under {rate_hz / 2:g}")
 
 
 def _load_own(step: Step) -> Plugin:
@@ -87,10 +85,20 @@ def _load_own(step: Step) -> Plugin:
     try:
         for key in step.values:
             if isinstance(EFFECTS[step.name][key], File):
-                pedalboard.io.AudioFile(values[key]).close()  # Convolution would pass the audio as it is
+                _check_impulse(pedalboard, step, values[key])
         return kind(**values)
+    except Refused:
+        raise
     except Exception as error:
         raise EffectFailed(step.label, _words(error)) from error
+
+
+def _check_impulse(pedalboard: Any, step: Step, path: str) -> None:
+    """Convolution would pass the audio as it is with a file that is none, and take two channels of many."""
+    with pedalboard.io.AudioFile(path) as file:
+        if not file.frames:
+            raise Refused(f"{step.label}: {path} holds no audio")
+        limits.CHANNELS.check(file.num_channels, f"mix {path} down to stereo")
 
 
 def _value(pedalboard: Any, step: Step, key: str) -> Any:
@@ -114,7 +122,7 @@ def _load_vst3(step: Step) -> Plugin:
             raise Refused(f'plug-in {step.name} has no parameter "{key}"; it has {there or "none"}')
         try:
             setattr(plugin, key, value)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             allowed = _range(plugin.parameters[key])
             raise Refused(f"{step.name} {key} is {value!r}, allowed is {allowed}") from error
     return plugin

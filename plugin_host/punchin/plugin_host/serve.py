@@ -6,16 +6,17 @@ import os
 import queue
 import sys
 import threading
+import traceback
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 import numpy as np
 
 from punchin.plugin_host.chain import read_chain
-from punchin.plugin_host.perform import EffectFailed, load_chain, perform
+from punchin.plugin_host.perform import EffectFailed, check_corners, load_chain, perform
 from punchin.protocol import hostlink
 from punchin.protocol.errors import PunchinError, Refused
-from punchin.protocol.hostlink import Apply, Done, Failed, Ready, Request, Working
+from punchin.protocol.hostlink import NO_ROOM, Apply, Done, Failed, Ready, Request, Working
 
 
 def serve() -> int:
@@ -61,18 +62,26 @@ def _answer(request: Request, replies: BinaryIO) -> Done | hostlink.Refused | Fa
 
     try:
         steps = read_chain(request.chain, Path(request.folder))
+        if request.rate_hz is not None:
+            check_corners(steps, request.rate_hz)
         plugins = load_chain(steps, tell)
         if isinstance(request, Apply):
-            audio = _read(request)
-            perform(steps, plugins, audio, request.rate_hz, tell).tofile(request.target)
+            made = perform(steps, plugins, _read(request), request.rate_hz, tell)
+            Path(request.target).write_bytes(np.ascontiguousarray(made, dtype="<f4").data)  # says why it cannot
     except EffectFailed as error:
         return Failed(effect=error.effect, text=str(error))
     except Refused as error:
         return hostlink.Refused(text=str(error), hint=error.hint)
     except BrokenPipeError:
         raise
-    except (PunchinError, OSError) as error:
+    except OSError as error:
+        text = f"the audio could not be handed over: {error.strerror or error}"
+        return Failed(effect="", text=text, hint=NO_ROOM)
+    except PunchinError as error:
         return Failed(effect="", text=str(error))
+    except Exception as error:  # else the process would end, and nobody hear of what
+        traceback.print_exc()
+        return Failed(effect="", text=f"bug in punchin ({type(error).__name__}: {error})", hint="punchin doctor")
     return Done(effects=tuple(step.label for step in steps))
 
 

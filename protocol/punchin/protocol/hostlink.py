@@ -16,13 +16,18 @@ from punchin.protocol import frames
 EFFECT_TIMEOUT_S = 120.0  # a big plug-in may take over a minute to load
 MAX_EFFECTS = 32  # in one chain
 MAX_CHAIN_BYTES = 64 * 1024  # of TOML
+NO_ROOM = "free some space in the temporary folder"  # where the audio passes
 
 
 class Check(Struct, tag="check", frozen=True, kw_only=True):
-    """Read a chain and load its effects, without audio. `folder`: where relative paths in it begin."""
+    """Read a chain and load its effects, without audio. `folder`: where relative paths in it begin.
+
+    rate_hz: of the audio that is to come; None where it is not known, and corner frequencies are not looked at.
+    """
 
     chain: Annotated[str, Meta(max_length=MAX_CHAIN_BYTES)]
     folder: str
+    rate_hz: Annotated[int, Meta(ge=1)] | None = None
 
 
 class Apply(Struct, tag="apply", frozen=True, kw_only=True):
@@ -64,10 +69,11 @@ class Refused(Struct, tag="refused", frozen=True, kw_only=True):
 
 
 class Failed(Struct, tag="failed", frozen=True, kw_only=True):
-    """An effect could not do its work."""
+    """An effect could not do its work; or, where `effect` is empty, the host."""
 
     effect: str
     text: str
+    hint: str = ""
 
 
 Request = Check | Apply

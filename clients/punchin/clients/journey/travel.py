@@ -22,6 +22,7 @@ from punchin.clients.journey.request import Request, check_folder
 from punchin.clients.journey.returning import Finished, Known, finish
 from punchin.clients.journey.rolling import Placing, Roll, roll, rolled
 from punchin.clients.journey.waiting import Listener, tell_version
+from punchin.protocol import limits
 from punchin.protocol.errors import PunchinError, Refused
 from punchin.protocol.order import JobRecord, Order, Take
 from punchin.session import document
@@ -58,7 +59,7 @@ def perform_all(requests: Sequence[Request], listener: Listener) -> Result:
     from punchin.clients.connect import connect
 
     check_folder(requests[0].out or requests[0].session)
-    _check_effects(requests[0])
+    _check_effects(requests[0], captures[0].target.rate_hz)
     with connect(start=True, name="cli") as client:
         tell_version(client, listener)
         return go(client, requests, captures, listener)
@@ -99,14 +100,13 @@ def _check_apart(requests: Sequence[Request], captures: Sequence[Capture]) -> No
     document.check_together([each.target for each in captures])
 
 
-def _check_effects(request: Request) -> None:
-    """A chain that cannot work is found before the take is made, not after."""
-    chains = {chain for chain in (request.pre_fx, request.return_fx) if chain is not None}
-    if chains:
-        from punchin.clients import fx
+def _check_effects(request: Request, rate_hz: int) -> None:
+    """A chain that cannot work is found before the take is made, not after. rate_hz: of what is heard."""
+    for chain, at_hz in ((request.pre_fx, rate_hz), (request.return_fx, limits.MODEL_HZ)):
+        if chain is not None:
+            from punchin.clients import fx
 
-        for chain in chains:
-            fx.check(chain)
+            fx.check(chain, at_hz)
 
 
 def land(client: Client, job: str, listener: Listener) -> Result | MadeResult:
