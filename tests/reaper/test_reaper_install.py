@@ -1,6 +1,7 @@
 """Installing into a resource folder of REAPER's, and getting out of it again without a trace."""
 
 import json
+import resource as limit
 import subprocess
 import sys
 import xml.etree.ElementTree as Tree
@@ -122,6 +123,45 @@ def test_uninstall_keeps_what_was_edited(resource):
     reaper.uninstall(resource)
     left = sorted(path.name for path in (resource / "Scripts" / "Punchin").rglob("*"))
     assert left == ["Punchin - Status.lua"]
+
+
+def test_what_was_edited_is_told_with_where_it_is(resource, capsys):
+    where = ["reaper", "--resource-path", str(resource)]
+    main(["install", *where])
+    edited = resource / "Scripts" / "Punchin" / "Punchin - Status.lua"
+    for verb, told in (("install", "stay beside them, as NAME.edited"), ("uninstall", "they stay")):
+        edited.write_bytes(b"-- my own\n")
+        capsys.readouterr()
+        assert main([verb, *where]) == 0
+        said = capsys.readouterr().err
+        assert said.startswith("note: edited by hand: Punchin - Status.lua; ")
+        assert told in said
+        assert edited.exists()
+
+
+def test_a_cure_names_the_folder_of_a_reaper_elsewhere(resource, monkeypatch, tmp_path):
+    command = f"punchin install reaper --resource-path '{resource}'"
+    assert [cure for *_, cure in reaper.findings(resource)] == [command]
+    with pytest.raises(Refused) as refused:
+        reaper.uninstall(resource)
+    assert refused.value.hint == command
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert [cure for *_, cure in reaper.findings(tmp_path / "REAPER")] == ["punchin install reaper"]
+
+
+def test_a_full_disk_leaves_no_half_file_and_the_same_command_goes_on(resource, capsys):
+    before = everything(resource)
+    soft, hard = limit.getrlimit(limit.RLIMIT_FSIZE)
+    limit.setrlimit(limit.RLIMIT_FSIZE, (1_000, hard))
+    try:
+        assert main(["install", "reaper", "--resource-path", str(resource)]) == 1
+    finally:
+        limit.setrlimit(limit.RLIMIT_FSIZE, (soft, hard))
+    assert "then the same command again" in capsys.readouterr().err
+    assert not list(resource.rglob("*.new"))
+    assert main(["install", "reaper", "--resource-path", str(resource)]) == 0
+    assert main(["uninstall", "reaper", "--resource-path", str(resource)]) == 0
+    assert everything(resource) == before
 
 
 def test_uninstall_of_nothing_is_refused(resource):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from punchin.clients.cli.talk import Talk
+
+if TYPE_CHECKING:
+    from punchin.clients.install.manifest import Change
 
 DAWS = ("reaper",)
 
@@ -36,6 +40,7 @@ def install(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     if args.dry_run:
         talk.say("nothing was changed: this was a dry run")
         return 0
+    _tell_edited(changes, "your own versions stay beside them, as NAME.edited", talk)
     talk.say(f"{sum(change.what != 'same' for change in changes)} of {len(changes)} files written")
     talk.say("In REAPER: Actions > Show action list > New action > Load ReaScript, choose")
     talk.say(f"  {resource / reaper.SCRIPTS / 'Punchin - register.lua'}")
@@ -48,13 +53,21 @@ def uninstall(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     from punchin.clients.install import reaper
 
     resource = reaper.resource_folder(args.resource_path)
-    for change in reaper.uninstall(resource, args.dry_run):
+    changes = reaper.uninstall(resource, args.dry_run)
+    for change in changes:
         print(change, file=out)
     if args.dry_run:
         talk.say("nothing was changed: this was a dry run")
     else:
+        _tell_edited(changes, "they stay, and are yours to remove", talk)
         talk.say("Actions that REAPER still lists go with its own: Action list > select > Delete.")
     return 0
+
+
+def _tell_edited(changes: Sequence[Change], what: str, talk: Talk) -> None:
+    edited = [change.path.name for change in changes if change.what == "keep edited"]
+    if edited:
+        talk.warn(f"edited by hand: {', '.join(edited)}; {what}")
 
 
 def _check(resource: Path, out: TextIO) -> int:

@@ -85,7 +85,7 @@ def apply(folder: Path, changes: list[Change], version: str | None) -> None:
             write_whole(folder / NAME, msgspec.json.format(msgspec.json.encode(Manifest(version, files))))
     except OSError as error:
         raise PunchinError(
-            f"{error.filename or folder}: {error.strerror}", "make room or rights, then again"
+            f"{error.filename or folder}: {error.strerror}", "make room or rights there, then the same command again"
         ) from error
 
 
@@ -104,8 +104,11 @@ def write_whole(path: Path, data: bytes) -> None:
     """A file that is there whole or not at all. Not forced to the disk: another `install` mends what a crash took."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(path.name + ".new")
-    fresh.write_bytes(data)
-    fresh.replace(path)
+    try:
+        fresh.write_bytes(data)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def _put(path: Path, data: bytes, known: str | None) -> Change:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -47,7 +48,7 @@ def resource_folder(given: Path | None) -> Path:
 
     Raises BadUsage when it is not there; in REAPER, Options > Show REAPER resource path opens it.
     """
-    hint = "punchin install reaper --resource-path FOLDER (in REAPER: Options > Show REAPER resource path)"
+    hint = "start REAPER once, or say --resource-path FOLDER (in REAPER: Options > Show REAPER resource path)"
     if given is not None:
         if not (given / "reaper.ini").is_file():
             raise BadUsage(f"{given} holds no reaper.ini, so it is no resource folder of REAPER", hint)
@@ -119,7 +120,7 @@ def uninstall(resource: Path, dry_run: bool = False) -> list[Change]:
     """
     folder = resource / SCRIPTS
     if manifest.read(folder) is None:
-        raise Refused(f"Punchin is not installed in {resource}", "punchin install reaper")
+        raise Refused(f"Punchin is not installed in {resource}", _again(resource))
     changes = manifest.removal(folder)
     if not dry_run:
         _end_bridge(resource / SPOOL)
@@ -178,20 +179,26 @@ def findings(resource: Path) -> Iterator[tuple[Verdict, str, str]]:
     folder = resource / SCRIPTS
     known = manifest.read(folder)
     if known is None:
-        yield "fail", f"REAPER: Punchin is not installed in {resource}", "punchin install reaper"
+        yield "fail", f"REAPER: Punchin is not installed in {resource}", _again(resource)
         return
     changes = manifest.plan(folder, files(resource))
     old = [change for change in changes if change.what not in ("same", "keep edited")]
     edited = [change.path.name for change in changes if change.what == "keep edited"]
     if old:
-        yield "warn", f"REAPER: {len(old)} script files are not this version's ({PACKAGE})", "punchin install reaper"
+        yield "warn", f"REAPER: {len(old)} script files are not this version's ({PACKAGE})", _again(resource)
     else:
         yield "ok", f"REAPER: scripts of version {known.version} in {folder}", ""
     if edited:
-        yield "warn", f"REAPER: edited by hand: {', '.join(edited)}", "punchin install reaper keeps a copy of each"
+        yield "warn", f"REAPER: edited by hand: {', '.join(edited)}", f"{_again(resource)}   (keeps a copy of each)"
     if not (resource / SPOOL).is_dir():
-        yield "fail", f"REAPER: the spool {resource / SPOOL} is missing", "punchin install reaper"
+        yield "fail", f"REAPER: the spool {resource / SPOOL} is missing", _again(resource)
     yield _selftest(resource / SELFTEST)
+
+
+def _again(resource: Path) -> str:
+    """The command that mends it, for a REAPER that is not in its usual place too."""
+    where = "" if resource in usual_folders() else f" --resource-path {shlex.quote(str(resource))}"
+    return f"punchin install reaper{where}"
 
 
 def _selftest(path: Path) -> tuple[Verdict, str, str]:
