@@ -99,7 +99,7 @@ def test_an_unknown_preset_names_the_known_ones(rhodes):
         read(f"{LINE} --preset organ")
 
 
-@pytest.mark.parametrize("text", ["[a\n", "a = 3\n", "[a]\nb = {c = 1}\n", "[a]\nraw = [1]\n"])
+@pytest.mark.parametrize("text", ["[a\n", "a = 3\n", "[a]\nb = {c = 1}\n", "[a]\nraw = [1]\n", "a = " + "[" * 60_000])
 def test_a_broken_file_is_named(home, text):
     presets.file().parent.mkdir(parents=True)
     presets.file().write_text(text)
@@ -118,6 +118,12 @@ def test_lyrics_of_a_file_are_saved_with_its_whole_path(capsys, home, tmp_path, 
     monkeypatch.chdir(tmp_path)
     assert main(["presets", "save", "sung", "--lyrics", "@words.txt"]) == 0
     assert presets.all_presets()["sung"]["lyrics"] == f"@{tmp_path / 'words.txt'}"
+
+
+def test_every_character_is_kept(home):
+    every = "".join(map(chr, range(0x2FF))) + "\u2028\ue000\U0001f3b9"
+    presets.save(every, {"prompt": every, "raw": [every]})
+    assert presets.all_presets()[every] == {"prompt": every, "raw": [every]}
 
 
 def test_saving_and_listing(capsys, home):

@@ -1,5 +1,6 @@
 """Tempo maps against arithmetic done another way: numeric integration, counted bars, mido's own clock."""
 
+import struct
 from pathlib import Path
 
 import mido
@@ -192,6 +193,35 @@ def test_a_midi_file_that_says_no_tempo_is_no_tempo_map(tmp_path):
     path = midi_file(tmp_path / "notes.mid", mido.Message("note_on", note=60, time=480))
     with pytest.raises(Refused, match=r"holds no tempo: .*notes\.mid"):
         TempoMap.from_midi(path)
+
+
+TEMPO = b"\0\xff\x51\x03\x07\xa1\x20"
+
+
+def smf(form, division, events):
+    track = events + b"\0\xff\x2f\0"
+    head = b"MThd" + struct.pack(">IHHH", 6, form, 1, division)
+    return head + b"MTrk" + struct.pack(">I", len(track)) + track
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (smf(2, 480, TEMPO), "format 2, songs side by side"),
+        (smf(1, 0, TEMPO), "has 0 ticks a beat"),
+        (smf(1, 0xE728, TEMPO), "counts in SMPTE frames"),
+        (smf(1, 480, b"\0\xff\x51\x03\0\0\0"), "a tempo of 0 microseconds a beat at tick 0"),
+        (smf(1, 480, b"\0\xff\x51\x03\0\0\1"), "a tempo of 6e"),
+        (smf(1, 480, TEMPO + b"\0\xff\x58\x04\4\x1e\x18\x08"), "4/1073741824, allowed is 1 and up over 1 to 255"),
+        (smf(1, 480, TEMPO + b"\0\xff\x58\x04\0\2\x18\x08"), "a time signature of 0/4"),
+    ],
+)
+def test_midi_files_that_tell_no_tempo_of_a_song_are_refused(data, says, tmp_path):
+    path = tmp_path / "bad.mid"
+    path.write_bytes(data)
+    with pytest.raises(Refused, match=says) as caught:
+        TempoMap.from_midi(path)
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize("data", [b"", b"MThd", b"RIFF....", b"MThd\0\0\0\6\0\1\0\1\0\x60MTrk\0\0\0\x40\0"])

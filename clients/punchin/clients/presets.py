@@ -38,7 +38,7 @@ def all_presets() -> dict[str, Mapping[str, Value]]:
         own = tomllib.loads(file().read_text(encoding="utf-8"))
     except FileNotFoundError:
         own = {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Refused(f"cannot read the presets in {file()}: {error}", f"mend {file()}") from None
     for name, values in own.items():
         if not isinstance(values, dict) or not all(_is_value(value) for value in values.values()):
@@ -64,8 +64,7 @@ def save(name: str, values: Mapping[str, Any]) -> Path:
     """Add a preset at the end of the file. Raises Refused for a name that is taken, PunchinError for a full disk."""
     if name in all_presets():
         raise Refused(f'there is a preset "{name}" already', f"another name, or edit {file()}")
-    lines = [f"[{json.dumps(name, ensure_ascii=False)}]"]
-    lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+    lines = [f"[{_toml(name)}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
     try:
         file().parent.mkdir(parents=True, exist_ok=True)
         before = file().read_text(encoding="utf-8").rstrip("\n") + "\n\n" if file().exists() else ""
@@ -76,6 +75,11 @@ def save(name: str, values: Mapping[str, Any]) -> Path:
     except OSError as error:
         raise PunchinError(f"cannot write {file()}: {error.strerror}", "make room or rights, then again") from None
     return file()
+
+
+def _toml(value: object) -> str:
+    """JSON is TOML but for one character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _is_value(value: object) -> bool:

@@ -21,6 +21,7 @@ MAX_SEEDS = 16  # variations in one job
 MAX_REGIONS = 32  # in one job, of all tracks; so many passages at most
 MAX_REFERENCES = 4
 MAX_LORAS = 8
+MAX_DENOMINATOR = 255  # of a time signature: bars shorter than a tick would be without number
 MAX_QUEUE = 512  # jobs waiting; one more is refused as busy
 LEASE_S = 10  # after so long without a word from its holder, the device is the engine's again
 

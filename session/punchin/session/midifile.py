@@ -20,7 +20,11 @@ def read_tempo(path: Path, signature: tuple[int, int]) -> tuple[tuple[Stretch, .
     except (OSError, EOFError, ValueError, IndexError, KeyError, KeySignatureError) as error:
         why = f": {error}" if str(error) else ""
         raise Refused(f"tempo map is not a MIDI file: {path}{why}", "export a Standard MIDI File") from error
-    if file.ticks_per_beat <= 0 or file.ticks_per_beat & 0x8000:
+    if file.type == 2:
+        raise Refused(f"tempo map is a MIDI file of format 2, songs side by side: {path}", "export it as format 0 or 1")
+    if file.ticks_per_beat == 0:
+        raise Refused(f"tempo map has 0 ticks a beat: {path}", "export it again, with 96 to 960")
+    if file.ticks_per_beat & 0x8000:  # of a negative number too
         raise Refused(f"tempo map counts in SMPTE frames, not in beats: {path}", "export it with ticks per beat")
     tempos: dict[int, int] = {0: 500_000}
     signatures: dict[int, tuple[int, int]] = {0: signature}
@@ -40,7 +44,7 @@ def read_tempo(path: Path, signature: tuple[int, int]) -> tuple[tuple[Stretch, .
         at_s += (tick - last_tick) * tempo / file.ticks_per_beat / 1e6
         last_tick, tempo = tick, tempos[tick]
         if tempo <= 0:
-            raise Refused(f"tempo map has a tempo of 0 microseconds a beat at tick {tick}: {path}")
+            raise Refused(f"tempo map has a tempo of 0 microseconds a beat at tick {tick}: {path}", "export it again")
         stretches.append(Stretch(at_s, 60e6 / tempo, 60e6 / tempo))
     meters = (Signature(tick / file.ticks_per_beat, *signatures[tick]) for tick in sorted(signatures))
     return tuple(stretches), tuple(meters)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from punchin.protocol.errors import Refused
+from punchin.protocol.limits import MAX_DENOMINATOR
 
 GRID_BEATS = 0.25  # readers sample ramps this finely; see Grid
 
@@ -98,8 +99,9 @@ class TempoMap:
                 text = f"a tempo of {stretch.bpm:g} to {stretch.end_bpm:g} bpm at {stretch.start_s:g} s"
                 raise Refused(f"{text}, allowed is over 0 to under 10000", "set another tempo")
         for signature in self.signatures:
-            if signature.numerator < 1 or signature.denominator < 1:
-                text = f"a time signature of {signature.numerator}/{signature.denominator}, allowed is 1/1 and up"
+            if signature.numerator < 1 or not 1 <= signature.denominator <= MAX_DENOMINATOR:
+                text = f"a time signature of {signature.numerator}/{signature.denominator}"
+                text += f", allowed is 1 and up over 1 to {MAX_DENOMINATOR}"
                 raise Refused(text, "set another signature, like 4/4")
 
     @classmethod

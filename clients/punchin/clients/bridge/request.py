@@ -79,7 +79,7 @@ class Signature(Struct, frozen=True):
 
     qn: Number
     numerator: Annotated[int, Meta(ge=1, le=255)]
-    denominator: Annotated[int, Meta(ge=1, le=255)]
+    denominator: Annotated[int, Meta(ge=1, le=limits.MAX_DENOMINATOR)]
 
 
 class Tempo(Struct, frozen=True):
