@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlparse
 import pytest
 from safetensors.numpy import save_file
 
-from punchin.engine import hub
+from punchin.engine import aside, hub
 from punchin.engine.sources import Folder
 from punchin.protocol import installed
 from punchin.protocol.errors import PunchinError, Refused
@@ -257,7 +257,9 @@ def test_what_cannot_be_had_is_told_without_a_traceback(server, models):
         (["pull", "sft"], 1, "huggingface does not give ACE-Step/acestep-v15-sft"),
         (["pull", "punchin-tiny"], 4, "comes with the package"),
         (["pull", "turbo", "--from", "/nowhere"], 2, "not a folder, nor a hub"),
-        (["pull", "no-such"], 2, "invalid choice"),
+        (["pull", "no-such"], 2, 'there is no model "no-such"; there are turbo,'),
+        (["pull", "no-such", "--from", "/nowhere"], 2, "/nowhere is no folder"),
+        (["rm", "no-such"], 4, 'there is no model "no-such"; there are turbo,'),
     ):
         done = command(server, models, *words)
         assert (done.returncode, text in done.stderr) == (code, True), done.stderr
@@ -311,8 +313,7 @@ def test_what_an_earlier_try_left_is_counted_once(folder, models, monkeypatch):
 
 
 def test_two_pulls_at_once_are_refused(folder, models):
-    (models / ".pulling").mkdir(parents=True)
-    with hub._alone(models / ".pulling"), pytest.raises(Refused, match="another pull is under way"):
+    with aside.alone(models), pytest.raises(Refused, match="another pull is under way"):
         hub.pull(BY_NAME["turbo"], Folder(folder), models, Quiet())
 
 
@@ -324,19 +325,19 @@ def test_a_bare_file_is_known_by_its_keys(folder, models, tmp_path, monkeypatch)
     bare = tmp_path / "somebody's turbo.safetensors"
     save_file({"decoder.x": np.zeros((2, 3), np.float32)}, bare)
     with pytest.raises(Refused, match=r"is no file of ACE-Step 1\.5, turbo is 2b"):
-        hub.adopt(BY_NAME["turbo"], bare, models)
+        hub.adopt(BY_NAME["turbo"], bare, models, Quiet())
     monkeypatch.setitem(KNOWN, key_hash({"decoder.x": (2, 3)}), "2b")
     with pytest.raises(Refused, match="is a 2b file, xl-base is xl"):
-        hub.adopt(BY_NAME["xl-base"], bare, models)
+        hub.adopt(BY_NAME["xl-base"], bare, models, Quiet())
     with pytest.raises(Refused, match=r"comes without a silence_latent\.pt"):
-        hub.adopt(BY_NAME["sft"], bare, models)
+        hub.adopt(BY_NAME["sft"], bare, models, Quiet())
     hub.pull(BY_NAME["turbo"], Folder(folder), models, Quiet())
-    where = hub.adopt(BY_NAME["sft"], bare, models)
+    where = hub.adopt(BY_NAME["sft"], bare, models, Quiet())
     assert installed.folder(BY_NAME["sft"], models) == where
     assert json.loads((where / "config.json").read_text())["is_turbo"] is False
     bare.write_bytes(bare.read_bytes()[:-1])
     with pytest.raises(Refused, match="is no whole safetensors file"):
-        hub.adopt(BY_NAME["base"], bare, models)
+        hub.adopt(BY_NAME["base"], bare, models, Quiet())
 
 
 def test_all_nine_models_have_a_repository_and_what_they_are_asked_with():

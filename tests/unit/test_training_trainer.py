@@ -360,6 +360,7 @@ def test_a_full_checkpoint_is_the_model_in_every_form(model, songs, tmp_path, qu
     assert not torch.equal(bare[name], reference[f"decoder.{name}"])
     pipe = AceStepPipeline.from_pretrained(out / "step-1-punchin", shared=model.parent, device="cpu")
     assert torch.equal(pipe.loaded.model.decoder.state_dict()[name].bfloat16(), bare[name])
+    assert (pipe.variant.name, pipe.variant.like, pipe.loaded.trained) == ("step-1-punchin", "punchin-tiny", True)
     whole = load_file(out / "step-1-punchin" / "model.safetensors")
     assert whole.keys() == reference.keys()
     assert torch.equal(

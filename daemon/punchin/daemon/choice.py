@@ -15,10 +15,7 @@ def check(name: str, task: Task) -> None:
     """Raises Refused (`unknown_model`, `model_missing`, `task`) unless this model can do the task; "" is any model."""
     if not name:
         return
-    if name not in BY_NAME:
-        known = ", ".join(BY_NAME)
-        raise Refused(f'there is no model "{name}"; there are {known}', "punchin models list", "unknown_model")
-    model = BY_NAME[name]
+    model = installed.named(name)
     model.check(task)
     if not installed.is_here(model):
         size = f"{model.size_bytes / 1e9:.1f} GB"
@@ -34,7 +31,7 @@ def choose(there: Ready | None, task: Task) -> str:
     able = [
         model
         for model in MODELS
-        if model.family not in installed.WITH_THE_PACKAGE and installed.is_here(model) and model.knows(task)
+        if model.name not in installed.WITH_THE_PACKAGE and installed.is_here(model) and model.knows(task)
     ]
     if there is None or not there.total_bytes:
         fitting = able

@@ -24,13 +24,13 @@ from punchin.protocol import home, installed
 from punchin.protocol.errors import PunchinError, Refused
 from punchin.protocol.limits import HOP
 from punchin.protocol.link import Made, MadeTake, Run
-from punchin.protocol.models import BY_NAME, Model
+from punchin.protocol.models import Model
 from punchin.protocol.order import Order, Passage, Provenance
 
 
 def find(model: Model) -> Path:
     """The folder of an installed model. Refused (`model_missing`) with the command that gets it."""
-    if model.family == "tiny":
+    if model.name == tiny.NAME:
         return tiny.ready()
     folder = installed.folder(model)
     if folder is not None:
@@ -49,7 +49,7 @@ class Performer:
     def __init__(self, tell_plan: Callable[[str], None] = lambda words: None) -> None:
         """`tell_plan` hears in words where a model's parts are, once it is loaded."""
         self._tell_plan = tell_plan
-        self._kept: tuple[str, int] | None = None
+        self._kept: tuple[str, int, int] | None = None
         self._pipeline: AceStepPipeline | None = None
         self._heard: tuple[tuple[str, torch.dtype], Recent] | None = None  # latents, and whose they are
         self._loras: tuple[tuple[str, float], ...] = ()
@@ -60,9 +60,7 @@ class Performer:
         Raises Refused, JobFailed, whatever `report` and `offer` raise, and OSError.
         """
         order = run.order
-        model = BY_NAME.get(order.model)
-        if model is None:
-            raise Refused(f"no model is called {order.model!r}", f"one of: {', '.join(BY_NAME)}", "model_missing")
+        model = installed.named(order.model)
         model.check(order.task)
         requests = requests_of(run)
         pipeline = self._ready(model, run, report)
@@ -81,21 +79,24 @@ class Performer:
     def _ready(self, model: Model, run: Run, report: Report) -> AceStepPipeline:
         """The order's model with its LoRAs, which are compared with its shapes before a weight is moved."""
         wanted = tuple((lora.sha256, lora.strength) for lora in run.order.loras)
-        warm = self._pipeline if self._kept == (model.name, run.rung) else None
+        place = find(model)
+        kept = str(place), place.stat().st_mtime_ns, run.rung  # another may have been taken in under an old name
+        warm = self._pipeline if self._kept == kept else None
         if warm is not None and wanted == self._loras:
             return warm
-        loras = _loras(run, skeleton(find(model)) if warm is None else warm.loaded.model) if wanted else []
-        pipeline = self._load(model, run.rung, report) if warm is None else warm
+        loras = _loras(run, skeleton(place) if warm is None else warm.loaded.model) if wanted else []
+        pipeline = self._load(model, place, run.rung, report) if warm is None else warm
+        self._kept = kept
         if wanted != self._loras:
             pipeline.use_loras(loras)
             self._loras = wanted
         return pipeline
 
-    def _load(self, model: Model, rung: int, report: Report) -> AceStepPipeline:
+    def _load(self, model: Model, place: Path, rung: int, report: Report) -> AceStepPipeline:
         self._pipeline, self._kept, self._loras = None, None, ()
         gc.collect()  # the old model's memory is needed for the new one
-        loaded = load(find(model), wish=Wish(rung=rung), report=report)
-        self._pipeline, self._kept = AceStepPipeline(loaded, self._latents(loaded)), (model.name, rung)
+        loaded = load(place, wish=Wish(rung=rung), report=report)
+        self._pipeline = AceStepPipeline(loaded, self._latents(loaded))
         log.info("%s on %s", model.name, loaded.placement.words)
         self._tell_plan(f"{model.name} on {loaded.placement.words}")
         return self._pipeline

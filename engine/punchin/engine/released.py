@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -24,9 +23,10 @@ from punchin.engine.spec import BadSpec, Spec, VaeSpec
 from punchin.engine.takes import Report
 from punchin.engine.text import TextEncoder, empty_encoder
 from punchin.engine.vae import Vae
+from punchin.engine.weights import Checkpoint
 from punchin.protocol.errors import Refused
 from punchin.protocol.limits import HOP, MODEL_HZ
-from punchin.protocol.models import BY_NAME, MODELS, Model
+from punchin.protocol.models import MODELS, Model
 
 MAIN: Final = "Ace-Step1.5"  # the repository that holds the shared parts
 VAE: Final = "vae"
@@ -70,13 +70,26 @@ class Loaded:
         return self.placement.dtype
 
 
+@dataclass(frozen=True, eq=False)
+class Unread:
+    """A model whose files fit their configs, before any of its weights is read: its modules are on the meta device."""
+
+    spec: Spec
+    vae_spec: VaeSpec
+    model: AceStep
+    vae: Vae
+    text: TextEncoder
+    silence: Tensor  # [1, T, C] float32
+    checkpoints: tuple[Checkpoint, Checkpoint, Checkpoint]  # of model, VAE and text encoder
+
+
 def folders(folder: str | Path, shared: str | Path | None = None) -> Folders:
     """The parts of the model in `folder`: a DiT's folder, or a repository with a single one in it.
 
     VAE and text encoder are looked for in the folder itself, beside it, in `shared`, and in an `Ace-Step1.5` beside
     it. Refused (code `model_missing`) with what is missing and where it was looked for.
     """
-    dit = _dit(Path(folder).expanduser())
+    dit = dit_folder(Path(folder).expanduser())
     places = [dit, dit.parent, *([Path(shared).expanduser()] if shared else []), dit.parent / MAIN]
     places += [dit.parent.parent / MAIN]
     found = {part: next((place / part for place in places if (place / part).is_dir()), None) for part in (VAE, TEXT)}
@@ -90,7 +103,8 @@ def folders(folder: str | Path, shared: str | Path | None = None) -> Folders:
     return Folders(dit, *(place for place in found.values() if place is not None))
 
 
-def _dit(folder: Path) -> Path:
+def dit_folder(folder: Path) -> Path:
+    """`folder` itself if it holds a DiT, or the only folder in it that does. Refused (`model_missing`)."""
     if not folder.is_dir():
         raise Refused(f"there is no model folder {folder}", "`punchin models pull turbo`", code="model_missing")
     if (folder / "config.json").is_file():
@@ -103,12 +117,21 @@ def _dit(folder: Path) -> Path:
 
 
 def variant(dit: Path, spec: Spec) -> Model:
-    """What the folder's name says of the model; for an unknown name the defaults of turbo or of base."""
+    """What the folder's name says of the model; under an unknown name it is somebody's own."""
     named = next((model for model in MODELS if model.folder and model.folder == dit.name), None)
-    if named is not None:
-        return named
-    like = BY_NAME["turbo" if spec.is_turbo else "base"]
-    return msgspec.structs.replace(like, name=dit.name, folder=dit.name, repository="", size_bytes=0, licence="")
+    return like(spec).own(dit.name, dit.name) if named is None else named
+
+
+def like(spec: Spec) -> Model:
+    """The known model that one of somebody's own is like.
+
+    Of its size, the one that its config names (`punchin_like`, `model_version`), else turbo or base as `is_turbo` says.
+    """
+    family = "tiny" if spec.version == "tiny" else "xl" if spec.condition.timbre_cls else "2b"
+    sized = [model for model in MODELS if model.family == family]
+    names = {name for said in (spec.like, spec.version) if said for name in (said, f"xl-{said}")}
+    told = [model for model in sized if model.name in names]
+    return next(iter([*told, *(model for model in sized if model.turbo == spec.is_turbo), *sized]))
 
 
 def skeleton(folder: str | Path) -> AceStep:
@@ -126,40 +149,49 @@ def load(
 ) -> Loaded:
     """The model in `folder`, every shape compared with its config before memory is taken. Raises Refused."""
     where = folders(folder, shared)
-    config = read_json(where.dit / "config.json")
-    spec, vae_spec = Spec.from_config(config), VaeSpec.from_config(read_json(where.vae / "config.json"))
+    new = unread(where)
+    spec, model, text = new.spec, new.model, new.text
+    sizes = Sizes(spec, new.vae_spec, _numbers(text), sum(map(_numbers, (model, new.vae, text))))
+    placed = place(sizes, wish or Wish())
+    parts = list(zip(new.checkpoints, (model, new.vae, text.model), strict=True))
+    for done, (checkpoint, module) in enumerate(parts):
+        report("loading model", done, len(parts))
+        weights.load(checkpoint, {"": module}, "cpu" if placed.plan else placed.device, placed.dtype)
+    report("loading model", len(parts), len(parts))
+    fast = FastVae(new.vae)
+    return Loaded(
+        model=model,
+        vae=fast,
+        text=text.to("cpu" if placed.plan else placed.device),
+        silence=new.silence.to(placed.device),
+        variant=variant(where.dit, spec),
+        trained=read_json(where.dit / "config.json").get(UNTRAINED) is not False,
+        folders=where,
+        placement=placed,
+        shelf=None if placed.plan is None else shelve(placed.plan, model, fast, text.model, placed.device),
+        sha256=weights.fingerprint(new.checkpoints[0]),
+    )
+
+
+def unread(where: Folders) -> Unread:
+    """The model in three folders, without its weights. Raises Refused where configs, names or shapes do not fit."""
+    spec = Spec.from_config(read_json(where.dit / "config.json"))
+    vae_spec = VaeSpec.from_config(read_json(where.vae / "config.json"))
     _check_specs(spec, vae_spec)
     text = empty_encoder(where.text)
     if text.width != spec.condition.text_width:
         raise BadSpec(f"the text encoder is {text.width} wide, the model expects {spec.condition.text_width}")
     with torch.device("meta"):
         model, vae = AceStep(spec), Vae(vae_spec)
-    parts = (
-        (weights.open_checkpoint(where.dit), {"": model}),
-        (weights.open_checkpoint(where.vae, VAE_STEM), {"": vae}),
-        (weights.open_checkpoint(where.text), {"": text.model}),
+    checkpoints = (
+        weights.open_checkpoint(where.dit),
+        weights.open_checkpoint(where.vae, VAE_STEM),
+        weights.open_checkpoint(where.text),
     )
-    for checkpoint, modules in parts:
-        weights.check(checkpoint, modules)
+    for checkpoint, module in zip(checkpoints, (model, vae, text.model), strict=True):
+        weights.check(checkpoint, {"": module})
     silence = weights.silence(where.dit, spec.dit.latent_channels)
-    placed = place(Sizes(spec, vae_spec, _numbers(text), sum(map(_numbers, (model, vae, text)))), wish or Wish())
-    for done, (checkpoint, modules) in enumerate(parts):
-        report("loading model", done, len(parts))
-        weights.load(checkpoint, modules, "cpu" if placed.plan else placed.device, placed.dtype)
-    report("loading model", len(parts), len(parts))
-    fast = FastVae(vae)
-    return Loaded(
-        model=model,
-        vae=fast,
-        text=text.to("cpu" if placed.plan else placed.device),
-        silence=silence.to(placed.device),
-        variant=variant(where.dit, spec),
-        trained=config.get(UNTRAINED) is not False,
-        folders=where,
-        placement=placed,
-        shelf=None if placed.plan is None else shelve(placed.plan, model, fast, text.model, placed.device),
-        sha256=weights.fingerprint(parts[0][0]),
-    )
+    return Unread(spec, vae_spec, model, vae, text, silence, checkpoints)
 
 
 def _numbers(module: nn.Module) -> int:

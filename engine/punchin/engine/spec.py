@@ -13,6 +13,7 @@ from math import prod
 from typing import Any, Final
 
 from punchin.protocol.errors import Refused
+from punchin.protocol.installed import LIKE
 
 LATENT_CHANNELS: Final = 64
 TIME_CHANNELS: Final = 256  # of the sinusoid that the time embedding starts from
@@ -93,6 +94,7 @@ class Spec:
     tokenizer: TokenizerSpec
     is_turbo: bool
     version: str
+    like: str  # the known model that somebody's own is like; "" where it does not say
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Spec:
@@ -125,10 +127,11 @@ class Spec:
                 latent_channels=latent,
                 pool=_number(config, "pool_window_size"),
                 layers=_number(config, "num_attention_pooler_hidden_layers"),
-                levels=tuple(int(level) for level in config["fsq_input_levels"]),
+                levels=_numbers(config, "fsq_input_levels"),
             ),
             is_turbo=bool(config.get("is_turbo", False)),
             version=str(config.get("model_version") or ""),
+            like=str(config.get(LIKE) or ""),
         )
 
 
@@ -167,8 +170,8 @@ class VaeSpec:
             decoder_width=_number(config, "decoder_channels"),
             latent_channels=_number(config, "decoder_input_channels"),
             audio_channels=_number(config, "audio_channels"),
-            strides=tuple(int(stride) for stride in config["downsampling_ratios"]),
-            multiples=tuple(int(multiple) for multiple in config["channel_multiples"]),
+            strides=_numbers(config, "downsampling_ratios"),
+            multiples=_numbers(config, "channel_multiples"),
             rate_hz=_number(config, "sampling_rate"),
         )
 
@@ -178,6 +181,20 @@ def _number(config: Mapping[str, Any], name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise BadSpec(f"{name} is {value!r}, and must be a whole number from 1 on")
     return value
+
+
+def _real(config: Mapping[str, Any], name: str) -> float:
+    value = config.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise BadSpec(f"{name} is {value!r}, and must be a number above 0")
+    return float(value)
+
+
+def _numbers(config: Mapping[str, Any], name: str) -> tuple[int, ...]:
+    values = config.get(name)
+    if not isinstance(values, list | tuple) or not all(isinstance(value, int) and value > 0 for value in values):
+        raise BadSpec(f"{name} is {values!r}, and must be a list of whole numbers from 1 on")
+    return tuple(values)
 
 
 def _agree(name: str, value: object, other: str, expected: object) -> None:
@@ -208,8 +225,8 @@ def _block(config: Mapping[str, Any]) -> BlockSpec:
         kv_heads=_number(config, "num_key_value_heads"),
         head_dim=_number(config, "head_dim"),
         window=_number(config, "sliding_window"),
-        norm_eps=float(config["rms_norm_eps"]),
-        rope_theta=float(config["rope_theta"]),
+        norm_eps=_real(config, "rms_norm_eps"),
+        rope_theta=_real(config, "rope_theta"),
     )
 
 

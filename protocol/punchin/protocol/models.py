@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from punchin.protocol.errors import Refused
 from punchin.protocol.order import Task
@@ -35,10 +35,16 @@ class Model(Struct, frozen=True, kw_only=True):
     guidance: float = 1.0
     turbo: bool = True  # distilled: no guidance
     stems: bool = False  # knows STEM_TASKS
+    like: str = ""  # of somebody's own model: the known one whose defaults, VAE and text encoder it has
 
     def knows(self, task: Task) -> bool:
         """Whether the model was trained for a task."""
         return self.stems or task not in STEM_TASKS
+
+    def own(self, name: str, folder: str, size_bytes: int = 0) -> Model:
+        """Somebody's own model `name`, which is like this one: with its defaults and its needs, from no repository."""
+        new = {"name": name, "folder": folder, "size_bytes": size_bytes, "repository": "", "licence": ""}
+        return structs.replace(self, **new, like=self.name)
 
     def check(self, task: Task) -> None:
         """Raise Refused for a task that the model does not know."""

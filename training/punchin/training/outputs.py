@@ -12,9 +12,12 @@ from peft import LoraConfig
 from safetensors.torch import save as serialised
 from torch import Tensor
 
+from punchin.engine import released
 from punchin.engine.model import AceStep
-from punchin.engine.released import Folders, read_json
+from punchin.engine.released import UNTRAINED, Folders, read_json
+from punchin.engine.spec import Spec
 from punchin.engine.weights import open_checkpoint
+from punchin.protocol import installed
 from punchin.protocol.errors import Refused
 from punchin.training import adapters, state
 from punchin.training.settings import COMPONENTS, Settings, out
@@ -112,8 +115,11 @@ def _punchin(
     whole = {name: _half(each) for name, each in _whole(model, weights, base).items()}
     place = folder / f"{stem}-punchin"
     state.write_bytes(place / "model.safetensors", serialised(whole, {"format": "pt"}))
-    for name in ("config.json", "silence_latent.pt"):
-        state.write_bytes(place / name, (base.dit / name).read_bytes())
+    state.write_bytes(place / "silence_latent.pt", (base.dit / "silence_latent.pt").read_bytes())
+    config = read_json(base.dit / "config.json")
+    was = released.variant(base.dit, Spec.from_config(config))
+    config |= {UNTRAINED: True, installed.LIKE: was.like or was.name}  # its new folder's name tells that no more
+    state.write_bytes(place / "config.json", json.dumps(config, indent=2).encode())
 
 
 def write_history(settings: Settings, history: Mapping[str, Any]) -> None:

@@ -66,7 +66,7 @@ def where(settings: Settings) -> Where:
 def _named(model: str) -> Path:
     if model == tiny.NAME:
         return tiny.ready()
-    known = BY_NAME.get(model)
+    known = installed.every().get(model)
     if known is None:
         return Path(model).expanduser()
     place = installed.folder(known)

@@ -16,8 +16,8 @@ from punchin.clients.journey.plan import FilePlan, Plan, decode
 from punchin.clients.journey.request import Making, Prompt, Request, read
 from punchin.clients.journey.travel import perform_all
 from punchin.clients.journey.waiting import Listener
+from punchin.protocol import installed
 from punchin.protocol.errors import Refused
-from punchin.protocol.models import BY_NAME
 from punchin.protocol.order import JobRecord
 from punchin.session import takefiles
 from punchin.session.target import free_name
@@ -134,7 +134,7 @@ def _making(making: Making, seed: int, prompt: Prompt, change: Change) -> Making
 def _prompt(prompt: Prompt, made: dict[str, Any], change: Change) -> Prompt:
     """The prompt with the model that made the take, where nobody says another: a default may be another by now."""
     was = made.get("made_by", {}).get("model", "")
-    return replace(prompt, model=change.model or prompt.model or (was if was in BY_NAME else ""))
+    return replace(prompt, model=change.model or prompt.model or (was if was in installed.every() else ""))
 
 
 def _seed(made: dict[str, Any], change: Change) -> int:
