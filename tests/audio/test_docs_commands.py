@@ -13,17 +13,18 @@ from punchinhere import Home
 
 from punchin.clients.cli import arguments, verbs
 from punchin.clients.demo import session_folder
+from punchin.engine import tiny
 from punchin.protocol import limits
 from punchin.protocol.limits import Limit
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("tasks.md", "troubleshooting.md", "ableton.md")
+PAGES = ("tasks.md", "troubleshooting.md", "ableton.md", "training.md")
 
 
 def commands(page):
     """The lines in code blocks that call punchin, but for those that wait for a DAW's clock."""
-    blocks = re.findall(r"^ *```\n(.*?)^ *```", (DOCS / page).read_text(), flags=re.S | re.M)
-    lines = [line.strip() for block in blocks for line in block.splitlines()]
+    blocks = re.findall(r"^ *```(\w*)\n(.*?)^ *```", (DOCS / page).read_text(), flags=re.S | re.M)
+    lines = [line.strip() for kind, block in blocks if not kind for line in block.splitlines()]
     return [line for line in lines if line.startswith("punchin ") and "clock" not in line]
 
 
@@ -41,6 +42,8 @@ def place(tmp_path_factory):
     soundfile.write(folder / "loop.wav", mix, 48_000, subtype="PCM_24")
     tempo = mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(97.35))
     mido.MidiFile(tracks=[mido.MidiTrack([tempo])]).save(folder / "tempo.mid")
+    for number in (4, 9):
+        shutil.copytree(tiny.ready(), folder / "my-model" / f"epoch-{number}-punchin")
     (folder / "chain.toml").write_text('[[effect]]\nname = "Gain"\ngain_db = -3.0\n')
     yield here, folder
     here.stop()
