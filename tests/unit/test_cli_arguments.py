@@ -203,6 +203,27 @@ def test_a_terminal_that_cannot_show_a_letter_gets_the_rest(home):
     assert "felt piano" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("into", "code", "said"),
+    [
+        (
+            ">/dev/full",
+            1,
+            "error: what was to be written: No space left on device\n  free some disk space (punchin gc)",
+        ),
+        (">&-", 0, ""),
+        ("2>&-", 0, ""),
+    ],
+)
+def test_output_that_is_full_or_closed_is_no_bug(home, into, code, said):
+    command = f"exec {sys.executable} -m punchin.clients.cli presets {into}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "bug" not in done.stderr
+    assert not list((home / "state").glob("crash-*"))
+
+
 def test_lyrics_come_from_a_file(tmp_path):
     from punchin.clients.cli import perform
 

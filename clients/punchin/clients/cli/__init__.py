@@ -6,6 +6,7 @@ of verbs. A verb's module is imported when it is called, so that `punchin --help
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -30,9 +31,8 @@ def _answer(words: list[str]) -> int:
     from punchin.clients.cli.talk import Talk
     from punchin.protocol.errors import Cancelled, PunchinError, Refused
 
+    _open_outputs()
     talk = Talk(sys.stderr)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: no name and no terminal ends a table half-way
     try:
         code = verbs.run(words, sys.stdout, talk)
         sys.stdout.flush()
@@ -47,12 +47,27 @@ def _answer(words: list[str]) -> int:
     except BrokenPipeError:  # `punchin jobs | head`: the reader has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return _bug(error, talk)
+        text = f"{error.filename or 'what was to be written'}: {error.strerror}"
+        talk.error(PunchinError(text, "free some disk space (punchin gc), then try again"))
+        return PunchinError.exit_code
     except UnicodeEncodeError as error:  # a name from another system's disk: no file format of ours can hold it
         text = f"{error.object[:200]!a} is no text in {error.encoding}"
         talk.error(Refused(text, "rename the file or folder, then again"))
         return Refused.exit_code
     except Exception as error:
         return _bug(error, talk)
+
+
+def _open_outputs() -> None:
+    """Outputs that take anything: closed by who began us, or of an encoding that lacks a letter."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as Python opens stderr
 
 
 def _bug(error: Exception, talk: Talk) -> int:
