@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.image import imread
 from safetensors.torch import load_file
 from trainingdata import arguments, command_line, write_model, write_songs
 
@@ -19,7 +21,7 @@ from punchin.engine.lora import read_lora
 from punchin.engine.pipeline import AceStepPipeline
 from punchin.protocol.errors import Cancelled, JobFailed, PunchinError, Refused
 from punchin.session import audiofile
-from punchin.training import adapters, flow, run, sources, state
+from punchin.training import adapters, flow, run, sources, state, validation
 from punchin.training import trainer as trainers
 from punchin.training.__main__ import main
 from punchin.training.console import Line
@@ -532,3 +534,10 @@ def test_two_trainings_in_one_folder_are_refused(model, songs, tmp_path, quiet):
     with state.alone(tmp_path / "o"), pytest.raises(Refused, match="another training is at work in"):
         trained("lora", model, songs, tmp_path / "o", quiet, num_epochs=1, **RANK)
     assert [path.name for path in (tmp_path / "o").iterdir()] == [state.LOCK]
+
+
+def test_silence_is_drawn_black_and_without_a_warning(tmp_path):
+    with warnings.catch_warnings(action="error"):
+        path = validation.spectrogram(np.zeros((2, 48_000), np.float32), tmp_path / "silence.png")
+    pixels = imread(path)
+    assert (pixels[pixels.shape[0] // 3, pixels.shape[1] // 2, :3] == 0).all()

@@ -85,7 +85,9 @@ HELP: Final = {
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser("python -m punchin.training", description=__doc__)
+    made = argparse.ArgumentParser(
+        "punchin train", description="Train a LoRA, or all weights, of any ACE-Step model that is here."
+    )
     verbs = made.add_subparsers(dest="verb", required=True, metavar="full|lora|validate")
     for verb, about in (
         ("full", "train all weights of a part"),

@@ -156,7 +156,9 @@ def spectrogram(audio: NDArray[np.float32], path: Path) -> Path:
 
     picture: Any = Figure(figsize=(7, 2.2), dpi=110, layout="constrained")
     axes = picture.subplots()
-    axes.specgram(audio.mean(0) + 1e-9, NFFT=2048, Fs=MODEL_HZ, noverlap=1024, vmin=-140, vmax=-30, cmap="magma")
+    axes.set_facecolor("black")
+    with np.errstate(divide="ignore"):  # silence is under every scale: black
+        axes.specgram(audio.mean(0), NFFT=2048, Fs=MODEL_HZ, noverlap=1024, vmin=-140, vmax=-30, cmap="magma")
     axes.set(ylim=(0, 16_000), xlabel="s", ylabel="Hz")
     picture.savefig(path)
     return path
