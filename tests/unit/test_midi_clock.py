@@ -122,6 +122,24 @@ def test_a_jump_of_the_tempo_loses_no_beat(old, new):
     assert after(np.concatenate([first, then]), clock).beats == pytest.approx(20 + 1 / 24, abs=0.03)
 
 
+@pytest.mark.parametrize("jitter_s", [0.0, 0.001])
+@pytest.mark.parametrize(("old", "new"), [(140.0, 70.0), (180.0, 60.0)])
+def test_half_the_tempo_is_no_clock_that_loses_each_second_tick(old, new, jitter_s):
+    first = ticks(5, bpm=old, beats=10, jitter_s=jitter_s, lost=0)
+    then = ticks(6, bpm=new, beats=10, jitter_s=jitter_s, lost=0, first_s=float(first[-1]) + 60 / new / 24)
+    clock = MidiClock()
+    clock.start()
+    state = after(np.concatenate([first, then]), clock)
+    assert state.bpm == pytest.approx(new, abs=0.1)
+    assert state.beats == pytest.approx(20 + 1 / 24, abs=0.03)
+
+
+def test_a_burst_of_ticks_with_one_stamp_is_survived():
+    burst = np.full(100, 99.9)  # read at once, by a timer that is coarse
+    state = after(np.concatenate([burst, ticks(5, bpm=120, beats=16, jitter_s=0.001)]))
+    assert (state.bpm, state.sure) == (120, True)
+
+
 @pytest.mark.parametrize("jitter_s", [0.001, 0.003])
 def test_a_slow_ritardando_keeps_its_beats(jitter_s):
     """120 to 108 bpm over 24 beats: the count follows, no tick slips."""

@@ -21,14 +21,17 @@ TICKS_PER_BEAT = 24
 TICKS_PER_SIXTEENTH = 6
 CONFIDENT_BEATS, CONFIDENT_S = 8, 3.75  # of clock before a tempo is called sure: both; from 128 bpm on the time decides
 TIMEOUT_S = 1.0  # without a tick: the clock is gone
+_APART_S = 1e-6  # at least: a coarse timer stamps all ticks of a burst alike, and no line goes through those
 
 _WINDOW_TICKS, _WINDOW_S = CONFIDENT_BEATS * TICKS_PER_BEAT + 1, 4.5  # what is longer
+_MOST_TICKS = 2_000  # kept: 4.5 s at 1000 bpm are 1800
 _FIRST_FIT_TICKS = TICKS_PER_BEAT
 _COUNTED_TICKS = 4 * TICKS_PER_BEAT  # in so many a ritardando is nearly straight
 _QUIET = 0.08  # of a tick: half a tick is six sigmas off
 _BENT = 1.5  # times the scatter of those: no one line goes through all
 _RECENT_WINDOWS = (24, 48)  # newest ticks that are compared with all: the short one sees jumps, the long one less
 _MISFIT = 2.0  # times the usual scatter: the newest ticks leave the line
+_MOST_HOLES = 0.5  # of the gaps between ticks
 _SUSTAINED = 2  # more looks than this, six ticks apart: a change that holds for twelve ticks
 _SLOWER = 1.05  # times the period
 _CHANGE = 0.01  # relative; or four standard errors, where that is more
@@ -77,6 +80,8 @@ class MidiClock:
                 self._next_ticks = self._held()
             self._fit, self._loop, self._origin = TickFit(), None, None
         last = self._fit.last
+        if last is not None:
+            at_s = max(at_s, last.at_s + _APART_S)
         newest = self._fit.add(at_s)
         if self._running and self._next_ticks is not None:
             self._origin, self._next_ticks = (newest, self._next_ticks), None
@@ -196,6 +201,7 @@ class TickFit:
         self._ticks.append(newest)
         while newest.number - self._ticks[0].number >= _WINDOW_TICKS and at_s - self._ticks[0].at_s > _WINDOW_S:
             del self._ticks[0]
+        del self._ticks[:-_MOST_TICKS]
         self._since_fit, self._since_count = self._since_fit + 1, self._since_count + 1
         if len(self._ticks) >= _FIRST_FIT_TICKS and self._since_fit >= TICKS_PER_SIXTEENTH:
             if len(self._ticks) <= _COUNTED_TICKS or self._doubtful:
@@ -273,10 +279,15 @@ class TickFit:
         self._fit()
 
     def _differs(self, count: int) -> bool:
-        """Whether the newest `count` ticks have another period than all, by more than 1 % and four standard errors."""
+        """Whether the newest `count` ticks have another period than all, by more than 1 % and four standard errors.
+
+        So they do where every second one seems lost, or two of three: no clock loses as many, it is a slower one.
+        """
         assert self.period_s is not None
         at = np.array([tick.at_s for tick in self._ticks[-count:]])
         so_far = np.array([tick.number for tick in self._ticks[-count:]], dtype=np.float64)
+        if np.mean(np.diff(so_far) > 1) > _MOST_HOLES:
+            return True
         scatter = float(np.var(at - so_far * self.period_s))
         if scatter < _MISFIT * (self._spread_s**2 + ticks.LEAST_SCATTER * self.period_s**2):
             return False  # they lie on the line of all
