@@ -2,6 +2,7 @@
 
 import shutil
 
+import checkpoints
 import numpy as np
 import pytest
 import soundfile
@@ -80,7 +81,7 @@ def test_it_plays_its_own_weights_by_its_own_name(punchin, trained, tmp_path):
     listed = {each["name"]: each for each in punchin.json("models", "list")}
     assert (listed["mine"]["like"], listed["mine"]["folder"], listed["turbo"]["like"]) == ("punchin-tiny", place, None)
     rows = [line.split() for line in punchin.run("models").stdout.splitlines()]
-    assert ["mine", "0.0", "GB", "-", "yes", "8", "3", "5", "yes", "-", "punchin-tiny"] in rows
+    assert ["mine", "24", "MB", "-", "yes", "8", "3", "5", "yes", "-", "punchin-tiny"] in rows
 
     removed(punchin, "mine")
     refused = punchin.run(
@@ -112,6 +113,26 @@ def test_each_verb_takes_it(punchin, trained, loop, tmp_path, verb):
     if not stem:
         assert np.array_equal(after[8 * 48_000 :], before[8 * 48_000 :])
     removed(punchin, verb)
+
+
+def test_one_like_a_released_model_plays_with_its_parts_and_defaults(punchin, tmp_path):
+    models = punchin.folder / "data" / "models"
+    installed = checkpoints.write(models / "Ace-Step1.5")
+    out = shutil.copytree(installed, tmp_path / "epoch-0-punchin")
+    done = punchin.run("models", "pull", "ours", "--from", out)
+    assert "ours is like turbo" in done.stderr, done.stderr
+    shared, _ = made(punchin, tmp_path, "turbo")
+    ours, told = made(punchin, tmp_path, "ours")
+    assert np.array_equal(ours, shared)
+    provenance = punchin.json("show", told["job"])["provenance"]
+    assert [provenance[name] for name in ("model", "steps", "shift", "guidance")] == ["ours", 8, 3.0, 1.0]
+    again = punchin.run("redo", tmp_path / "x.wav")
+    assert again.returncode == 0, again.stderr
+    assert np.array_equal(soundfile.read(again.stdout.strip())[0], ours)
+    removed(punchin, "turbo")
+    removed(punchin, "ours")
+    refused = punchin.run("redo", tmp_path / "x.wav")
+    assert (refused.returncode, 'there is no model "ours"' in refused.stderr) == (4, True), refused.stderr
 
 
 def test_errors_name_it(punchin, trained, tmp_path):

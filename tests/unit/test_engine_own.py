@@ -118,9 +118,11 @@ def test_a_name_is_taken_once(mine, models):
     with pytest.raises(Refused, match="there is a model mine already") as error:
         take_in("mine", mine, models)
     assert error.value.hint.startswith("punchin models rm mine")
-    for name in ("vae", "acestep-v15-base"):
-        with pytest.raises(Refused, match=f"{name} is a folder's name"):
+    for name in ("vae", "acestep-v15-base", "turbo", "identity"):
+        with pytest.raises(Refused, match=f"{name} is a name of the released layout"):
             take_in(name, mine, models)
+    shutil.copytree(where, where.with_name("turbo"))
+    assert list(installed.own()) == ["mine"], "by hand neither"
     (where / "config.json").write_text("{}")
     with pytest.raises(Refused, match="exists and is no model"):
         take_in("mine", mine, models)

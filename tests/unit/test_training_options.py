@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 
 import checkpoints
 import numpy as np
@@ -11,6 +12,8 @@ import torch
 from safetensors.torch import load_file
 from trainingdata import arguments, command_line, write_songs
 
+from punchin.engine import own, tiny
+from punchin.engine.aside import Talk
 from punchin.engine.pipeline import AceStepPipeline
 from punchin.protocol import home
 from punchin.protocol.errors import BadUsage, Refused
@@ -354,6 +357,11 @@ def test_a_full_trainings_folder_is_a_model_to_validate(model, songs, train, tmp
     assert "with step-2-punchin" in capsys.readouterr().err
     by_paths = sources.where(settings_of(None, model_paths=json.dumps([str(folder)])))
     assert by_paths.folders.vae == main_repository / "vae"
+
+
+def test_a_model_of_ones_own_is_trained_further_by_its_name():
+    place = own.take_in("mine", tiny.ready(), home.models(), Talk(sys.stderr))
+    assert sources.where(settings_of("mine")).folders == sources.Folders(place, place / "vae", place / PLACES["text"])
 
 
 def test_processed_examples_of_something_else_are_made_anew(model, tmp_path, capsys):

@@ -15,7 +15,7 @@ from punchin.engine.released import MAIN, TEXT, VAE, Folders, read_json
 from punchin.engine.spec import Spec
 from punchin.protocol import installed
 from punchin.protocol.errors import BadUsage, Refused
-from punchin.protocol.models import MODELS, Model
+from punchin.protocol.models import BY_NAME, MODELS, Model
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
@@ -30,7 +30,7 @@ def take_in(name: str, folder: Path, root: Path, talk: Talk) -> Path:
     if not NAME.fullmatch(name):
         raise BadUsage(f'"{name}" is no name for a model', "1 to 100 of a-z 0-9 . _ -, with a letter or digit first")
     dit = released.dit_folder(folder)
-    if dit.resolve().is_relative_to(root):
+    if dit.resolve().is_relative_to(root.resolve()):
         raise Refused(f"{dit} lies in the models folder {root}", "give a folder outside of it", code="conflict")
     with alone(root) as aside:
         place = root / installed.OWN / name
@@ -49,8 +49,8 @@ def take_in(name: str, folder: Path, root: Path, talk: Talk) -> Path:
 
 def _check_untaken(place: Path, root: Path) -> None:
     name = place.name
-    if name in {VAE, *(model.folder for model in MODELS)}:
-        raise Refused(f"{name} is a folder's name in the released layout", "give another name", code="conflict")
+    if name in {VAE, *BY_NAME, *(model.folder for model in MODELS)}:
+        raise Refused(f"{name} is a name of the released layout", "give another name", code="conflict")
     if name in installed.own(root):
         raise Refused(f"there is a model {name} already", f"punchin models rm {name}, or give another name", "conflict")
     if place.exists():

@@ -18,7 +18,7 @@ def own(root: Path | None = None) -> dict[str, Model]:
     """Somebody's own models by name, as `punchin models pull NAME --from FOLDER` took them in below `root`."""
     root = home.models() if root is None else root
     found = (_own(place) for place in sorted(root.glob(f"{OWN}/*")) if _is_whole(place))
-    return {model.name: model for model in found if model is not None}
+    return {model.name: model for model in found if model is not None and model.name not in BY_NAME}
 
 
 def every(root: Path | None = None) -> dict[str, Model]:

@@ -64,11 +64,22 @@ def facts(model: Model) -> dict[str, Any]:
 
 
 def _row(model: Model) -> tuple[object, ...]:
-    size = f"{model.size_bytes / 1e9:.1f} GB" if model.size_bytes else "-"
+    size = f"{model.size_bytes / 1e9:.1f} GB" if model.size_bytes >= 1e8 else f"{model.size_bytes / 1e6:.0f} MB"
     memory = "-"
     if model.memory_bytes:
         memory = f"{model.least_memory_bytes / 1e9:.1f}-{model.memory_bytes / 1e9:.1f} GB"
     here, stems = ("yes" if so else "" for so in (installed.is_here(model), model.stems))
     guidance = "-" if model.turbo else f"{model.guidance:g}"
     licence, like = model.licence or "-", model.like
-    return model.name, size, memory, here, model.steps, f"{model.shift:g}", guidance, stems, licence, like
+    return (
+        model.name,
+        size if model.size_bytes else "-",
+        memory,
+        here,
+        model.steps,
+        f"{model.shift:g}",
+        guidance,
+        stems,
+        licence,
+        like,
+    )
