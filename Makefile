@@ -8,6 +8,7 @@ BIN := .venv/bin
 
 demo: .venv/user
 	$(BIN)/punchin demo
+	@echo '. $(BIN)/activate   # then the command is punchin'
 
 test: .venv/dev
 	$(BIN)/pytest -m "not nightly"

@@ -55,6 +55,6 @@ def test_it_says_what_the_model_is(punchin, first, tmp_path):
     assert "punchin models pull turbo   (6.3 GB)" in done.stderr
     trained = punchin.json("show", first["job"])["provenance"]["trained"]
     assert ("untrained" in done.stderr) is not trained
-    for word in ("session", "with the take", "picture", "mix"):
+    for word in ("session", "with the take", "picture", "mix", "next"):
         assert f"\n{word} " in done.stderr
     assert Path(done.stdout.strip()).is_file()

@@ -163,7 +163,7 @@ def test_a_daemon_of_another_protocol_can_be_stopped(client, monkeypatch, capsys
     wait_until(lambda: client.job(job).state == "running", 10, "the run")
     with monkeypatch.context() as other:
         other.setattr(version, "PROTOCOL", 3)
-        with pytest.raises(Refused, match="speaks protocol 2, the client 3 to 3") as error:
+        with pytest.raises(Refused, match="speaks protocol 2, the client 3") as error:
             connect(start=False)
         assert error.value.code == "version"
         assert error.value.hint.startswith("punchin stop (")

@@ -175,7 +175,8 @@ class Control:
 
     def _hello(self, peer: Peer, hello: messages.Hello) -> Reply:
         if not hello.lowest <= version.PROTOCOL <= hello.highest:
-            text = f"this daemon speaks protocol {version.PROTOCOL}, the client {hello.lowest} to {hello.highest}"
+            theirs = f"{hello.lowest} to {hello.highest}" if hello.lowest < hello.highest else f"{hello.highest}"
+            text = f"this daemon speaks protocol {version.PROTOCOL}, the client {theirs}"
             hint = f"punchin stop (the daemon is {version.PACKAGE}, the client {hello.version})"
             return Failure(ask=hello.ask, code="version", text=text, hint=hint)
         peer.greeted, peer.name = True, hello.client

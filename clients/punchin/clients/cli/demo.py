@@ -48,4 +48,5 @@ def demo(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
         ("mix", toured.mix),
     ):
         talk.say(f"{name:<14}{path}")
+    talk.say(f"{'next':<14}punchin install reaper, or: punchin repaint SONG.rpp --track NAME --bars A-B --prompt TEXT")
     return 0
