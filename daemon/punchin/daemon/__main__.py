@@ -59,7 +59,10 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="punchin serve", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="punchin serve",
+        description="Run the daemon here, in the foreground. Verbs that need one start one themselves.",
+    )
     for name, what in (
         ("--idle-exit", "end after so long without jobs, clients, a loaded model and a pause (never)"),
         ("--keep-alive", "how long a model stays loaded after its last job: 0, 90, 5m, 1h, or -1 for ever (5m)"),

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from punchin.protocol import stops
@@ -79,9 +79,9 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", choices=("small", "full"), default="small", help="full: the 2B model, 7 GB and more")
     parser.add_argument("--device", help="cuda, cuda:1 or cpu (default: cuda where there is one)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
-    parser.add_argument("--threads", type=_count, help="of torch (default: as many as it takes)")
-    parser.add_argument("--rounds", type=_count, default=3)
-    parser.add_argument("--warm-up", type=int, default=1, help="rounds before those that count")
+    parser.add_argument("--threads", type=_whole(1), help="of torch (default: as many as it takes)")
+    parser.add_argument("--rounds", type=_whole(1), default=3)
+    parser.add_argument("--warm-up", type=_whole(0), default=1, help="rounds before those that count")
     parser.add_argument("--case", action="append", default=[], help="a part of a case's name; may be repeated")
     parser.add_argument("--no-peak", action="store_true", help="skip the measurement of memory")
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
@@ -89,18 +89,23 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
-    return int(text)
+def _whole(low: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < low:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {low} on")
+        return int(text)
+
+    return read
 
 
 def _device(name: str) -> torch.device:
     import torch
 
+    if name.partition(":")[0] not in ("cpu", "cuda"):
+        raise BadUsage(f"there is no device {name}", "pass cuda, cuda:1 or cpu")
     try:
         return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # no such kind; no such one; torch was built without it
+    except (RuntimeError, AssertionError) as error:  # no such one; torch was built without it
         why = str(error).splitlines()[0]
         raise BadUsage(f"device {name} cannot be used: {why}", "pass --device cpu") from error
 
