@@ -339,10 +339,13 @@ def test_models_that_are_not_there_and_full_disks_have_their_own_codes(worker, s
     audio = noise(6)
     source = store.put(audio)
     base = {"task": "repaint", "frames": audio.shape[1], "source": source, "mask": ((0, 5),)}
-    for name, hint in (("turbo", "punchin models pull turbo"), ("no-such", "one of: turbo")):
+    for name, code, hint in (
+        ("turbo", "model_missing", "punchin models pull turbo"),
+        ("no-such", "unknown_model", "punchin models list"),  # one's own, removed while the job waited
+    ):
         worker.send(run(Order(model=name, **base), store, tmp_path))
         failed = worker.until_end()[-1]
-        assert failed.code == "model_missing"
+        assert failed.code == code
         assert hint in failed.hint
     (tmp_path / "out").write_text("a file where the folder should be")
     worker.send(run(Order(model="identity", **base), store, tmp_path))
