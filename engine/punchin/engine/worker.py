@@ -124,7 +124,8 @@ class Worker:
         except JobFailed as error:
             return _failed(run, error.code, error, run.rung + 1 if error.code == "oom" else None)
         except Refused as error:
-            return _failed(run, error.code if error.code in ("unknown_model", "model_missing", "oom") else "refused", error)
+            told = error.code in ("unknown_model", "model_missing", "oom")
+            return _failed(run, error.code if told else "refused", error)
         except PunchinError as error:
             return _failed(run, "bug", error)
         except OSError as error:

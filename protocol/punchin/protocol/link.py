@@ -103,7 +103,7 @@ class Stopped(Struct, tag="stopped", frozen=True, kw_only=True):
 
 
 class Failed(Struct, tag="failed", frozen=True, kw_only=True):
-    """The job cannot be made. `code`: refused, oom, not_finite, model_missing, disk, disk_full, bug.
+    """The job cannot be made. `code`: refused, oom, not_finite, unknown_model, model_missing, disk, disk_full, bug.
 
     After `oom` the worker ends. After `disk_full` the job waits, as does the queue, for `punchin resume`.
     """
