@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import socket
 import subprocess
 import threading
 import time
@@ -104,6 +105,21 @@ def test_a_loop_is_repainted_at_the_clocks_tempo(free_port, tmp_path):
 def test_nobody_there(capsys, free_port):
     assert main(["clock", "--port", f"socket:localhost:{free_port}", "--json"]) == 4
     assert "nothing listens" in capsys.readouterr().err
+
+
+def test_a_connection_that_ends_is_not_waited_for(capsys, free_port):
+    with socket.create_server(("localhost", free_port)) as server:
+        threading.Thread(target=lambda: server.accept()[0].close(), daemon=True).start()
+        began = time.monotonic()
+        assert main(["clock", "--port", f"socket:localhost:{free_port}", "--once"]) == 4
+    assert time.monotonic() - began < 10
+    assert "the MIDI connection ended before a tempo was sure" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", ["", "x", "0", "-3", "99999"])  # the system would take 99999 for 34463
+def test_a_port_that_is_no_number_is_said(number, capsys):
+    assert main(["clock", "--port", f"socket:localhost:{number}", "--once"]) == 4
+    assert f'the port is "{number}", allowed is 1 to 65535' in capsys.readouterr().err
 
 
 def test_a_session_has_its_own_tempo(capsys, tmp_path):

@@ -6,6 +6,7 @@ mido and its backend are imported when a port is opened. Messages are stamped on
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
 import time
@@ -32,6 +33,13 @@ class Ear:
 
         self._clock = MidiClock()
         self._news = threading.Condition()
+        self._ended = False
+
+    def end(self) -> None:
+        """Nothing more will come: the other side is gone."""
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
 
     def hear(self, message: Any) -> None:
         """Take a mido message; called by the port's thread. What is no clock or transport is ignored."""
@@ -63,12 +71,15 @@ class Ear:
             self._news.wait(timeout_s)
 
     def wait_sure(self, timeout_s: float = SURE_WAIT_S) -> ClockState:
-        """The state once the tempo is sure (eight beats of clock). Raises Refused after `timeout_s`."""
+        """The state once the tempo is sure (eight beats of clock). Raises Refused after `timeout_s`, or at the end."""
         with self._news:
             now = time.monotonic
-            if self._news.wait_for(lambda: self._clock.state(now()).sure, timeout_s):
-                return self._clock.state(now())
+            self._news.wait_for(lambda: self._ended or self._clock.state(now()).sure, timeout_s)
             heard = self._clock.state(now())
+        if heard.sure:
+            return heard
+        if self._ended:
+            raise Refused("the MIDI connection ended before a tempo was sure", "start what sends it again", "no_clock")
         what = "no MIDI clock came" if heard.bpm is None else f"only some clock came (about {heard.bpm:g} bpm)"
         raise Refused(
             f"{what} within {timeout_s:g} s", "switch on clock out in the DAW; punchin clock --list", "no_clock"
@@ -145,13 +156,14 @@ def _socket(port: str, ear: Ear, option: str) -> Iterator[None]:
     """A plain stream of MIDI bytes (what `mido.sockets` serves), read on a thread that ends with the connection."""
     import mido
 
-    parser = (
-        mido.Parser()
-    )  # before there is a connection: what comes during an import would be stamped late, all at once
+    # Before there is a connection: what comes during an import would be stamped late, all at once.
+    parser = mido.Parser()
     host, _, number = port.removeprefix(SOCKET).rpartition(":")
+    if not re.fullmatch(r"[0-9]{1,5}", number) or not 1 <= int(number) <= 65_535:
+        raise Refused(f'{port}: the port is "{number}", allowed is 1 to 65535', f"{option} socket:HOST:PORT")
     try:
         connection = socket.create_connection((host or "localhost", int(number)), timeout=CONNECT_S)
-    except (OSError, ValueError) as error:
+    except (OSError, UnicodeError) as error:  # the latter: a host that can be no name
         raise Refused(f"nothing listens at {port}: {error}", f"{option} socket:HOST:PORT") from None
     connection.settimeout(None)
     reader = threading.Thread(target=_read, args=(connection, parser, ear), name="midi-socket", daemon=True)
@@ -171,3 +183,4 @@ def _read(connection: socket.socket, parser: Any, ear: Ear) -> None:
             parser.feed(data)
             for message in parser:
                 ear.hear(message)
+    ear.end()
