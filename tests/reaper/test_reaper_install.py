@@ -164,6 +164,39 @@ def test_a_full_disk_leaves_no_half_file_and_the_same_command_goes_on(resource, 
     assert everything(resource) == before
 
 
+@pytest.mark.parametrize(
+    "name", ["Scripts/Punchin", "Scripts/Punchin/manifest.json", "Scripts/Punchin/Punchin - Status.lua"]
+)
+def test_what_stands_in_the_way_is_told_by_name(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    place = tmp_path / "REAPER" / name
+    place.mkdir(parents=True)
+    (tmp_path / "REAPER" / "reaper.ini").touch()
+    if name == "Scripts/Punchin":
+        place.rmdir()
+        place.touch()
+    for words in (["install", "reaper"], ["install", "reaper", "--check"], ["install", "reaper", "--dry-run"]):
+        assert main(words) == 1
+        said = capsys.readouterr()
+        assert str(place) in said.out + said.err or words[-1] == "--check"
+        assert "bug" not in said.err
+
+
+def test_a_damaged_manifest_is_a_line_of_the_doctors(resource, monkeypatch):
+    monkeypatch.setattr(reaper, "usual_folders", lambda: [resource])
+    reaper.install(resource)
+    (resource / "Scripts" / "Punchin" / "manifest.json").write_text("{")
+    (found,) = doctor._reaper()
+    assert found.verdict == "fail"
+    assert "damaged" in found.text
+    assert found.cure.endswith("then install again")
+
+
+def test_a_tilde_in_the_folder_is_the_home(resource, monkeypatch):
+    monkeypatch.setenv("HOME", str(resource.parent))
+    assert main(["install", "reaper", f"--resource-path=~/{resource.name}", "--dry-run"]) == 0
+
+
 def test_uninstall_of_nothing_is_refused(resource):
     with pytest.raises(Refused, match="not installed"):
         reaper.uninstall(resource)

@@ -17,7 +17,9 @@ PROMPT = "warm electric piano, soft comping chords, late night"
 
 def demo_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `punchin demo`."""
-    parser.add_argument("--out", metavar="DIR", type=Path, default=Path("punchin-demo"), help="default: punchin-demo")
+    parser.add_argument(
+        "--out", metavar="DIR", type=arguments.file, default=Path("punchin-demo"), help="default: punchin-demo"
+    )
     parser.add_argument("--model", metavar="NAME", default="", help="default: the best installed")
     parser.add_argument("--seed", type=arguments.whole(limits.SEED), default=7, help="default: 7")
     parser.add_argument("--prompt", metavar="TEXT", default=PROMPT, help=f'default: "{PROMPT}"')

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from punchin.clients.cli import arguments
 from punchin.clients.cli.talk import Talk
 
 if TYPE_CHECKING:
@@ -84,5 +85,7 @@ def _check(resource: Path, out: TextIO) -> int:
 
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("daw", choices=DAWS, help="which DAW")
-    parser.add_argument("--resource-path", type=Path, metavar="FOLDER", help="its settings folder (default: found)")
+    parser.add_argument(
+        "--resource-path", type=arguments.file, metavar="FOLDER", help="its settings folder (default: found)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would change, change nothing")

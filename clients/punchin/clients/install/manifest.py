@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -43,28 +44,33 @@ class Change:
 
 
 def read(folder: Path) -> Manifest | None:
-    """The manifest in a folder; None where nothing was installed. Raises PunchinError for a damaged one."""
+    """The manifest in a folder; None where nothing was installed. Raises PunchinError if it cannot be read."""
     try:
-        return msgspec.json.decode((folder / NAME).read_bytes(), type=Manifest)
-    except FileNotFoundError:
-        return None
+        with _told(folder):
+            there = _bytes(folder / NAME)
+        return None if there is None else msgspec.json.decode(there, type=Manifest)
     except msgspec.MsgspecError as error:
         raise PunchinError(f"{folder / NAME} is damaged: {error}", f"remove {folder}, then install again") from None
 
 
 def plan(folder: Path, wanted: Mapping[str, bytes]) -> list[Change]:
-    """What an installation of `wanted` (relative path to bytes) would change, in the order of names."""
+    """What an installation of `wanted` (relative path to bytes) would change, in the order of names.
+
+    Raises PunchinError for a file that cannot be read.
+    """
     manifest = read(folder)
     known = manifest.files if manifest else {}
-    changes = [_put(folder / name, data, known.get(name)) for name, data in sorted(wanted.items())]
-    gone = [_drop(folder / name, sha256) for name, sha256 in sorted(known.items()) if name not in wanted]
+    with _told(folder):
+        changes = [_put(folder / name, data, known.get(name)) for name, data in sorted(wanted.items())]
+        gone = [_drop(folder / name, sha256) for name, sha256 in sorted(known.items()) if name not in wanted]
     return changes + [change for change in gone if change.what != "missing"]
 
 
 def removal(folder: Path) -> list[Change]:
-    """What removing an installation would change."""
+    """What removing an installation would change. Raises PunchinError for a file that cannot be read."""
     manifest = read(folder)
-    return [_drop(folder / name, sha256) for name, sha256 in sorted((manifest.files if manifest else {}).items())]
+    with _told(folder):
+        return [_drop(folder / name, sha256) for name, sha256 in sorted((manifest.files if manifest else {}).items())]
 
 
 def apply(folder: Path, changes: list[Change], version: str | None) -> None:
@@ -72,7 +78,7 @@ def apply(folder: Path, changes: list[Change], version: str | None) -> None:
 
     Raises PunchinError when the disk says no; what was done until then stays, and the same call again goes on.
     """
-    try:
+    with _told(folder):
         files = {}
         for change in changes:
             _make(change)
@@ -83,10 +89,6 @@ def apply(folder: Path, changes: list[Change], version: str | None) -> None:
             _remove_empty(folder)
         else:
             write_whole(folder / NAME, msgspec.json.format(msgspec.json.encode(Manifest(version, files))))
-    except OSError as error:
-        raise PunchinError(
-            f"{error.filename or folder}: {error.strerror}", "make room or rights there, then the same command again"
-        ) from error
 
 
 def _make(change: Change) -> None:
@@ -111,10 +113,27 @@ def write_whole(path: Path, data: bytes) -> None:
         fresh.unlink(missing_ok=True)
 
 
-def _put(path: Path, data: bytes, known: str | None) -> Change:
+@contextmanager
+def _told(folder: Path) -> Generator[None]:
+    """What the disk says no to, as PunchinError."""
     try:
-        there = path.read_bytes()
+        yield
+    except OSError as error:
+        hint = "make room or rights there, or move it away; then the same command again"
+        raise PunchinError(f"{error.filename or folder}: {error.strerror}", hint) from error
+
+
+def _bytes(path: Path) -> bytes | None:
+    """What a file holds, None where it is not there."""
+    try:
+        return path.read_bytes()
     except FileNotFoundError:
+        return None
+
+
+def _put(path: Path, data: bytes, known: str | None) -> Change:
+    there = _bytes(path)
+    if there is None:
         return Change("new", path, data)
     if there == data:
         return Change("same", path, data)
@@ -122,10 +141,10 @@ def _put(path: Path, data: bytes, known: str | None) -> Change:
 
 
 def _drop(path: Path, known: str) -> Change:
-    try:
-        return Change("remove" if _hash(path.read_bytes()) == known else "keep edited", path)
-    except FileNotFoundError:
+    there = _bytes(path)
+    if there is None:
         return Change("missing", path)
+    return Change("remove" if _hash(there) == known else "keep edited", path)
 
 
 def _remove_empty(folder: Path) -> None:

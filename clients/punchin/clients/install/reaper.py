@@ -176,6 +176,13 @@ def _remove_spool(root: Path) -> None:
 
 def findings(resource: Path) -> Iterator[tuple[Verdict, str, str]]:
     """What `--check` and `doctor` tell: ("ok" | "warn" | "fail", what is so, the cure or "")."""
+    try:
+        yield from _findings(resource)
+    except PunchinError as error:  # a manifest or a script that cannot be read
+        yield "fail", f"REAPER: {error}", error.hint
+
+
+def _findings(resource: Path) -> Iterator[tuple[Verdict, str, str]]:
     folder = resource / SCRIPTS
     known = manifest.read(folder)
     if known is None:
