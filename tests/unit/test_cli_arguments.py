@@ -1,10 +1,13 @@
 """What may stand on a command line, and what is said when it is wrong."""
 
+import argparse
+import importlib
 import io
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -222,6 +225,22 @@ def test_output_that_is_full_or_closed_is_no_bug(home, into, code, said):
     assert said in done.stderr
     assert "bug" not in done.stderr
     assert not list((home / "state").glob("crash-*"))
+
+
+def actions_of(parser):
+    for action in parser._actions:
+        yield action
+        if isinstance(action, argparse._SubParsersAction):
+            for part in action.choices.values():
+                yield from actions_of(part)
+
+
+@pytest.mark.parametrize("verb", [verb for verb in verbs.BY_NAME.values() if verb.module], ids=lambda verb: verb.name)
+def test_a_tilde_is_the_home_in_every_option_that_is_a_path(verb):
+    """`-o=~/out.wav` comes as it is: no shell reads a tilde behind a sign."""
+    parser = arguments.Parser(prog=verb.name)
+    getattr(importlib.import_module(f"punchin.clients.cli.{verb.module}"), f"{verb.name}_arguments")(parser)
+    assert [action.dest for action in actions_of(parser) if action.type is Path] == []
 
 
 def test_lyrics_come_from_a_file(tmp_path):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from punchin.clients.cli import arguments
 from punchin.clients.cli.reach import reach
 from punchin.clients.cli.talk import Talk
 from punchin.protocol.errors import BadUsage, Refused
@@ -20,11 +21,11 @@ def fx_arguments(parser: argparse.ArgumentParser) -> None:
     listing = does.add_parser("list", help="[EFFECT]: the effects there are, with parameters, ranges and [defaults]")
     listing.add_argument("effect", nargs="?", help="only this one")
     checking = does.add_parser("check", help="CHAIN: read a chain and load its effects")
-    checking.add_argument("chain", type=Path)
+    checking.add_argument("chain", type=arguments.file)
     applying = does.add_parser("apply", help="CHAIN AUDIO -o OUT: send an audio file through a chain; its length stays")
-    applying.add_argument("chain", type=Path)
-    applying.add_argument("audio", type=Path)
-    applying.add_argument("-o", "--output", type=Path, required=True, help="the file to write")
+    applying.add_argument("chain", type=arguments.file)
+    applying.add_argument("audio", type=arguments.file)
+    applying.add_argument("-o", "--output", type=arguments.file, required=True, help="the file to write")
 
 
 def fx(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import secrets
-from pathlib import Path
 from typing import TextIO
 
 from punchin.clients.cli import arguments
@@ -17,7 +16,9 @@ def generate_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `punchin generate`."""
     parser.add_argument("--bpm", type=arguments.number(limits.TEMPO), required=True, help="tempo of the result")
     parser.add_argument("--bars", type=arguments.whole(limits.BARS), required=True, metavar="N", help="how many")
-    parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help=".wav (float) or .flac")
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", type=arguments.file, required=True, help=".wav (float) or .flac"
+    )
     parser.add_argument("--variations", type=arguments.whole(limits.VARIATIONS), default=1, metavar="N", help="takes")
     attempts_argument(parser)
     arguments.json_argument(parser)

@@ -50,10 +50,13 @@ def show_arguments(parser: argparse.ArgumentParser) -> None:
     _job_argument(parser)
     parser.add_argument("--follow", action="store_true", help="watch it until it ends, however late you come")
     parser.add_argument(
-        "--save", metavar="FOLDER", type=Path, help="with --follow: a WAV for each seed, which grows as it is decoded"
+        "--save",
+        metavar="FOLDER",
+        type=arguments.file,
+        help="with --follow: a WAV for each seed, which grows as it is decoded",
     )
     parser.add_argument(
-        "--picture", metavar="FILE.png", type=Path,
+        "--picture", metavar="FILE.png", type=arguments.file,
         help="the first take's, further ones' beside it (default: in the cache; none with --json)",
     )  # fmt: skip
     arguments.json_argument(parser)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import secrets
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from punchin.clients.cli import arguments, clock
@@ -87,7 +86,7 @@ def perform(task: Task, args: argparse.Namespace, out: TextIO, talk: Talk) -> in
 
 def session_arguments(parser: argparse.ArgumentParser) -> None:
     """Which region of which session, and where the takes go."""
-    parser.add_argument("session", metavar="SESSION", type=Path, help=SESSION_HELP)
+    parser.add_argument("session", metavar="SESSION", type=arguments.file, help=SESSION_HELP)
     where = parser.add_argument_group("region")
     where.add_argument("--track", metavar="NAME", action="append", default=[],
                        help="the track to work on; may be repeated (layer, extract: see --hear)")  # fmt: skip
@@ -100,7 +99,7 @@ def session_arguments(parser: argparse.ArgumentParser) -> None:
                         help="seconds, or minutes:seconds; may be repeated")  # fmt: skip
     where.add_argument("--bpm", type=arguments.tempo, help="tempo of an audio file, or clock: as the DAW sends it")
     clock.port_argument(where, "--clock-port")
-    where.add_argument("--tempo-map", metavar="FILE.mid", type=Path, help="tempo map of an audio file")
+    where.add_argument("--tempo-map", metavar="FILE.mid", type=arguments.file, help="tempo map of an audio file")
     where.add_argument("--approximate", action="store_true", help="take Bezier tempo points as near as can be")
     where.add_argument(
         "--context", type=arguments.context, default="auto", metavar="BARS|auto|whole",
@@ -111,9 +110,11 @@ def session_arguments(parser: argparse.ArgumentParser) -> None:
     attempts_argument(takes)
     takes.add_argument("--level", choices=("match", "off"), default="match", help="match loudness to what was there")
     takes.add_argument("--land", choices=("take", "split", "lane", "track"), default="take", help="where takes go")
-    takes.add_argument("-o", "--output", metavar="OUT", type=Path, help="default: NAME-punchin beside SESSION")
-    takes.add_argument("--pre-fx", metavar="CHAIN", type=Path, help="effects (TOML) on what the model hears")
-    takes.add_argument("--return-fx", metavar="CHAIN", type=Path, help="effects (TOML) on the take")
+    takes.add_argument(
+        "-o", "--output", metavar="OUT", type=arguments.file, help="default: NAME-punchin beside SESSION"
+    )
+    takes.add_argument("--pre-fx", metavar="CHAIN", type=arguments.file, help="effects (TOML) on what the model hears")
+    takes.add_argument("--return-fx", metavar="CHAIN", type=arguments.file, help="effects (TOML) on the take")
     arguments.json_argument(takes)
 
 

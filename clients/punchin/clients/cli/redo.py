@@ -17,8 +17,10 @@ def redo_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=arguments.whole(limits.SEED), help="another seed (default: the same take again)")
     parser.add_argument("--variations", type=arguments.whole(limits.VARIATIONS), default=1, metavar="N", help="takes")
     parser.add_argument("--model", metavar="NAME", default="", help="default: the model that made it")
-    parser.add_argument("--session", metavar="FILE", type=Path, help="default: the session it was made for")
-    parser.add_argument("-o", "--output", metavar="OUT", type=Path, help="default: NAME-punchin beside the session")
+    parser.add_argument("--session", metavar="FILE", type=arguments.file, help="default: the session it was made for")
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", type=arguments.file, help="default: NAME-punchin beside the session"
+    )
     arguments.json_argument(parser)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import TextIO
 
 from punchin.clients.cli import arguments
@@ -57,7 +56,7 @@ def takes_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "does", metavar="list | gc", choices=("list", "gc"), help="list unused take files, or remove them"
     )
-    parser.add_argument("project", metavar="PROJECT", type=Path, help="a project, or its folder")
+    parser.add_argument("project", metavar="PROJECT", type=arguments.file, help="a project, or its folder")
     parser.add_argument("--dry-run", action="store_true", help="gc: only say what would go")
     arguments.json_argument(parser)
 
