@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from fakereaper.desk import Desk, decode
 
 from punchin.clients.bridge import agent as agents
 from punchin.clients.bridge import spool as spools
+from punchin.clients.bridge import work as works
 from punchin.clients.bridge.agent import Agent
 from punchin.protocol import lock
 from punchin.protocol.errors import PunchinError
@@ -241,6 +243,23 @@ def test_two_starts_are_one_bridge(desk):
         time.sleep(0.02)
 
 
+def test_an_answer_waits_for_room(desk, begin, monkeypatch):
+    tries, keep = [], spools.Spool.keep_answer
+
+    def full(spool, id, fields):
+        tries.append(fields["kind"])
+        if len(tries) < 3:
+            raise OSError(28, "no space left on device")
+        keep(spool, id, fields)
+
+    monkeypatch.setattr(spools.Spool, "keep_answer", full)
+    monkeypatch.setattr(works, "BEAT_S", 0.05)
+    job = asked(desk, lambda request: request["project"].update(media_folder="/nowhere"))
+    begin()
+    assert "media folder /nowhere does not exist" in answer(desk, job)["text"]
+    assert tries == ["failed"] * 3
+
+
 def test_an_open_spool_is_closed_and_a_foreign_one_refused(tmp_path):
     (tmp_path / "open").mkdir(mode=0o755)
     spools.make(tmp_path / "open")
@@ -256,6 +275,26 @@ def test_events_are_whole_lines_whatever_is_said(tmp_path):
     spool.say("ABCDEFGH", said)
     (line,) = (tmp_path / "spool" / "out" / "ABCDEFGH.events").read_bytes().decode().splitlines()
     assert decode(line) == {"text": "tab\there = 100 %\r\nnext ☂ ?", "n": "3"}
+
+
+def test_a_full_disk_leaves_no_half_event(tmp_path):
+    spool = spools.make(tmp_path / "spool")
+    spool.say("ABCDEFGH", {"n": 1})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, limits[1]))
+    try:
+        with pytest.raises(OSError, match="No space left"):
+            spool.say("ABCDEFGH", {"text": "x" * 100})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    spool.say("ABCDEFGH", {"n": 2})
+    assert (tmp_path / "spool" / "out" / "ABCDEFGH.events").read_bytes() == b"n=1\nn=2\n"
+
+
+def test_an_answer_may_name_what_is_no_text(tmp_path):
+    spool = spools.make(tmp_path / "spool")
+    spool.keep_answer("20990101-000000-0000000A", {"file": "caf\udce9.wav"})
+    assert spool.answer("20990101-000000-0000000A") == "file=caf?.wav\n"
 
 
 def test_old_answers_go_and_young_ones_stay(tmp_path):

@@ -11,11 +11,13 @@ Only its owner may enter it. What is read from it is judged: names by pattern, s
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import re
 import shutil
 import stat
+import threading
 import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
@@ -44,6 +46,10 @@ def decode(line: str) -> dict[str, str]:
     """The pairs of a line; pieces without = are skipped."""
     pairs = (piece.partition("=") for piece in line.strip("\n").split("\t") if "=" in piece)
     return {urllib.parse.unquote(key): urllib.parse.unquote(value) for key, _, value in pairs}
+
+
+def _line(text: str) -> bytes:
+    return text.encode("utf-8", "replace") + b"\n"  # a file's name may hold what is no text
 
 
 def _coded(value: object) -> str:
@@ -77,6 +83,7 @@ class Spool:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._saying = threading.Lock()
 
     def path(self, *parts: str) -> Path:
         """A place in the spool."""
@@ -111,16 +118,23 @@ class Spool:
             return file.read(REQUEST_BYTES)
 
     def say(self, instance: str, fields: Mapping[str, object]) -> None:
-        """Add one event to a DAW's stream: one write, so that a reader sees whole lines or a torn last one."""
+        """Add one event to a DAW's stream: one write, so that a reader sees whole lines or a torn last one.
+
+        Raises OSError on a full disk; then nothing of it stays, for the next line would be read as its end.
+        """
         self.repeat(instance, encode(fields))
 
     def repeat(self, instance: str, line: str) -> None:
         """Add a line that was said before; see `say`."""
-        text = line.strip("\n").encode("utf-8", "replace") + b"\n"
+        text = _line(line.strip("\n"))
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)  # Windows would write CR LF
         fd = os.open(self.path("out", f"{instance}.events"), flags, 0o600)
         try:
-            os.write(fd, text)
+            with self._saying:
+                before = os.fstat(fd).st_size
+                if os.write(fd, text) < len(text):
+                    os.ftruncate(fd, before)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(fd)
 
@@ -169,7 +183,7 @@ class Spool:
 
     def _replace(self, path: Path, text: str) -> None:
         fresh = path.with_name(path.name + ".new")
-        fresh.write_text(text + "\n", encoding="utf-8")
+        fresh.write_bytes(_line(text))
         try:
             fresh.replace(path)
         except PermissionError:  # Windows: a script reads the old one just now; the next beat replaces it

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from punchin.clients.bridge.project import project_text
 from punchin.clients.bridge.request import RegionRequest
-from punchin.clients.bridge.spool import Spool
+from punchin.clients.bridge.spool import BEAT_S, Spool
 from punchin.clients.bridge.words import journey_requests
 from punchin.protocol.errors import Cancelled, PunchinError, Refused
 
@@ -138,12 +138,23 @@ class Work:
 
     def _tell(self, fields: Fields) -> None:
         self.text = str(fields.get("text", fields["kind"]))
-        self.spool.say(self.instance, {"job": self.id} | fields)
+        try:
+            self.spool.say(self.instance, {"job": self.id} | fields)
+        except OSError as error:  # a full disk stops no job that has room for its take
+            log.warning("%s was not told %s: %s", self.id, fields, error)
 
     def _end(self, fields: Fields) -> None:
+        """The last word, as soon as there is room for it: a take that nobody is told of lands nowhere."""
         whole = {"job": self.id} | fields
-        self.spool.say(self.instance, whole)
-        self.spool.keep_answer(self.id, whole)
+        while True:
+            try:
+                self.spool.keep_answer(self.id, whole)
+                self.spool.say(self.instance, whole)
+                break
+            except OSError as error:
+                self.text = f"cannot be answered: {error.strerror}"
+                log.warning("%s %s", self.id, self.text)
+                time.sleep(BEAT_S)
         self.spool.forget(self.id)
 
 
