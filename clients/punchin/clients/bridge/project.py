@@ -5,6 +5,7 @@ So a live project and a saved one are rendered, spliced and landed by the same c
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Final
@@ -46,7 +47,8 @@ def _tempo(tempo: Tempo) -> list[str]:
     points: dict[float, float] = dict(zip(tempo.qn, tempo.seconds, strict=True))
     signatures: dict[float, Signature] = {}
     for signature in tempo.signatures:
-        near = min(points, key=lambda qn, at=signature.qn: abs(qn - at))
+        i = bisect_right(tempo.qn, signature.qn)
+        near = min(tempo.qn[max(i - 1, 0) : i + 1], key=lambda qn, at=signature.qn: abs(qn - at))
         qn = near if abs(near - signature.qn) < SAME_QN else signature.qn
         signatures[qn] = signature
         points.setdefault(qn, _seconds(tempo, qn))
@@ -69,8 +71,7 @@ def _signature(signature: Signature | None) -> str:
 
 def _seconds(tempo: Tempo, qn: float) -> float:
     """The time of a beat between the grid's points, or on beyond the last one."""
-    last = len(tempo.qn) - 2
-    i = next((k for k in range(last, -1, -1) if tempo.qn[k] <= qn), 0)
+    i = min(max(bisect_right(tempo.qn, qn) - 1, 0), len(tempo.qn) - 2)
     (q0, q1), (s0, s1) = tempo.qn[i : i + 2], tempo.seconds[i : i + 2]
     return s0 + (qn - q0) * (s1 - s0) / (q1 - q0)
 
