@@ -22,7 +22,7 @@ if {part!r} in sys.orig_argv:
             "punchin.engine.hub",
             ["models", "pull", "turbo"],
             130,
-            "stopped; the same command goes on where it stopped\n",
+            "stopped; the same command finishes it\n",
         ),
         ("punchin.engine.bench", ["bench", "--device", "cpu"], 130, "the bench was stopped, and prints nothing\n"),
     ],
