@@ -108,6 +108,15 @@ def test_wrong_values_for_a_plugin(line, says, tmp_path, plugin):
         fx.check(chain(tmp_path, f'[[effect]]\nvst3 = "{plugin}"\n{line}\n'))
 
 
+@pytest.mark.real
+def test_a_plugin_by_its_name_in_the_file(tmp_path, plugin):
+    text = f'[[effect]]\nvst3 = "{plugin}"\nname = "%s"\ngain = 0.5\n'
+    heard = fx.apply(chain(tmp_path, text % "BadGain"), AUDIO, RATE_HZ)
+    np.testing.assert_allclose(heard, AUDIO / 2, atol=1e-6)
+    with pytest.raises(Refused, match=r'GoodGain \(1 of 1\) at .*: no plug-in "GoodGain"; it has "BadGain"'):
+        fx.check(chain(tmp_path, text % "GoodGain"))
+
+
 @pytest.fixture(scope="module")
 def plugin(tmp_path_factory):
     return badgain.build(tmp_path_factory.mktemp("plugin"))

@@ -80,7 +80,7 @@ def test_empty_chains(text, tmp_path):
         ("effects = []", 'here is "effects"'),
         ("[[effect]]\ngain_db = 1", "effect 1 of 1 has no name"),
         ('[[effect]]\nname = "Gain"\n[[effect]]\nname = 7', "effect 2 of 2 has no name"),
-        ('[[effect]]\nname = "Gain"\nvst3 = "x"', "has both name and vst3"),
+        ('[[effect]]\nname = 3\nvst3 = "x"', "name is 3, allowed is the name of a plug-in in x"),
         ('[[effect]]\nvst3 = "gone.vst3"', "no plug-in at "),
         ("[[effect]]\nvst3 = 3", "vst3 is 3"),
         ('[[effect]]\nname = "Chain"', 'no effect "Chain"; there are Bitcrush, '),

@@ -18,13 +18,14 @@ from punchin.protocol.hostlink import MAX_EFFECTS
 class Step:
     """One effect of a chain. `vst3` is the plug-in's path, or None for a built-in effect.
 
-    `values` of a built-in effect are checked; those of a plug-in are checked once it is loaded and can say what it has.
+    `plugin` names it in a file that holds several, None the only one there. `values` of a built-in effect are checked; those of a plug-in are checked once it is loaded and can say what it has.
     """
 
     name: str
     label: str  # `Reverb (1 of 2)`
     values: Mapping[str, float | bool | str]
     vst3: Path | None = None
+    plugin: str | None = None
 
 
 def read_chain(text: str, folder: Path) -> tuple[Step, ...]:
@@ -60,8 +61,8 @@ def _step(entry: dict[str, Any], number: int, total: int, folder: Path) -> Step:
                 f"effect {number} of {total} has no name", 'give it name = "Reverb", or vst3 = "/path/X.vst3"'
             )
         return Step(name, f"{name} ({number} of {total})", read_values(name, values, folder))
-    if name is not None:
-        raise Refused(f"effect {number} of {total} has both name and vst3", "keep one of them")
+    if not isinstance(name, str | None):
+        raise Refused(f"effect {number} of {total}: name is {name!r}, allowed is the name of a plug-in in {vst3}")
     if not isinstance(vst3, str) or not vst3:
         raise Refused(f"effect {number} of {total}: vst3 is {vst3!r}, allowed is the path of a plug-in")
     path = folder / os.path.expanduser(vst3)  # as in `File`
@@ -69,5 +70,6 @@ def _step(entry: dict[str, Any], number: int, total: int, folder: Path) -> Step:
         raise Refused(f"effect {number} of {total}: no plug-in at {path}")
     for key, value in values.items():
         if not isinstance(value, bool | int | float | str):
-            raise Refused(f"{path.stem} {key} is {value!r}, allowed is a number, a word, true or false")
-    return Step(path.stem, f"{path.stem} ({number} of {total})", values, path)
+            raise Refused(f"{name or path.stem} {key} is {value!r}, allowed is a number, a word, true or false")
+    label = f"{name or path.stem} ({number} of {total})"
+    return Step(name or path.stem, label, values, path, name)

@@ -111,9 +111,11 @@ def _value(pedalboard: Any, step: Step, key: str) -> Any:
 def _load_vst3(step: Step) -> Plugin:
     pedalboard = _pedalboard()
     try:
-        plugin = pedalboard.load_plugin(str(step.vst3))
+        plugin = pedalboard.load_plugin(str(step.vst3), plugin_name=step.plugin)
     except Exception as error:
         raise EffectFailed(step.label, _words(error)) from error
+    if step.plugin not in (None, plugin.name):  # of a file with one plug-in that one is loaded by any name
+        raise Refused(f'{step.label} at {step.vst3}: no plug-in "{step.plugin}"; it has "{plugin.name}"')
     if not plugin.is_effect:
         raise Refused(f"{step.label} at {step.vst3} is an instrument, not an effect")
     for key, value in step.values.items():
