@@ -18,7 +18,8 @@ from punchin.protocol.hostlink import MAX_EFFECTS
 class Step:
     """One effect of a chain. `vst3` is the plug-in's path, or None for a built-in effect.
 
-    `plugin` names it in a file that holds several, None the only one there. `values` of a built-in effect are checked; those of a plug-in are checked once it is loaded and can say what it has.
+    `plugin` names it in a file that holds several, None the only one there. `values` of a built-in effect are checked;
+    those of a plug-in are checked once it is loaded and can say what it has.
     """
 
     name: str
