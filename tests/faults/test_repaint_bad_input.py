@@ -60,7 +60,7 @@ def test_a_missing_session(punchin, tmp_path):
 def test_bars_outside_the_session(punchin, session):
     said = refused(punchin, session.parent, "repaint", session, "--track", "Keys", "--bars", "15-18", *KEYS[4:])
     assert "15-18" in said
-    assert "16 bars" in said
+    assert "bars 1-16" in said
 
 
 def test_time_outside_the_session(punchin, session):
