@@ -14,6 +14,11 @@ if {part!r} in sys.orig_argv:
 """
 
 
+def hears_ctrl_c():
+    """What a shell starts in the background ignores ctrl-C, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(
     ("part", "words", "code", "said"),
     [
@@ -31,5 +36,5 @@ def test_ctrl_c_before_a_part_is_ready_to_hear_it(home, tmp_path, part, words, c
     (tmp_path / "sitecustomize.py").write_text(EARLY.format(part=part))
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     command = [sys.executable, "-m", "punchin.clients.cli", *words]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, preexec_fn=hears_ctrl_c)
     assert (done.returncode, done.stdout, done.stderr) == (code, "", said)
