@@ -35,15 +35,6 @@ def trained(tmp_path_factory):
     return first, second
 
 
-@pytest.fixture(scope="module")
-def loop(tmp_path_factory):
-    at_s = np.arange(16 * 48_000) / 48_000
-    beat = np.sin(2 * np.pi * 220 * at_s) * np.exp(-8 * (at_s % 0.5))
-    path = tmp_path_factory.mktemp("loop") / "loop.wav"
-    soundfile.write(path, 0.3 * np.stack([beat, beat], axis=1), 48_000, subtype="FLOAT")
-    return path
-
-
 def taken_in(punchin, name, folder):
     done = punchin.run("models", "pull", name, "--from", folder)
     assert done.returncode == 0, done.stderr
