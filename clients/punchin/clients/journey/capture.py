@@ -101,9 +101,10 @@ def capture_again(request: Request, place: Place, session: Session) -> Capture:
 
     Raises Refused (`changed`) when the region or what surrounds it no longer sounds as the model heard it.
     """
-    region, span = of_span(session.tempo, *place.region_s), place.span
+    region = of_span(session.tempo, *place.region_s)
     target = _target(session, request, region)
-    if target.rate_hz == place.rate_hz:
+    span = place.span.ending_at(target.end_frame)  # frames count from an item, which may begin elsewhere by now
+    if (span.rate_hz, span.touched) == (target.rate_hz, target.start_frame - target.lead_frames):
         found = Capture(session, target, span, _hear(target, span), (span.start, span.stop))
         if found.heard_sha256 == place.heard_sha256:
             return found

@@ -22,6 +22,7 @@ from punchin.session.warp import WORTH_IT, Conformed, Warp, plan, warp
 Audio = NDArray[np.float32]
 
 REACH_S = 1.0  # beyond what is wanted also comes back: the stretcher hears what it joins
+TICK_HZ = 28_224_000  # of a clock that every usual rate's frames fall on
 
 
 class Way(Protocol):
@@ -123,8 +124,9 @@ class Bent:
 
     @property
     def points(self) -> bytes:
-        """See `Way`."""
-        return self.conformed.warp.from_s.tobytes() + self.conformed.warp.to_s.tobytes()
+        """See `Way`. In ticks, so that the same map gives the same bytes from whatever origin it was reckoned."""
+        ticks = np.rint(np.concatenate([self.conformed.warp.from_s, self.conformed.warp.to_s]) * TICK_HZ)
+        return ticks.astype("<i8").tobytes()
 
     @property
     def mask(self) -> tuple[int, int]:

@@ -69,6 +69,11 @@ class Window:
         last = math.ceil((self.end - self.start + margin) * self._ratio)
         return first, min(last, self.model_frames)
 
+    def ending_at(self, end: int) -> Window:
+        """The same window where the region's end is another frame: what the target counts from has moved."""
+        by = end - self.end
+        return Window(self.rate_hz, self.start + by, self.touched + by, end, self.stop + by)
+
     @property
     def _ratio(self) -> Fraction:
         return Fraction(limits.MODEL_HZ, self.rate_hz)
