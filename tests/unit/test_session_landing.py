@@ -122,6 +122,26 @@ def test_a_fade_across_an_edge_moves_the_cut_past_it(tmp_path):
     np.testing.assert_allclose(played(result.output, 5), played(path, 5), atol=2**-22)
 
 
+@pytest.mark.parametrize("how", ["split", "lane", "track"])
+def test_a_neighbour_that_meets_the_cut_between_two_frames_keeps_its_fade(tmp_path, how):
+    """Bars at 127 bpm begin between frames. What ends or begins there plays on whole, in one item with its fades."""
+    bar_s = 4 * 60 / 127
+    media(tmp_path, "Media/keys.wav", noise(2, 8 * RATE))
+    items = [
+        item(0, bar_s, KEYS, FADEOUT="0 0.01 0 0 0 0 0", LOOP=0),
+        item(bar_s, bar_s, KEYS, FADEIN="0 0.1 0 0 0 0 0", LOOP=0),
+        item(2 * bar_s, bar_s, KEYS, FADEIN="0 0.01 0 0 0 0 0", LOOP=0),
+    ]
+    path = project(tmp_path, track("Keys", *items), tempo="127 4 4")
+    target = aimed(path, (bar_s + 0.12, 2 * bar_s), how)
+    now = open_session(landed(target).output)
+    first, _, last = (i for i in open_session(path).project.tracks[0].items)
+    kept = [(i.start_s, i.end_s, i.fade_in, i.fade_out) for t in now.project.tracks for i in t.sounding()]
+    for each in (first, last):
+        assert (each.start_s, each.end_s, each.fade_in, each.fade_out) in kept
+    assert len(kept) == 3, "the two, and the take between them"
+
+
 def test_a_neighbours_crossfade_does_not_keep_a_take_off_its_item(tmp_path):
     media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE, 1), subtype="FLOAT")
     media(tmp_path, "Media/b.wav", noise(1, 8 * RATE, 2), subtype="FLOAT")
@@ -272,6 +292,17 @@ def test_an_output_elsewhere_still_finds_its_media(tmp_path):
     files = re.findall(r'FILE "(.*)"', out.read_text())
     assert files == [str(tmp_path / "song/Media/keys.wav"), str(tmp_path / "song/Media/Keys-punchin-7.wav")]
     assert open_session(out).end_s == 8
+
+
+@pytest.mark.parametrize("how", ["split", "lane", "track"])
+def test_parts_that_were_cut_still_find_their_media_elsewhere(tmp_path, how):
+    media(tmp_path, "song/Media/keys.wav", noise(1, 8 * RATE))
+    path = project(tmp_path / "song", track("Keys", item(0, 8, KEYS)))
+    (tmp_path / "away").mkdir()
+    out = landed(aimed(path, how=how), out=tmp_path / "away" / "new.rpp").output
+    files = re.findall(r'FILE "(.*)"', out.read_text())
+    assert files.count(str(tmp_path / "song/Media/keys.wav")) == 3
+    assert len(files) == 4
 
 
 def test_a_read_only_project_lands_elsewhere(tmp_path, monkeypatch):

@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from punchin.session import rpp
 from punchin.session.rpp import Chunk, Document, Edits, quote
 from punchin.session.rpp import number as text_of
 from punchin.session.rpp_lanes import add_lane
 from punchin.session.rpp_project import EXT_KEY, Project
-from punchin.session.rpp_split import split_item
+from punchin.session.rpp_split import only_touches, split_item
 from punchin.session.rpp_target import RppTarget
 from punchin.session.target import LandingTake
 
@@ -60,9 +61,8 @@ def with_takes(project: Project, groups: Sequence[Group], moved: bool) -> bytes:
             _add_takes(group, edits, moved)
         else:
             _add_item(group, edits, moved)
-    if moved:
-        _point_back(document, project.path.parent, edits)
-    return document.edited(edits)
+    data = document.edited(edits)
+    return _pointed_back(rpp.parse(data), project.path.parent) if moved else data
 
 
 def _split(document: Document, groups: Sequence[Group], edits: Edits) -> None:
@@ -74,7 +74,8 @@ def _split(document: Document, groups: Sequence[Group], edits: Edits) -> None:
             continue
         spans = sorted(group.shown_s() for group in cutting if group.target.under is track)
         for item in track.sounding():
-            under = [span for span in spans if target.voices.meets(track, item, *span)]
+            met = [span for span in spans if target.voices.meets(track, item, *span)]
+            under = [span for span in met if not only_touches(item, *span, 1 / target.rate_hz)]
             if under:
                 split_item(document, item, under, edits)
 
@@ -110,7 +111,7 @@ def _add_item(group: Group, edits: Edits, moved: bool) -> None:
     document, track = group.target.project.document, group.target.under
     lines = _item_lines(group, moved)
     if group.target.how == "lane" and track is not None:
-        add_lane(document, track, lines, *group.shown_s(), edits)
+        add_lane(document, track, lines, *group.shown_s(), 1 / group.target.rate_hz, edits)
     elif group.target.how == "track" or track is None:
         at = document.root.last if track is None else track.chunk.last + 1
         edits.insert(at, ["  " + line for line in _track_lines(group, lines)])
@@ -186,8 +187,9 @@ def _kept_lines(take: LandingTake) -> list[str]:
     return ["<EXT", f"  <BIN {EXT_KEY}", *lines, "  >", ">"]
 
 
-def _point_back(document: Document, base: Path, edits: Edits) -> None:
-    """Relative media paths made absolute: the new project does not lie beside its media, in `base`."""
+def _pointed_back(document: Document, base: Path) -> bytes:
+    """Relative media paths made absolute, those of cut parts too: the new project is not beside them, in `base`."""
+    edits = Edits()
 
     def walk(chunk: Chunk) -> None:
         for entry in chunk.entries:
@@ -201,6 +203,7 @@ def _point_back(document: Document, base: Path, edits: Edits) -> None:
                     edits.replace(entry, f"{_indent(document.text(entry))}FILE {quote(str(found.absolute()))}{tail}")
 
     walk(document.root)
+    return document.edited(edits)
 
 
 def new_guid() -> str:

@@ -7,10 +7,18 @@ from collections.abc import Sequence
 from punchin.session.rpp import Document, Edits
 from punchin.session.rpp import number as text_of
 from punchin.session.rpp_project import Track
-from punchin.session.rpp_split import copy_part, indent_of, set_line
+from punchin.session.rpp_split import copy_part, indent_of, only_touches, set_line
 
 
-def add_lane(document: Document, track: Track, item: Sequence[str], start_s: float, end_s: float, edits: Edits) -> None:
+def add_lane(
+    document: Document,
+    track: Track,
+    item: Sequence[str],
+    start_s: float,
+    end_s: float,
+    frame_s: float,
+    edits: Edits,
+) -> None:
     """Put `item` (an ITEM's lines, from `start_s` to `end_s`) on a new last lane, the only one that plays then.
 
     The lane also gets copies of what plays before and after, so that it is the whole track by itself. The items that
@@ -27,7 +35,9 @@ def add_lane(document: Document, track: Track, item: Sequence[str], start_s: flo
         set_line(document, each, "YPOS", _ypos(each.lane, height), edits)
     copies: list[str] = []
     for each in track.sounding():
-        for low, high in ((each.start_s, min(start_s, each.end_s)), (max(end_s, each.start_s), each.end_s)):
+        beside = (each.start_s, min(start_s, each.end_s)), (max(end_s, each.start_s), each.end_s)
+        whole = only_touches(each, start_s, end_s, frame_s)
+        for low, high in [(each.start_s, each.end_s)] if whole else beside:
             if high > low:
                 copies += copy_part(document, each, low, high, {"YPOS": _ypos(new, height)})
     own = [item[0], f"  {_ypos(new, height)}", *item[1:]]

@@ -15,6 +15,15 @@ _GUID = re.compile(r"\{[0-9A-Fa-f-]{36}\}")
 _NAMES_ITSELF = (b"IGUID", b"GUID", b"FXID", b"EGUID")
 
 
+def only_touches(item: Item, start_s: float, end_s: float, frame_s: float) -> bool:
+    """Whether less than a frame of an item lies between two times, at an edge of its own that a cut would spoil.
+
+    Where it begins no frame of it is there, so that it stays whole; where it ends only a fade is worth that one frame.
+    """
+    most_s = frame_s * (1 - 1e-3)  # what begins or ends on a frame is not rounded to the next one
+    return end_s - item.start_s < most_s or (item.fade_out.length_s > 0 and item.end_s - start_s < most_s)
+
+
 def split_item(document: Document, item: Item, spans: Sequence[tuple[float, float]], edits: Edits) -> None:
     """Cut `item` around spans of project time, in rising order, and mute what lies in them.
 
