@@ -99,6 +99,7 @@ def test_a_bare_folder_with_what_lies_beside_the_files(tmp_path):
         ([{"audio": ["a.wav"], "prompt": "x"}], "must be one path"),
         ([{"audio": "a.wav", "prompt": "x", "vocal_language": ["en"]}], "vocal_language is ['en']"),
         ([{"audio": "a.wav", "prompt": "x", "instrument": ["drums", "bass"]}], "with commas between several"),
+        ([{"audio": "~nobody-here/a.wav", "prompt": "x"}], "audio is '~nobody-here/a.wav'"),
         ({"metadata": [], "samples": ["a.wav"]}, "no objects"),
         ({"metadata": {"genre_ratio": "many"}, "samples": []}, "genre_ratio is 'many'"),
         (["a.wav"], "no list of objects"),
@@ -139,6 +140,46 @@ def test_wrong_files_are_named(tmp_path):
         dataset.read(tmp_path / "empty")
 
 
+def test_what_a_spreadsheet_writes_is_read(tmp_path):
+    table = tmp_path / "songs.CSV"
+    for rows in (
+        'audio,prompt,bpm\r\na.wav,"slow, sad",92.4\r\n,,\r\n\r\nb.wav,fast,\r\n,,\r\n',
+        "audio;prompt;bpm\r\na.wav;slow, sad;92.4\r\n;;\r\n\r\nb.wav;fast;\r\n;;\r\n",
+    ):
+        table.write_bytes(rows.encode("utf-8-sig"))
+        one, two = dataset.read(tmp_path, table)
+        assert (one.prompt, one.bpm, two.audio, two.bpm) == ("slow, sad", 92.4, tmp_path / "b.wav", None)
+    table.write_text("audio;prompt\na.wav;slow; sad\n")
+    with pytest.raises(Refused, match="entry 1 has 3 cells") as caught:
+        dataset.read(tmp_path, table)
+    assert "`;`" in caught.value.hint
+
+
+def test_a_line_of_jsonl_ends_at_its_newline_alone(tmp_path):
+    row = {"audio": "a.wav", "prompt": "x", "lyrics": "one\u2028two\x85three"}
+    (tmp_path / "m.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", "utf-8")
+    (item,) = dataset.read(tmp_path, tmp_path / "m.jsonl")
+    assert item.lyrics == row["lyrics"]
+
+
+def test_a_bare_folder_is_read_through_links_and_without_what_is_no_data(tmp_path):
+    for name in ("songs", "elsewhere"):
+        write_songs(tmp_path / name, 1)
+    songs = tmp_path / "songs"
+    (songs / "0.wav").rename(songs / "mine.wav")
+    (songs / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(songs)
+    (songs / "stems.wav").mkdir()
+    (songs / "._mine.wav").write_bytes(b"what a Mac leaves on other disks")
+    played = songs / "models" / "samples"
+    played.mkdir(parents=True)
+    (songs / "models" / "training.lock").touch()
+    (played / "step-1.wav").write_bytes((songs / "mine.wav").read_bytes())
+    assert sorted(item.audio.name for item in dataset.read(songs)) == ["0.wav", "mine.wav"]
+    (songs / "models" / "training.lock").unlink()  # then they are somebody's own
+    assert len(dataset.read(songs)) == 3
+
+
 def test_extra_inputs_are_known_and_present(tmp_path):
     path = written(
         tmp_path, "json", [{"audio": "a.wav", "prompt": "x", "src_audio": "s.wav", "reference_audios": ["r.wav"]}]
@@ -162,7 +203,12 @@ def test_sound_is_stereo_at_48_khz_and_bad_audio_is_named(tmp_path):
     (tmp_path / "junk.wav").write_bytes(b"junk")
     audiofile.write(tmp_path / "short.wav", np.zeros((2, 4_800), np.float32), 48_000)
     audiofile.write(tmp_path / "nan.wav", np.full((2, 96_000), np.nan, np.float32), 48_000)
-    for name, said in (("junk", "junk.wav"), ("short", "0.10 s long"), ("nan", "not finite"), ("no", "no.wav")):
+    (tmp_path / "stems.wav").mkdir()
+    (tmp_path / "caf\udce9.wav").touch()
+    for name, said in (
+        ("junk", "junk.wav"), ("short", "0.10 s long"), ("nan", "not finite"), ("no", "no.wav"), ("stems", "a folder"),
+        ("slow, dusty " * 30, "File name too long"), ("caf\udce9", "caf\\udce9.wav' is not named in UTF-8"),
+    ):  # fmt: skip
         with pytest.raises(Refused) as caught:
             sound(tmp_path / f"{name}.wav")
         assert said in str(caught.value)

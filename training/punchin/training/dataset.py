@@ -11,7 +11,7 @@ import csv
 import io
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -19,9 +19,11 @@ from typing import Any, Final
 from punchin.engine import prompts
 from punchin.protocol import limits
 from punchin.protocol.errors import PunchinError, Refused
+from punchin.training.state import LOCK
 
 AUDIO: Final = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus", ".m4a"})
 KNOWN: Final = frozenset({"audio", "prompt", "lyrics", "bpm", "keyscale", "timesignature", "vocal_language"})
+SAMPLES: Final = "samples"  # in a training's folder: what it plays while it learns
 EXTRA: Final = frozenset({"reference_audios", "src_audio", "task_type", "instrument"})  # what `extra_inputs` may name
 _HINT: Final = (
     "keys are audio and prompt, and of these what is known: lyrics, bpm, keyscale, timesignature, vocal_language"
@@ -75,12 +77,12 @@ def _rows(metadata: Path) -> list[dict[str, Any]]:
     if not metadata.is_file():
         raise Refused(f"there is no metadata file {metadata}", code="dataset")
     try:
-        text = metadata.read_text(encoding="utf-8-sig")
-        if metadata.suffix == ".csv":
-            return [_cells(row, metadata, n) for n, row in enumerate(csv.DictReader(io.StringIO(text, newline="")), 1)]
-        if metadata.suffix == ".jsonl":
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-        elif metadata.suffix == ".json":
+        text, kind = metadata.read_text(encoding="utf-8-sig"), metadata.suffix.lower()
+        if kind == ".csv":
+            return _table(text, metadata.name)
+        if kind == ".jsonl":  # a text in it may hold other ends of line than this one
+            rows = [json.loads(line) for line in text.split("\n") if line.strip()]
+        elif kind == ".json":
             rows = json.loads(text)
         else:
             raise Refused(f"{metadata.name} is no metadata", "give a .json, .jsonl or .csv file", code="dataset")
@@ -93,11 +95,19 @@ def _rows(metadata: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _cells(row: Mapping[str | None, Any], metadata: Path, number: int) -> dict[str, Any]:
+def _table(text: str, name: str) -> list[dict[str, Any]]:
+    """The rows of a .csv, empty ones left out. Where its first line has no comma, semicolons are between the cells."""
+    first = text.partition("\n")[0]
+    between = ";" if ";" in first and "," not in first else ","
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=between)
+    return [_cells(row, name, n, between) for n, row in enumerate(rows, 1) if any(row.values())]
+
+
+def _cells(row: Mapping[str | None, Any], name: str, number: int, between: str) -> dict[str, Any]:
     """A row of a .csv; lyrics may have several lines in quotes."""
     if None in row:
         many = f"{len(row) - 1 + len(row[None])} cells, the first line has {len(row) - 1}"
-        raise Refused(f"{metadata.name}, entry {number} has {many}", "put text with commas in quotes", code="dataset")
+        raise Refused(f"{name}, entry {number} has {many}", f"put text with `{between}` in quotes", code="dataset")
     return {str(key): value for key, value in row.items()}
 
 
@@ -140,7 +150,10 @@ def _whole(value: Any, base: Path, where: str) -> Any:
         return [_whole(each, base, where) for each in value]
     if not isinstance(value, str):
         raise Refused(f"{where} is {value!r}, and must be a path", code="dataset")
-    return base / Path(value).expanduser()
+    try:
+        return base / Path(value).expanduser()
+    except RuntimeError as error:  # `~NAME` of nobody here
+        raise Refused(f"{where} is {value!r}: {error}", code="dataset") from error
 
 
 def _text(told: Mapping[str, Any], key: str, where: str) -> str:
@@ -169,7 +182,7 @@ def _known(value: Any) -> str | None:
 def _folder(base: Path) -> list[Item]:
     """Audio below a folder, in the order of its names; the prompt is told by the file beside it or by the name."""
     items: list[Item] = []
-    for path in sorted(path for path in base.rglob("*") if path.suffix.lower() in AUDIO):
+    for path in _audio(base, frozenset()):
         own, lyrics = path.with_suffix(".json"), path.with_suffix(".txt")
         row: dict[str, Any] = {"prompt": path.stem.replace("_", " ").replace("-", " ")}
         if lyrics.is_file():
@@ -179,6 +192,20 @@ def _folder(base: Path) -> list[Item]:
         row["audio"] = str(path.resolve())
         items.append(_item(row, str(path), base, ("audio",), ()))
     return items
+
+
+def _audio(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
+    """Audio below a folder, through links too but in no circle; without what is hidden, or what a training played."""
+    above |= {folder.resolve()}
+    try:
+        every = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise Refused(f"{folder} cannot be read: {error.strerror}", code="dataset") from error
+    for path in every:
+        if not path.is_dir():
+            yield from [path] if path.suffix.lower() in AUDIO else []
+        elif path.resolve() not in above and not (path.name == SAMPLES and (folder / LOCK).exists()):
+            yield from _audio(path, above)
 
 
 def _read(path: Path) -> str:
@@ -228,7 +255,7 @@ def _original(dataset: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
 def _tagged(said: str, tag: str, position: str) -> str:
     if not tag:
         return said
-    return {"prepend": f"{tag}, {said}", "append": f"{said}, {tag}", "replace": tag}.get(position, said)
+    return {"prepend": f"{tag}, {said}", "append": f"{said}, {tag}", "replace": tag}.get(str(position), said)
 
 
 def _renamed(sample: Mapping[str, Any]) -> dict[str, Any]:

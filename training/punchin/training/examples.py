@@ -70,7 +70,14 @@ class Example:
 
 def checked(path: Path) -> audiofile.AudioInfo:
     """What an audio file says about itself. Raises Refused where it is missing, no audio, or shorter than a second."""
-    about = audiofile.info(path)
+    try:
+        if path.is_dir():
+            raise Refused(f"{path} is a folder, and must be an audio file", code="audio")
+        about = audiofile.info(path)
+    except OSError as error:
+        raise Refused(f"{path} cannot be opened: {error.strerror}", code="audio") from error
+    except UnicodeError as error:
+        raise Refused(f"{str(path)!a} is not named in UTF-8", "give it another name", code="audio") from error
     if about.length_s < LEAST_S:
         raise Refused(f"{path} is {about.length_s:.2f} s long, at least {LEAST_S} s is needed", code="audio")
     return about

@@ -241,7 +241,7 @@ def sample(settings: Settings, loaded: Loaded, items: Sequence[Item] | None, ste
     device = loaded.device.type
     with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
         music = AceStepPipeline(loaded)(words, duration=settings.sample_duration, seed=settings.seed, **told)
-    folder = out(settings) / "samples"
+    folder = out(settings) / dataset.SAMPLES
     folder.mkdir(parents=True, exist_ok=True)
     audio = music.audio[0] / max(1.0, float(music.audio.abs().max()))
     return audiofile.write(folder / f"step-{step}.wav", audio.numpy(), music.rate_hz, "PCM_16")
