@@ -128,6 +128,7 @@ def test_a_neighbour_that_meets_the_cut_between_two_frames_keeps_its_fade(tmp_pa
     bar_s = 4 * 60 / 127
     media(tmp_path, "Media/keys.wav", noise(2, 8 * RATE))
     items = [
+        item(0, 3 * bar_s, KEYS, LOOP=0),  # its frames are the ones that count
         item(0, bar_s, KEYS, FADEOUT="0 0.01 0 0 0 0 0", LOOP=0),
         item(bar_s, bar_s, KEYS, FADEIN="0 0.1 0 0 0 0 0", LOOP=0),
         item(2 * bar_s, bar_s, KEYS, FADEIN="0 0.01 0 0 0 0 0", LOOP=0),
@@ -135,11 +136,11 @@ def test_a_neighbour_that_meets_the_cut_between_two_frames_keeps_its_fade(tmp_pa
     path = project(tmp_path, track("Keys", *items), tempo="127 4 4")
     target = aimed(path, (bar_s + 0.12, 2 * bar_s), how)
     now = open_session(landed(target).output)
-    first, _, last = (i for i in open_session(path).project.tracks[0].items)
+    _, first, _, last = open_session(path).project.tracks[0].items
     kept = [(i.start_s, i.end_s, i.fade_in, i.fade_out) for t in now.project.tracks for i in t.sounding()]
     for each in (first, last):
         assert (each.start_s, each.end_s, each.fade_in, each.fade_out) in kept
-    assert len(kept) == 3, "the two, and the take between them"
+    assert len(kept) == 5, "the two, the take between them, and what is beside it of the item under all of them"
 
 
 def test_a_neighbours_crossfade_does_not_keep_a_take_off_its_item(tmp_path):
