@@ -8,7 +8,7 @@ import checkpoints
 import pytest
 import torch
 from msgspec.structs import replace
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from punchin.engine import job, weights
 from punchin.engine.int8 import Int8Linear
@@ -178,11 +178,24 @@ def test_what_does_not_fit_is_refused_by_name_and_changes_nothing(pipeline, tmp_
     dora = {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up, f"{name}.dora_scale": torch.ones(32)}
     refused(pipeline, dora, tmp_path, "dora_scale")
     refused(pipeline, {f"{name}.lora_A.weight": down * torch.nan, f"{name}.lora_B.weight": up}, tmp_path, "not finite")
+    none = {f"{name}.lora_A.weight": down[:0], f"{name}.lora_B.weight": up[:, :0], f"{name}.alpha": torch.ones(())}
+    refused(pipeline, none, tmp_path, r"has \[0, 32\] and \[32, 0\] for .*, no pair of one rank")
+    flat = {f"{name}.lora_A.weight": torch.ones(()), f"{name}.lora_B.weight": up}
+    refused(pipeline, flat, tmp_path, "no pair of one rank")
+    whole = {f"{name}.lora_A.weight": down.to(torch.int8), f"{name}.lora_B.weight": up}
+    refused(pipeline, whole, tmp_path, "whole numbers")
+    fine = {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}
+    refused(pipeline, {**fine, f"{name}.alpha": torch.tensor(torch.nan)}, tmp_path, f"has alpha nan for {name}")
+    for said, match in (("NaN", "alpha nan"), ('"loud"', "alpha 'loud'"), ("[", "settings of bad are not JSON")):
+        refused(pipeline, fine, tmp_path, match, {"lora_alpha": said})
+    refused(pipeline, fine, tmp_path, "settings of bad are no JSON object", {"lora_adapter_metadata": "[1]"})
     with pytest.raises(Refused, match="no LoRA file"):
         read_lora(tmp_path / "absent.safetensors", pipeline.loaded.model)
     (tmp_path / "text.safetensors").write_text("hello")
-    with pytest.raises(Refused, match="no safetensors file"):
-        read_lora(tmp_path / "text.safetensors", pipeline.loaded.model)
+    for told in ("", "mine.safetensors"):
+        with pytest.raises(Refused, match=f"{told or tmp_path / 'text.safetensors'} is no safetensors file") as caught:
+            read_lora(tmp_path / "text.safetensors", pipeline.loaded.model, told)
+        assert "cut short" in caught.value.hint
     file, _ = write("diffsynth", pairs(pipeline), tmp_path)
     with pytest.raises(OverLimit, match="LoRA strength is 5, allowed is -4 to 4"):
         pipeline.use_loras([(file, 5.0)])
@@ -221,6 +234,19 @@ def test_an_orders_loras_are_used_by_a_model_that_is_loaded_for_it_and_by_one_th
 
     first, bare, again = (take(each, performer) for each in (run, plain, run))
     assert first == again == take(run, job.Performer()) != bare == take(plain, job.Performer())
+
+
+def test_eight_bit_floats_are_read(pipeline, tmp_path):
+    file, _ = write("diffsynth", pairs(pipeline), tmp_path)
+    coarse = {key: each.to(torch.float8_e4m3fn) for key, each in load_file(file).items()}
+    save_file(coarse, tmp_path / "coarse.safetensors")
+    save_file({key: each.float() for key, each in coarse.items()}, tmp_path / "same.safetensors")
+    plain, heard = play(pipeline), []
+    for name in ("coarse", "same"):
+        pipeline.use_loras([(tmp_path / f"{name}.safetensors", 1.0)])
+        heard.append(play(pipeline))
+    assert torch.equal(*heard)
+    assert not torch.equal(heard[0], plain)
 
 
 def test_rank_stabilised_files_scale_by_the_root(pipeline, tmp_path):

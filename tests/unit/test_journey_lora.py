@@ -77,8 +77,11 @@ def test_a_file_alone_is_sent_byte_by_byte(tmp_path):
 def test_what_cannot_be_read_is_refused_by_name(peft, tmp_path):
     with pytest.raises(Refused, match=r"cannot read the LoRA .*absent\.safetensors: No such file"):
         lorafile.read(tmp_path / "absent.safetensors")
-    with pytest.raises(Refused, match=r"cannot read the LoRA .*adapter_model\.safetensors: No such file"):
+    with pytest.raises(Refused, match=r"cannot read the LoRA .*adapter_model\.safetensors: No such file") as caught:
         lorafile.read(tmp_path)
+    assert ".safetensors file" in caught.value.hint
+    (peft / "adapter_model.safetensors").write_bytes((2).to_bytes(8, "little") + b"[]")
+    assert lorafile.read(peft).endswith(b"[]")  # what it is not, the engine tells
     (peft / "adapter_config.json").write_text("{")
     with pytest.raises(Refused, match=r"adapter_config\.json is not JSON"):
         lorafile.read(peft)

@@ -10,6 +10,7 @@ diffusers (`transformer.`, `to_q`, alpha in the file's metadata), ComfyUI and ko
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,19 +58,19 @@ class Lora:
 def read_lora(path: str | Path, model: AceStep, name: str = "") -> Lora:
     """The LoRA in a safetensors file, or in a PEFT folder, fitted to `model` by names and shapes.
 
-    Raises Refused: no such file, no LoRA in it, keys that no layer has, another width (with both), and what is not
-    LoRA (DoRA, LoKr, LoHa). Nothing is changed.
+    name: what messages call it. Raises Refused: no such file, no LoRA in it, keys that no layer has, another width
+    (with both), numbers that are none, and what is not LoRA (DoRA, LoKr, LoHa). Nothing is changed.
     """
     path = Path(path).expanduser()
     file = path / "adapter_model.safetensors" if path.is_dir() else path
+    tensors, metadata = _read(file, name or str(file))
     name = name or path.stem
-    tensors, metadata = _read(file)
     halves, alphas, left = _sorted_keys(tensors)
     if left:
         raise Refused(f"{name} has keys that are no LoRA: {_some(left)}", code="lora")
     if not halves:
         raise Refused(f"{name} holds no LoRA", "give a file with lora_A/lora_B or lora_down/lora_up keys", code="lora")
-    settings = _settings(file, metadata)
+    settings = _settings(file, metadata, name)
     layers = _layers(model)
     pairs: dict[str, Pair] = {}
     unknown: list[str] = []
@@ -80,8 +81,8 @@ def read_lora(path: str | Path, model: AceStep, name: str = "") -> Lora:
             continue
         if len(sides) != 2:
             raise Refused(f"{name} has only one half for {raw}", code="lora")
-        scale = _scale(raw, int(sides["down"].shape[0]), alphas, settings)
-        pairs[layer] = _fitted(name, layer, sides, scale, layers[layer])
+        down, up = _fitted(name, layer, sides, layers[layer])
+        pairs[layer] = Pair(down, up, _scale(name, raw, len(down), alphas, settings))
     if unknown:
         raise Refused(f"{name} is for layers that this model does not have: {_some(unknown)}", code="lora")
     return Lora(name, pairs)
@@ -171,15 +172,17 @@ class _Adding:
         return output
 
 
-def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read(file: Path, name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not file.is_file():
-        raise Refused(f"there is no LoRA file {file}", code="lora")
+        hint = "name a .safetensors file, or a folder with adapter_model.safetensors"
+        raise Refused(f"there is no LoRA file {file}", hint, code="lora")
     try:
         with safe_open(file, framework="pt") as opened:
             keys = list(opened.keys())
             return {key: opened.get_tensor(key) for key in keys}, dict(opened.metadata() or {})
     except (SafetensorError, OSError) as error:
-        raise Refused(f"{file} is no safetensors file: {error}", code="lora") from error
+        hint = "if it was one, it is cut short: copy it again"
+        raise Refused(f"{name} is no safetensors file: {error}", hint, code="lora") from error
 
 
 def _sorted_keys(
@@ -200,34 +203,41 @@ def _sorted_keys(
     return halves, alphas, left
 
 
-def _settings(file: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+def _settings(file: Path, metadata: Mapping[str, str], name: str) -> dict[str, Any]:
     """alpha, r and their kin as PEFT calls them: from adapter_config.json beside the file, else from its metadata."""
     config = file.with_name("adapter_config.json")
     try:
         if config.is_file():
             found = json.loads(config.read_text())
-        elif "lora_adapter_metadata" in metadata:  # diffusers: keys begin with the component's name
-            found = {k.rpartition(".")[2]: v for k, v in json.loads(metadata["lora_adapter_metadata"]).items()}
+        elif "lora_adapter_metadata" in metadata:
+            found = json.loads(metadata["lora_adapter_metadata"])
         else:
             found = {key: json.loads(metadata[key]) for key in ("lora_alpha", "r", "use_rslora") if key in metadata}
     except ValueError as error:
-        raise Refused(f"the settings of {file.name} are not JSON: {error}", code="lora") from error
+        raise Refused(f"the settings of {name} are not JSON: {error}", code="lora") from error
     if not isinstance(found, dict):
-        raise Refused(f"the settings of {file.name} are no JSON object", code="lora")
+        raise Refused(f"the settings of {name} are no JSON object", code="lora")
+    found = {key.rpartition(".")[2]: value for key, value in found.items()}  # diffusers: the component's name before it
     if found.get("use_dora"):
-        raise Refused(f"{file.name} is a DoRA; only LoRA can be used", code="lora")
+        raise Refused(f"{name} is a DoRA; only LoRA can be used", code="lora")
     return found
 
 
-def _scale(raw: str, rank: int, alphas: Mapping[str, float], settings: Mapping[str, Any]) -> float:
-    alpha = alphas.get(raw)
+def _scale(name: str, raw: str, rank: int, alphas: Mapping[str, float], settings: Mapping[str, Any]) -> float:
+    alpha: Any = alphas.get(raw)
     if alpha is None:
         patterns: Mapping[str, float] = settings.get("alpha_pattern") or {}
         own = (value for pattern, value in patterns.items() if re.fullmatch(rf"(.*\.)?({pattern})", raw))
         alpha = next(own, settings.get("lora_alpha"))
     if alpha is None:
         return 1.0
-    return float(alpha) / (rank**0.5 if settings.get("use_rslora") else rank)
+    try:
+        scale = float(alpha) / (rank**0.5 if settings.get("use_rslora") else rank)
+    except (TypeError, ValueError):
+        scale = math.nan
+    if not math.isfinite(scale):
+        raise Refused(f"{name} has alpha {alpha!r} for {raw}, and it must be a number", code="lora")
+    return scale
 
 
 def _layers(model: AceStep) -> dict[str, Layer]:
@@ -254,12 +264,15 @@ def _layer(raw: str, layers: Mapping[str, Layer]) -> str | None:
     return next((each for each in (name, f"decoder.{name}") if each in layers), None)
 
 
-def _fitted(name: str, layer: str, sides: Mapping[str, Tensor], scale: float, linear: Layer) -> Pair:
+def _fitted(name: str, layer: str, sides: Mapping[str, Tensor], linear: Layer) -> tuple[Tensor, Tensor]:
+    """Both halves, A and B, where they are a pair for the layer."""
     down, up = sides["down"], sides["up"]
-    if down.ndim != 2 or up.ndim != 2 or down.shape[0] != up.shape[1]:
+    if down.ndim != 2 or up.ndim != 2 or down.shape[0] != up.shape[1] or not len(down):
         raise Refused(
             f"{name} has {list(down.shape)} and {list(up.shape)} for {layer}, no pair of one rank", code="lora"
         )
+    if not down.is_floating_point() or not up.is_floating_point():
+        raise Refused(f"{name} has whole numbers for {layer}, and only LoRA in floats can be used", code="lora")
     for word, theirs, ours in (
         ("inputs", down.shape[1], linear.in_features),
         ("outputs", up.shape[0], linear.out_features),
@@ -267,9 +280,9 @@ def _fitted(name: str, layer: str, sides: Mapping[str, Tensor], scale: float, li
         if theirs != ours:
             hint = "a LoRA fits only the size of model it was made for (2B or XL)"
             raise Refused(f"{name} has {theirs} {word} for {layer}, the model has {ours}", hint, code="lora")
-    if not bool(down.isfinite().all()) or not bool(up.isfinite().all()):
+    if not bool(down.float().isfinite().all()) or not bool(up.float().isfinite().all()):  # 8-bit floats ask for it
         raise Refused(f"{name} has numbers that are not finite for {layer}", code="lora")
-    return Pair(down, up, scale)
+    return down, up
 
 
 def _some(keys: list[str]) -> str:

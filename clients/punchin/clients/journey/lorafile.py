@@ -24,7 +24,8 @@ def read(path: Path) -> bytes:
         beside = file.with_name(PEFT_SETTINGS)
         settings = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else None
     except OSError as error:
-        raise Refused(f"cannot read the LoRA {error.filename or path}: {error.strerror}") from None
+        hint = "name a .safetensors file, or a folder with adapter_model.safetensors"
+        raise Refused(f"cannot read the LoRA {error.filename or path}: {error.strerror}", hint) from None
     except ValueError as error:
         raise Refused(f"cannot read the LoRA {path}: {PEFT_SETTINGS} is not JSON: {error}") from None
     return data if settings is None else _with_settings(data, settings)
@@ -36,7 +37,7 @@ def _with_settings(data: bytes, settings: Any) -> bytes:
     try:
         header: dict[str, Any] = json.loads(data[8 : 8 + size])
         header["__metadata__"] = {**header.get("__metadata__", {}), SETTINGS_KEY: json.dumps(settings)}
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, AttributeError):
         return data
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the format asks that tensors begin at a multiple of 8
