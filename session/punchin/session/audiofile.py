@@ -26,6 +26,7 @@ WAV_BYTES: Final = 2**32 - 2**20  # a WAV counts its bytes in 32 bits; above it 
 BLOCK_FRAMES: Final = 2**18  # written at once: making integers takes four times a block's memory
 INTEGER_BITS: Final = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 SAMPLE_BYTES: Final = {name: bits // 8 for name, bits in INTEGER_BITS.items()} | {"FLOAT": 4, "DOUBLE": 8}
+EXACT: Final = frozenset({*SAMPLE_BYTES, "ULAW", "ALAW"})  # what is read is written back as it was, sample by sample
 WIDE: Final = frozenset({"PCM_32", "DOUBLE"})  # more bits than a float32 holds
 
 
@@ -144,11 +145,16 @@ def _room_hint(path: Path, number: int | None = errno.ENOSPC) -> str:
     return f"choose a folder that can be written, with -o; {path.parent} cannot"
 
 
+def _named(path: Path | str) -> Any:
+    """A name as soundfile opens it: as bytes (its types do not tell) where names are, for old ones are no UTF-8."""
+    return os.fsencode(path) if os.name == "posix" else path
+
+
 def _open(path: Path) -> soundfile.SoundFile:
     if not path.is_file():
         raise Refused(f"media file is missing: {path}", "put the file back, or relink it in the DAW and save")
     try:
-        return soundfile.SoundFile(path)
+        return soundfile.SoundFile(_named(path))
     except (soundfile.LibsndfileError, OSError) as error:
         reason = getattr(error, "error_string", None) or str(error)
         raise Refused(
@@ -189,7 +195,7 @@ def _replace(path: Path, audio: NDArray[Any], rate_hz: int, kind: str, subtype: 
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
     os.close(handle)
     try:
-        with soundfile.SoundFile(name, "w", rate_hz, audio.shape[0], subtype, format=kind) as file:
+        with soundfile.SoundFile(_named(name), "w", rate_hz, audio.shape[0], subtype, format=kind) as file:
             for start in range(0, audio.shape[1], BLOCK_FRAMES):
                 file.write(_as_stored(np.ascontiguousarray(audio[:, start : start + BLOCK_FRAMES].T), subtype))
         with open(name, "rb+") as file:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from punchin.protocol import limits
 from punchin.protocol.errors import Refused
 from punchin.protocol.order import Task
+from punchin.session.rpp import readable
 from punchin.session.tempo import TempoMap, in_bars
 
 Raw = bool | int | float | str
@@ -151,9 +152,15 @@ def check_folder(output: Path) -> None:
 
 
 def plain(value: Any) -> Any:
-    """What msgspec does not know of a request, as something that it does: paths as text."""
+    """What msgspec does not know of a request, as something that it does: paths as text.
+
+    Raises Refused for a path that is no text: its name is older than UTF-8.
+    """
     if isinstance(value, Path):
-        return str(value)
+        text = readable(str(value))
+        if text != str(value):
+            raise Refused(f"a job cannot name {text}: the bytes of that name are not UTF-8", "rename it, and try again")
+        return text
     raise NotImplementedError(f"a {type(value).__name__} cannot travel")
 
 
