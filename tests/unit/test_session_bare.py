@@ -24,6 +24,15 @@ def window(target):
     return target.heard(start / target.rate_hz, end / target.rate_hz)
 
 
+@pytest.mark.parametrize("subtype", ["MS_ADPCM", "IMA_ADPCM", "GSM610"])
+def test_what_is_compressed_with_loss_is_refused(tmp_path, subtype):
+    """Written again it is another file everywhere, not in the region alone."""
+    media(tmp_path, "a.wav", noise(1, 8 * 8_000), 8_000, subtype)
+    with pytest.raises(Refused, match=f"a.wav holds {subtype}, which changes all of a file") as refused:
+        open_session(tmp_path / "a.wav", bpm=120)
+    assert "PCM" in refused.value.hint
+
+
 @pytest.mark.parametrize(
     ("name", "subtype", "channels"),
     [

@@ -1,5 +1,7 @@
 """What items sound like, against the same sum written out by hand in numpy."""
 
+import os
+
 import numpy as np
 import pytest
 from rppmaker import item, media, noise, project, source_of, track
@@ -184,6 +186,7 @@ def test_muted_items_other_takes_and_silent_lanes_are_not_heard(tmp_path):
             item(0, 5, "Media/a.wav", takes=second + third, YPOS="0 0.5 2"),
             item(0, 5, "Media/c.wav", MUTE="1 0", YPOS="0 0.5 2"),
             item(0, 5, "Media/c.wav", YPOS="0.5 0.5 2"),
+            item(2, 0, "Media/c.wav", YPOS="0 0.5 2"),
             extra="    FREEMODE 2\n    LANESOLO 1 0 0 0 0 0 0 0\n",
         ),
     )
@@ -283,6 +286,15 @@ def test_names_that_are_no_utf8_can_be_said_and_typed(tmp_path):
         session.target("Keys", region)
     assert str(refused.value).encode()
     assert session.project.document.dump() == path.read_bytes()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are text there")
+def test_media_whose_name_is_no_utf8_is_read(tmp_path):
+    a = media(tmp_path, "Media/a.wav", noise(1, 5 * RATE))
+    os.rename(tmp_path / "Media/a.wav", os.fsencode(tmp_path / "Media") + b"/caf\xe9.wav")
+    path = project(tmp_path, track("Keys", item(0, 5, "Media/XX.wav")))
+    path.write_bytes(path.read_bytes().replace(b"XX", b"caf\xe9"))
+    np.testing.assert_allclose(heard(path, 0, 5)[0][0], a[0], atol=1e-7)
 
 
 def test_tracks_are_named_numbered_or_known_by_guid(tmp_path):

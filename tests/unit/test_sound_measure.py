@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from punchin.session.measure import Before, Made, Span, report
+from punchin.session.measure import Before, Made, Span, outside_max_abs_diff, report
 from punchin.session.splice import Fade, Fades, choose, lead_frames, splice
 from punchin.session.tempo import TempoMap
 
@@ -84,6 +84,14 @@ def test_one_float_outside_fails(before, after, frame):
     assert not result.ok
     assert result.outside_max_abs_diff > 0
     assert "outside" in result.failed[0]
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_no_number_far_outside_is_unchanged_too(before):
+    """A file may hold it where nobody listens: it is the same there afterwards, and numpy has nothing to say."""
+    odd = before.copy()
+    odd[0, -2:] = np.nan, np.inf
+    assert outside_max_abs_diff(odd, odd.copy(), SPAN, FADES) == 0.0
 
 
 @pytest.mark.parametrize("frame", [START - 2400, START, END - 1])

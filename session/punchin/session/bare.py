@@ -200,8 +200,14 @@ def land(landings: Sequence[tuple[FileTarget, Sequence[LandingTake]]], out: Path
 
 
 def open_file(path: Path, tempo: TempoMap) -> AudioSession:
-    """A bare file as a session. Raises Refused: missing, unreadable, over two channels, a rate outside the limits."""
+    """A bare file as a session.
+
+    Raises Refused: missing, unreadable, compressed with loss, over two channels, a rate outside the limits.
+    """
     info = audiofile.info(path)
+    if info.subtype not in audiofile.EXACT:
+        text = f"{path.name} holds {info.subtype}, which changes all of a file whenever it is written"
+        raise Refused(text, "export it as 16 or 24 bit PCM, and use that file")
     if info.channels > limits.CHANNELS.high:
         text = f"{path.name} has {info.channels} channels, allowed is 1 to {limits.CHANNELS.high}"
         raise Refused(text, "make it stereo or mono first", "over_limit")

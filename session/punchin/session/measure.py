@@ -187,7 +187,7 @@ def outside_max_abs_diff(before: Audio, after: Audio, span: Span, fades: Fades) 
     for start, stop in ((0, first), (span.end_frame, frames)):
         for at in range(start, stop, _PIECE_FRAMES):  # in pieces: an hour's file is not copied to float64 at once
             piece = slice(at, min(at + _PIECE_FRAMES, stop))
-            if not np.array_equal(after[:, piece], before[:, piece]):  # the plain case costs no float64
+            if not np.array_equal(after[:, piece], before[:, piece], equal_nan=True):  # the plain case costs no float64
                 largest = max(largest, float(np.abs(_difference(after[:, piece], before[:, piece])).max(initial=0.0)))
     return largest
 

@@ -295,8 +295,6 @@ def _check_playing(item: Item, take: Take, name: str) -> None:
         )
     if take.channel_mode not in range(5):
         raise Refused(f"{name} plays with channel mode {take.channel_mode}", "choose normal, mono or reverse stereo")
-    if item.length_s <= 0:
-        raise Refused(f"{name} has no length")
 
 
 def find_media(project: Project, file: str) -> Path:

@@ -120,9 +120,9 @@ class Track:
     items: tuple[Item, ...]
 
     def sounding(self) -> Iterator[Item]:
-        """The items that play: not muted, in a playing lane, with a source."""
+        """The items that play: not muted, in a playing lane, with a length and a source."""
         for item in self.items:
-            plays = self.playing_lanes is None or item.lane in self.playing_lanes
+            plays = item.length_s > 0 and (self.playing_lanes is None or item.lane in self.playing_lanes)
             if plays and not item.muted and item.take is not None and item.take.source is not None:
                 yield item
 
