@@ -14,6 +14,7 @@ from punchin.clients.journey import Prompt, Request
 from punchin.clients.journey.capture import capture, opened
 from punchin.clients.journey.travel import go
 from punchin.session import mix, rpp_session
+from punchin.session.document import open_session
 
 BARS = (3, 4)  # 4 to 8 s at 120 bpm
 
@@ -100,3 +101,26 @@ def test_regions_at_the_edges_null(span_s, rate_hz, tmp_path):
     assert inside <= (PLAIN if rate_hz == 48_000 else RATE)
     (order,) = client.orders
     assert order.mask[0][1] <= -(-order.frames // 1920)
+
+
+MIDI = "      <SOURCE MIDI\n        HASDATA 1 960 QN\n      >\n"
+
+
+@pytest.mark.parametrize("start_frame", [34_766.34, 34_766.66])
+@pytest.mark.parametrize("before", ["", rppmaker.item(0, 2.00002, MIDI, LOOP=0)], ids=["nothing", "midi"])
+def test_an_item_of_its_own_nulls_where_the_first_sound_begins_between_frames(start_frame, before, tmp_path):
+    """At the project's start, and where something ends that cannot be heard, a frame before is no frame to land on."""
+    rppmaker.media(tmp_path, "Media/a.wav", sound(2, 48_000, 18.0), 48_000, subtype="FLOAT")
+    begins_s = start_frame / 48_000 + (2 if before else 0)
+    keys = rppmaker.item(begins_s, 10, "Media/a.wav")
+    path = rppmaker.project(tmp_path, rppmaker.track("Keys", before, keys))
+    span_s = (2.03, 4) if before else (0, 2)
+    request = Request(
+        task="repaint", session=path, track="Keys", time_s=span_s, prompt=Prompt(text="x"), seed=1, land="split"
+    )
+    result = go(DirectClient(), [request], [capture(request, opened(request))], Heard())
+    placed = result.rolled[0].finished.placed
+    assert np.array_equal(placed.after, placed.before)
+    new = open_session(result.output).project.tracks[0].items[-1]
+    assert 0 <= new.start_s <= span_s[0] + 1 / 48_000
+    assert new.start_s >= (2.00002 - 0.5 / 48_000 if before else 0)

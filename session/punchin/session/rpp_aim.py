@@ -35,8 +35,11 @@ def at_track(project: Project, track: Track, region: Region, how: How) -> RppTar
     sounds = voices.sounds(low_s, high_s)
     rate_hz = _rate(sounds, project)
     origin_s = _phase(sounds, rate_hz)
-    start, stop = (round((at_s - origin_s) * rate_hz) for at_s in (region.start_s, region.end_s))
-    low = min(floor((low_s - origin_s) * rate_hz + 1e-6), start)  # outwards: no fade moves beyond them
+    clear, start, stop = (  # frame 0 is the first of the project; before `clear` nothing can be heard
+        max(round((at_s - origin_s) * rate_hz), 0)
+        for at_s in (_clear_from(voices, region), region.start_s, region.end_s)
+    )
+    low = min(max(floor((low_s - origin_s) * rate_hz + 1e-6), clear), start)  # outwards: no fade moves beyond them
     high = max(ceil((high_s - origin_s) * rate_hz - 1e-6), stop)
     _check_cuts(track, origin_s + low / rate_hz, origin_s + high / rate_hz)
     long = [f"item {covering.number} is over {WHOLE_S} s long: the take is an item of its own"] if covering else []
