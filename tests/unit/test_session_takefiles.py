@@ -99,3 +99,16 @@ def test_an_unreadable_project_stops_the_search(tmp_path):
 
 def test_the_note_is_plain_json(tmp_path):
     assert json.loads(takefiles.note_file(landed(tmp_path).take_files[0]).read_bytes()) == MADE
+
+
+def test_a_take_that_a_project_plays_by_another_machines_path_is_used(tmp_path):
+    """The file came along with its project, which still names it where it lay."""
+    result = landed(tmp_path)
+    text = result.output.read_bytes()
+    moved = text.replace(b"Media\\Keys-punchin-7.wav", b"D:\\Songs\\Media\\Keys-punchin-7.wav")
+    assert moved != text
+    result.output.write_bytes(moved)
+    session = open_session(result.output)
+    target = session.target("Keys", session.region(time=(2, 4)))
+    assert np.any(target.heard(1, 2)), "it plays here too"
+    assert takefiles.unused(tmp_path) == ()

@@ -297,18 +297,23 @@ def _check_playing(item: Item, take: Take, name: str) -> None:
         raise Refused(f"{name} plays with channel mode {take.channel_mode}", "choose normal, mono or reverse stereo")
 
 
-def find_media(project: Project, file: str) -> Path:
-    """The media file behind a FILE line: as written, relative to the project, or in its recording folder.
+def media_places(folder: Path, record_path: str, file: str) -> list[Path]:
+    """Where a FILE line's media may lie: as written, from the project's `folder` on, or in its recording folder.
 
-    Windows paths are read on any system. Raises Refused with the places looked at.
+    Windows paths are read on any system.
     """
-    folder = project.path.parent
     forms = [file] if "\\" not in file else [file, file.replace("\\", "/")]
     places = [folder / form for form in forms]
-    if project.record_path:
-        places += [folder / project.record_path.replace("\\", "/") / form for form in forms]
+    if record_path:
+        places += [folder / record_path.replace("\\", "/") / form for form in forms]
     if PureWindowsPath(file).drive:  # another machine's folder: the file may have come along
         places += [folder / part / PureWindowsPath(file).name for part in ("", "Media", "Audio")]
+    return places
+
+
+def find_media(project: Project, file: str) -> Path:
+    """The media file behind a FILE line, at the first of its `media_places`. Raises Refused with where it should be."""
+    places = media_places(project.path.parent, project.record_path, file)
     for place in places:
         try:
             if place.is_file():

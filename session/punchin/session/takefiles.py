@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from punchin.protocol.errors import Refused
-from punchin.session import audiofile, rpp, rpp_project
+from punchin.session import audiofile, render, rpp, rpp_project
 from punchin.session.rpp import Chunk, Document
 
 NOTE: Final = ".punchin.json"  # beside each take file: what made it
@@ -126,10 +126,10 @@ def _media(project: Path) -> Iterator[Path]:
 
 
 def _places(project: Path, document: Document, name: str) -> Iterator[Path]:
-    """Where a source's file may lie: from the project's folder on, or from where it records."""
+    """Where a source's file may lie: wherever it is looked for to be heard."""
     record = document.find(document.root, "RECORD_PATH") or []
-    for folder in (project.parent, *(project.parent / word.replace("\\", "/") for word in record[1:2])):
-        yield (folder / name.replace("\\", "/")).resolve()
+    for place in render.media_places(project.parent, "".join(record[1:2]), name):
+        yield place.resolve()
 
 
 def _names(document: Document, chunk: Chunk) -> Iterator[str]:
