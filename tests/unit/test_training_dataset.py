@@ -7,7 +7,7 @@ import pytest
 import torch
 from trainingdata import write_songs
 
-from punchin.protocol.errors import BadUsage, PunchinError, Refused
+from punchin.protocol.errors import BadUsage, Cancelled, PunchinError, Refused
 from punchin.session import audiofile
 from punchin.training import dataset
 from punchin.training.examples import sound
@@ -169,6 +169,9 @@ def test_a_bare_folder_is_read_through_links_and_without_what_is_no_data(tmp_pat
     (songs / "0.wav").rename(songs / "mine.wav")
     (songs / "linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "back").symlink_to(songs)
+    (songs / "mine.wav").rename(songs / "caf\udce9.wav")  # as Latin-1 had it
+    assert [item.prompt for item in dataset.read(songs)] == ["caf\ufffd", "0"]
+    (songs / "caf\udce9.wav").rename(songs / "mine.wav")
     (songs / "stems.wav").mkdir()
     (songs / "._mine.wav").write_bytes(b"what a Mac leaves on other disks")
     played = songs / "models" / "samples"
@@ -204,10 +207,9 @@ def test_sound_is_stereo_at_48_khz_and_bad_audio_is_named(tmp_path):
     audiofile.write(tmp_path / "short.wav", np.zeros((2, 4_800), np.float32), 48_000)
     audiofile.write(tmp_path / "nan.wav", np.full((2, 96_000), np.nan, np.float32), 48_000)
     (tmp_path / "stems.wav").mkdir()
-    (tmp_path / "caf\udce9.wav").touch()
     for name, said in (
         ("junk", "junk.wav"), ("short", "0.10 s long"), ("nan", "not finite"), ("no", "no.wav"), ("stems", "a folder"),
-        ("slow, dusty " * 30, "File name too long"), ("caf\udce9", "caf\\udce9.wav' is not named in UTF-8"),
+        ("slow, dusty " * 30, "File name too long"),
     ):  # fmt: skip
         with pytest.raises(Refused) as caught:
             sound(tmp_path / f"{name}.wav")
@@ -241,6 +243,13 @@ class Fragile(list):
         if number in (1, 3):
             raise Refused(f"{number}.wav is broken")
         return super().__getitem__(number)
+
+
+def test_looking_for_recordings_is_stopped_between_two(tmp_path):
+    items = dataset.read(write_songs(tmp_path, 3), tmp_path / "metadata.json")
+    asked = iter([False, True])
+    with pytest.raises(Cancelled, match="item 2 of 3"):
+        there(items, skip_bad=False, say=print, stop=lambda: next(asked))
 
 
 def test_bad_items_stop_or_are_counted():
@@ -325,7 +334,13 @@ GIVEN = {"kind": "lora", "dataset_base_path": "x"}
         ({"seed": -1}, "seed is -1, allowed is 0 to 4294967295"),
         ({"seed": 2**32}, "seed is 4294967296, allowed is 0 to 4294967295"),
         ({"max_audio_duration": 0.1}, "1 s or more"),
+        ({"max_audio_duration": float("nan")}, "1 s or more"),
         ({"weight_decay": -1.0}, "below 0"),
+        ({"weight_decay": float("nan")}, "weight_decay is nan"),
+        ({"sample_duration": 0.1}, "sample_duration is 0.1 s, allowed is 0.25 to 600"),
+        ({"lora_alpha": 0.0}, "lora_alpha must be above 0"),
+        ({"lora_alpha": float("nan")}, "nothing would be learned"),
+        ({"lora_dropout": 1.0}, "lora_dropout below 1"),
     ],
 )
 def test_wrong_settings_are_refused_with_their_numbers(wrong, said):

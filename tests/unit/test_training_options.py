@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from trainingdata import arguments, command_line, write_songs
+from trainingdata import arguments, command_line, write_model, write_songs
 
 from punchin.engine import own, tiny
 from punchin.engine.aside import Talk
@@ -279,6 +279,21 @@ def test_process_data_skips_goes_on_and_stops(model, tmp_path, capsys):
     assert main(command_line("lora", given)) == 0
     assert (tmp_path / "data" / "0" / "1.safetensors").exists()
     assert (tmp_path / "data" / "0" / "0.safetensors").stat().st_mtime_ns == before
+    (songs / "1.wav").unlink()
+    assert main([*command_line("lora", given), "--skip_bad"]) == 0
+    files = sorted(path.name for path in (tmp_path / "data" / "0").iterdir())
+    assert files == ["0.safetensors", "2.safetensors"], "what was skipped would be trained on"
+
+
+def test_examples_of_another_text_encoder_are_refused(model, songs, tmp_path, capsys):
+    given = arguments(model, songs, tmp_path / "data", task="sft:data_process")
+    assert main(command_line("lora", given)) == 0
+    other = write_model(tmp_path / "other")
+    more = {"task": "sft:train", "dataset_base_path": str(tmp_path / "data"), "device": "cpu", "model": str(other)}
+    assert main(command_line("lora", {**more, "output_path": str(tmp_path / "out")})) == 4
+    said = capsys.readouterr().err
+    assert "0.safetensors is of another model: " in said
+    assert "24 wide, the model's text encoder " in said
 
 
 # ---- looking at it ----

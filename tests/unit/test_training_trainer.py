@@ -25,6 +25,7 @@ from punchin.training import adapters, flow, run, sources, state, validation
 from punchin.training import trainer as trainers
 from punchin.training.__main__ import main
 from punchin.training.console import Line
+from punchin.training.objective import Objective
 from punchin.training.outputs import STATE
 from punchin.training.settings import Settings
 
@@ -96,7 +97,7 @@ def test_many_steps_on_one_song_fit_it(model, songs, tmp_path, quiet):
     settings = Settings(kind="full", **arguments(model, songs, tmp_path / "o", learning_rate=2e-3, **once,
                                                  max_audio_duration=1.5, lr_scheduler="constant"))  # fmt: skip
     loaded = run.ready(settings)[1]
-    shelf = run._shelf(settings, run._items(settings, quiet.say), loaded)
+    shelf = run._shelf(settings, run._items(settings, quiet.say, never), loaded)
     one = trainers.Trainer(settings, loaded, shelf, [0], quiet)
     one.validation = [shelf[0]]
     before = one.validation_loss()
@@ -113,7 +114,7 @@ def test_stopping_anywhere_changes_no_weight(model, songs, tmp_path, quiet, kind
     more |= RANK if kind == "lora" else {"trainable_models": "dit,conditioner"}
     whole, _ = trained(kind, model, songs, tmp_path / "whole", quiet, **more)
     for stop_after in (1, 2):
-        count = iter([False] * (3 + stop_after - 1) + [True] * 5)  # asked for each of 3 items, then each step
+        count = iter([False] * (7 + stop_after - 1) + [True] * 5)  # 2 x 3 items, once between, each step
         with pytest.raises(Cancelled, match="the same command goes on"):
             trained(kind, model, songs, tmp_path / "broken", quiet, lambda count=count: next(count), **more)
     broken, facts = trained(kind, model, songs, tmp_path / "broken", quiet, **more)
@@ -517,6 +518,56 @@ def test_bad_audio_is_named_or_skipped(model, songs, tmp_path, capsys):
     assert "--skip_bad" in said
     assert main([*line, "--skip_bad"]) == 0
     assert "1 of 2 skipped" in capsys.readouterr().err
+
+
+def test_held_out_recordings_are_looked_for_before_the_model_is_read(model, songs, tmp_path, capsys, monkeypatch):
+    (tmp_path / "apart.json").write_text(json.dumps([{"audio": f"{number}.wav", "prompt": "x"} for number in (0, 9)]))
+    more = {"validation_metadata_path": str(tmp_path / "apart.json"), "max_steps": 1, **RANK}
+    line = command_line("lora", arguments(model, songs, tmp_path / "out", **more))
+    with monkeypatch.context() as unread:
+        unread.setattr(sources, "load", None)
+        assert main(line) == 4
+    assert "1 of 2 items cannot be used: media file is missing" in capsys.readouterr().err
+    assert main([*line, "--skip_bad", "--validation_steps", "1"]) == 0
+    assert "validation loss" in capsys.readouterr().err
+
+
+def test_a_stop_is_heard_before_the_model_is_read(model, songs, tmp_path, quiet, monkeypatch):
+    monkeypatch.setattr(sources, "load", None)
+    asked = iter([False] * 3 + [True])
+    with pytest.raises(Cancelled, match="before the model was read; nothing was written"):
+        trained("lora", model, songs, tmp_path / "o", quiet, stop=lambda: next(asked), **RANK)
+    assert not (tmp_path / "o").exists()
+
+
+def test_prompts_that_are_not_read_to_their_end_are_named(model, songs, tmp_path, capsys):
+    folder = write_songs(tmp_path / "songs", 2)
+    rows = json.loads((folder / "metadata.json").read_text())
+    rows[1]["prompt"] = "a slow, dusty groove, " * 140
+    (folder / "metadata.json").write_text(json.dumps(rows))
+    assert main(command_line("lora", arguments(model, folder, tmp_path / "out", max_steps=1, **RANK))) == 0
+    said = capsys.readouterr().err
+    assert "1 of 2 prompts are over 256 tokens" in said
+    assert ": 1.wav\n" in said
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried\nmore"), MemoryError("no")])
+def test_memory_that_runs_out_is_told_with_what_takes_less(model, songs, tmp_path, capsys, monkeypatch, error):
+    def full(self, batch):
+        raise error
+
+    monkeypatch.setattr(Objective, "forward", full)
+    assert main(command_line("lora", arguments(model, songs, tmp_path / "out", **RANK))) == 1
+    said = capsys.readouterr().err
+    assert f"error: memory ran out: {str(error).partition(chr(10))[0]}\n" in said
+    assert "--use_gradient_checkpointing" in said
+    assert (tmp_path / "out" / STATE).exists()
+
+
+def test_a_page_without_a_folder_is_told(model, songs, tmp_path, capsys):
+    (tmp_path / "page").touch()
+    assert main(command_line("validate", arguments(model, songs, tmp_path / "page"))) == 1
+    assert f"{tmp_path / 'page'} cannot be written: File exists" in capsys.readouterr().err
 
 
 def test_model_paths_in_parts(model, songs, tmp_path, quiet):

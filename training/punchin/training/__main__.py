@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hi
 from punchin.protocol.errors import BadUsage, Cancelled, OverLimit, PunchinError
 from punchin.protocol.holder import Holder
 from punchin.training.console import Line
+from punchin.training.memory import enough
 from punchin.training.settings import Settings, names, out
 from punchin.training.stopping import stoppable
 
@@ -127,7 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
     own = {name: given.pop(name) for name in ("lora", "checkpoint", "count") if name in given}
     try:
         settings = _settings(verb, given)
-        with stoppable() as told:
+        with stoppable() as told, enough():
             holder = Holder(told)
             if verb == "validate":
                 print(_validated(settings, line, holder, **own))
@@ -163,7 +164,7 @@ def _validated(
         raise BadUsage(f"count is {count}; it must be 1 or more")
     if settings.lora_checkpoint is not None:
         raise BadUsage("lora_checkpoint is where a training begins; nothing is trained", "give the LoRA as `--lora`")
-    items, loaded = run.ready(settings, holder.device, line.say)
+    items, loaded = run.ready(settings, holder.device, line.say, holder.stop)
     adapters.fuse_preset(loaded.model, settings)
     trainer.in_eighths(loaded, settings)
     variant = structs.replace(loaded.variant, stems=True)  # what a training taught is asked of it, whatever it began as

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -184,7 +185,8 @@ def _folder(base: Path) -> list[Item]:
     items: list[Item] = []
     for path in _audio(base, frozenset()):
         own, lyrics = path.with_suffix(".json"), path.with_suffix(".txt")
-        row: dict[str, Any] = {"prompt": path.stem.replace("_", " ").replace("-", " ")}
+        name = os.fsencode(path.stem).decode(errors="replace")  # old names are not all UTF-8
+        row: dict[str, Any] = {"prompt": name.replace("_", " ").replace("-", " ")}
         if lyrics.is_file():
             row["lyrics"] = _read(lyrics).strip()
         if own.is_file():

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from punchin.engine import prompts, tasks, weights
 from punchin.engine.released import VAE_STEM, Loaded
+from punchin.engine.text import CAPTION_TOKENS
 from punchin.protocol.errors import Refused
 from punchin.protocol.limits import HOP, LATENT_HZ, MODEL_HZ, REGION
 from punchin.protocol.order import Task
@@ -76,8 +77,6 @@ def checked(path: Path) -> audiofile.AudioInfo:
         about = audiofile.info(path)
     except OSError as error:
         raise Refused(f"{path} cannot be opened: {error.strerror}", code="audio") from error
-    except UnicodeError as error:
-        raise Refused(f"{str(path)!a} is not named in UTF-8", "give it another name", code="audio") from error
     if about.length_s < LEAST_S:
         raise Refused(f"{path} is {about.length_s:.2f} s long, at least {LEAST_S} s is needed", code="audio")
     return about
@@ -127,6 +126,11 @@ class Listener:
             source=self._source(item, len(latents)),
             task=used,
         )
+
+    def cuts(self, item: Item) -> bool:
+        """Whether the text encoder reads an item's prompt in part only: then what follows it is not read at all."""
+        text = prompts.caption_prompt(prompts.instruction("text2music"), item.prompt, item.metas(REGION.high))
+        return len(self._loaded.text.tokenizer.encode(text).ids) > CAPTION_TOKENS
 
     def made_of(self, item: Item) -> str:
         """A sha256 of all that an item's example depends on: what is said of it, its recordings, options and model.

@@ -17,15 +17,16 @@ from accelerate.utils import gather_object
 
 from punchin.engine.pipeline import AceStepPipeline
 from punchin.engine.released import Loaded
+from punchin.engine.text import CAPTION_TOKENS
 from punchin.protocol.errors import BadUsage, Cancelled, Refused
 from punchin.protocol.order import Task
 from punchin.session import audiofile
 from punchin.training import dataset, outputs, sources, state
 from punchin.training.console import Line, length
 from punchin.training.dataset import Item
-from punchin.training.examples import Example, Listener
+from punchin.training.examples import Listener
 from punchin.training.settings import Settings, out
-from punchin.training.supply import Processed, Recordings, Shelf, processed, there, usable
+from punchin.training.supply import NAMED, Processed, Recordings, Shelf, processed, there, usable
 from punchin.training.trainer import Trainer
 
 VISIBLE: Final = os.environ.get("CUDA_VISIBLE_DEVICES")  # as it was given to this process; set below
@@ -42,10 +43,14 @@ def train(settings: Settings, line: Line, stop: Callable[[], bool], device: Call
         outputs.check_empty(settings)
     say = line.say if processes.is_main_process else lambda text: None
     together = partial(_any, stop)
-    items = _items(settings, say)  # before the model: a wrong path shows at once
+    items = _items(settings, say, together)  # before the model: a wrong path shows at once
+    apart = _apart(settings, say, together)
     place = sources.where(settings)
     device()
+    if together():
+        raise Cancelled("stopped before the model was read; nothing was written")
     loaded = _loaded(settings, place, processes)
+    _tell_cut(settings, items or [], loaded, say)
     if settings.task == "sft:data_process":
         assert items is not None
         with _alone(settings, processes):
@@ -54,7 +59,11 @@ def train(settings: Settings, line: Line, stop: Callable[[], bool], device: Call
         shelf = _shelf(settings, items, loaded)
         numbers = usable(shelf, skip_bad=settings.skip_bad, say=say, stop=together)
         trainer = Trainer(settings, loaded, shelf, numbers, line)
-        trainer.validation = _validation(settings, loaded, shelf, trainer.held)
+        trainer.validation = [shelf[number] for number in trainer.held]
+        if apart:
+            beside = Recordings(apart, _listener(settings, loaded))
+            good = usable(beside, skip_bad=settings.skip_bad, say=say, stop=together)
+            trainer.validation = [beside[number] for number in good]
         say(f"{len(numbers) - len(trainer.held)} items, {trainer.total:.0f} steps, {_size(trainer)} weights trained")
         with _alone(settings, processes):
             trainer.run(together, lambda step: sample(settings, loaded, items, step))
@@ -75,12 +84,12 @@ def _alone(settings: Settings, processes: PartialState) -> AbstractContextManage
 
 
 def ready(
-    settings: Settings, device: Callable[[], None] = lambda: None, say: Callable[[str], None] = lambda text: None
-) -> tuple[list[Item], Loaded]:
-    """Dataset and model, as they are. device: called before the model is read."""
-    base = Path(settings.dataset_base_path).expanduser()
+    settings: Settings, device: Callable[[], None] = lambda: None, say: Callable[[str], None] = lambda text: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> tuple[list[Item], Loaded]:  # fmt: skip
+    """Dataset and model, as they are. device: called before the model is read. Raises Cancelled for `stop`."""
     processes = _processes(settings)
-    items = there(_read(settings, base, settings.dataset_metadata_path), skip_bad=settings.skip_bad, say=say)
+    items = there(_read(settings, settings.dataset_metadata_path), skip_bad=settings.skip_bad, say=say, stop=stop)
     place = sources.where(settings)
     device()
     return items, _loaded(settings, place, processes)
@@ -117,20 +126,37 @@ def _loaded(settings: Settings, place: sources.Where, processes: PartialState) -
     return sources.load(place, device, HALF[device.type], first_on_cpu=settings.initialize_model_on_cpu)
 
 
-def _items(settings: Settings, say: Callable[[str], None]) -> list[Item] | None:
+def _items(settings: Settings, say: Callable[[str], None], stop: Callable[[], bool]) -> list[Item] | None:
     """The dataset; None for `sft:train` without metadata, which reads processed examples.
 
     `sft:data_process` keeps bad items in the list, for its numbers to stay what they are once those are repaired.
     """
-    base = Path(settings.dataset_base_path).expanduser()
     if settings.task == "sft:train" and settings.dataset_metadata_path is None:
         return None
-    items = _read(settings, base, settings.dataset_metadata_path)
-    good = there(items, skip_bad=settings.skip_bad, say=say)
+    items = _read(settings, settings.dataset_metadata_path)
+    good = there(items, skip_bad=settings.skip_bad, say=say, stop=stop)
     return items if settings.task == "sft:data_process" else good
 
 
-def _read(settings: Settings, base: Path, metadata: str | None) -> list[Item]:
+def _apart(settings: Settings, say: Callable[[str], None], stop: Callable[[], bool]) -> list[Item]:
+    """What `validation_metadata_path` holds out; nothing where it is not told, or nothing is trained."""
+    if settings.validation_metadata_path is None or settings.task == "sft:data_process":
+        return []
+    return there(_read(settings, settings.validation_metadata_path), skip_bad=settings.skip_bad, say=say, stop=stop)
+
+
+def _tell_cut(settings: Settings, items: Sequence[Item], loaded: Loaded, say: Callable[[str], None]) -> None:
+    """Say which prompts are read in part."""
+    listener = _listener(settings, loaded)
+    cut = [item.audio.name for item in items if listener.cuts(item)]
+    if cut:
+        who = ", ".join(cut[:NAMED]) + (f" and {len(cut) - NAMED} more" if len(cut) > NAMED else "")
+        say(f"{len(cut)} of {len(items)} prompts are over {CAPTION_TOKENS} tokens; their ends are not read, nor bpm, "
+            f"time signature and key, which come after them: {who}")  # fmt: skip
+
+
+def _read(settings: Settings, metadata: str | None) -> list[Item]:
+    base = Path(settings.dataset_base_path).expanduser()
     keys, extra = (_listed(each) for each in (settings.data_file_keys, settings.extra_inputs))
     files = [*keys, *(name for name in extra if name in ("reference_audios", "src_audio"))]
     return dataset.read(base, None if metadata is None else Path(metadata).expanduser(), files, extra)
@@ -142,7 +168,7 @@ def _listed(given: str | None) -> list[str]:
 
 def _shelf(settings: Settings, items: Sequence[Item] | None, loaded: Loaded) -> Shelf:
     if items is None:
-        return Processed(Path(settings.dataset_base_path).expanduser())
+        return Processed(Path(settings.dataset_base_path).expanduser(), loaded.text.width)
     return Recordings(items, _listener(settings, loaded))
 
 
@@ -153,15 +179,6 @@ def _listener(settings: Settings, loaded: Loaded) -> Listener:
     if settings.repaint_share:
         used.append("repaint")
     return Listener(loaded, used, settings.max_audio_duration)
-
-
-def _validation(settings: Settings, loaded: Loaded, shelf: Shelf, held: Sequence[int]) -> list[Example]:
-    if settings.validation_metadata_path is not None:
-        base = Path(settings.dataset_base_path).expanduser()
-        items = _read(settings, base, settings.validation_metadata_path)
-        listener = _listener(settings, loaded)
-        return [listener.example(item) for item in items]
-    return [shelf[number] for number in held]
 
 
 def _size(trainer: Trainer) -> str:
@@ -176,7 +193,7 @@ def process_data(
     """Write `output_path/PROCESS/NUMBER.safetensors` for each item.
 
     What is there is kept, whichever process wrote it, unless audio, metadata, options or model have changed since:
-    then it is made anew. Raises Cancelled between two items where `stop` says so.
+    then it is made anew, or removed where the item is skipped. Raises Cancelled between two items where `stop` says so.
     """
     listener, folder, bad, anew = _listener(settings, loaded), out(settings), 0, 0
     before = _before(folder)
@@ -194,6 +211,8 @@ def process_data(
         except Refused as error:
             if not settings.skip_bad:
                 raise
+            for path in before[number]:
+                path.unlink(missing_ok=True)  # else it would be trained on
             bad += 1
             line.say(f"skipped: {error}")
         line.show(f"processed {number + 1} of {len(items)}", now=number + 1 == len(items))
@@ -241,7 +260,6 @@ def sample(settings: Settings, loaded: Loaded, items: Sequence[Item] | None, ste
     device = loaded.device.type
     with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
         music = AceStepPipeline(loaded)(words, duration=settings.sample_duration, seed=settings.seed, **told)
-    folder = out(settings) / dataset.SAMPLES
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = state.made(out(settings) / dataset.SAMPLES)
     audio = music.audio[0] / max(1.0, float(music.audio.abs().max()))
     return audiofile.write(folder / f"step-{step}.wav", audio.numpy(), music.rate_hz, "PCM_16")

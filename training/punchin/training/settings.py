@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from math import inf
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from punchin.protocol.errors import BadUsage
-from punchin.protocol.limits import SEED, Limit
+from punchin.protocol.limits import REGION, SEED, Limit
 
 Kind = Literal["full", "lora"]
 Task = Literal["sft", "sft:data_process", "sft:train"]
@@ -119,6 +120,11 @@ class Settings:
             RANK.check(self.lora_rank, "choose a rank such as 16 or 32")
             if not self.targets:
                 raise BadUsage("lora_target_modules names no layer", f"for example {TARGETS}")
+            if not 0 < self.alpha < inf or self.lora_dropout == 1:
+                raise BadUsage(
+                    f"lora_alpha is {self.alpha:g} and lora_dropout {self.lora_dropout:g}: nothing would be learned",
+                    "lora_alpha must be above 0, such as the rank, and lora_dropout below 1",
+                )
         self._check_preset()
         if self.min_timestep_boundary >= self.max_timestep_boundary:
             raise BadUsage(
@@ -186,10 +192,13 @@ class Settings:
             if value is not None and not SHARE.low <= value <= SHARE.high:
                 raise BadUsage(f"{name} is {value:g}, allowed is 0 to 1")
         for name in ("weight_decay", "max_grad_norm", "lr_warmup_steps", "dataset_num_workers", "validation_count"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:  # nor NaN
                 raise BadUsage(f"{name} is {getattr(self, name):g}; it cannot be below 0")
-        if self.max_audio_duration is not None and self.max_audio_duration < 1:
+        if self.max_audio_duration is not None and not self.max_audio_duration >= 1:
             raise BadUsage(f"max_audio_duration is {self.max_audio_duration:g} s; it must be 1 s or more")
+        if not REGION.low <= self.sample_duration <= REGION.high:  # now, not hours later at the first sample
+            allowed = f"{REGION.low:g} to {REGION.high:g}"
+            raise BadUsage(f"sample_duration is {self.sample_duration:g} s, allowed is {allowed}")
 
     def _check_preset(self) -> None:
         if not self.preset_lora_path:

@@ -43,8 +43,8 @@ def alone(folder: Path) -> Iterator[None]:
 
     Raises Refused where another process is at work in it, PunchinError where it cannot be made.
     """
+    made(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         held = lock.take(folder / LOCK)
     except OSError as error:
         raise disk_error(folder / LOCK, 0, error) from error
@@ -54,6 +54,15 @@ def alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         held.release()
+
+
+def made(folder: Path) -> Path:
+    """`folder`, made if need be. Raises PunchinError with the reason where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(folder, 0, error) from error
+    return folder
 
 
 def write_bytes(path: Path, data: bytes) -> Path:

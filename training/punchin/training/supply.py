@@ -52,11 +52,12 @@ class Recordings:
 
 
 class Processed:
-    """Examples that `sft:data_process` wrote below a folder."""
+    """Examples that `sft:data_process` wrote below a folder, for a model whose text encoder is `width` wide."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, width: int) -> None:
         if not folder.is_dir():
             raise Refused(f"there is no dataset folder {folder}", code="dataset")
+        self._width = width
         self._paths = sorted(processed(folder), key=_number)
         if not self._paths:
             hint = "make them with `--task sft:data_process --output_path THIS`"
@@ -67,8 +68,12 @@ class Processed:
         return len(self._paths)
 
     def __getitem__(self, number: int) -> Example:
-        """One of them."""
-        return Example.load(self._paths[number])
+        """One of them. Raises Refused where it is broken, or was made with another text encoder."""
+        example, path = Example.load(self._paths[number]), self._paths[number]
+        if example.lyrics.shape[1] != self._width:
+            widths = f"{example.lyrics.shape[1]} wide, the model's text encoder {self._width}"
+            raise Refused(f"{path} is of another model: {widths}", "process the data with this one", code="dataset")
+        return example
 
 
 def processed(folder: Path) -> list[Path]:
@@ -86,14 +91,19 @@ def _bytes(example: Example) -> int:
     return sum(each.nbytes for each in every) + (0 if example.source is None else example.source.nbytes)
 
 
-def there(items: Sequence[Item], *, skip_bad: bool, say: Callable[[str], None]) -> list[Item]:
+def there(
+    items: Sequence[Item], *, skip_bad: bool, say: Callable[[str], None], stop: Callable[[], bool] = lambda: False
+) -> list[Item]:
     """The items whose recordings can be opened and are long enough; headers alone are read, so it takes no time.
 
-    Raises Refused with how many cannot, and which; with `skip_bad` only where none is left.
+    Raises Refused with how many cannot, and which; with `skip_bad` only where none is left. Raises Cancelled where
+    `stop` says so.
     """
     good: list[Item] = []
     bad: list[str] = []
-    for item in items:
+    for number, item in enumerate(items, 1):
+        if stop():
+            raise Cancelled(f"stopped while item {number} of {len(items)} was looked for; nothing was written")
         try:
             for path in recordings(item):
                 checked(path)

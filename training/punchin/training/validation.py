@@ -89,7 +89,7 @@ def page(
 
     Raises Cancelled between two prompts where `stop` says so.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    state.made(folder)
     listener = Listener(loaded, ["text2music"], settings.max_audio_duration)
     rows: list[Rendered] = []
     for number, item in enumerate(items, 1):
@@ -103,7 +103,7 @@ def page(
         f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style>"
         f"<h1>{title}</h1><p>Model {html.escape(loaded.folders.dit.name)}, seed {settings.seed}.</p>{body}"
     )
-    return state.write_bytes(folder / "index.html", text.encode())
+    return state.write_bytes(folder / "index.html", text.encode(errors="replace"))  # an old name is not all UTF-8
 
 
 def _rendered(
