@@ -44,6 +44,24 @@ def test_a_new_lane_plays_the_whole_track_alone(tmp_path, lanes):
         np.testing.assert_allclose(new[:, outside], old[:, outside], atol=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("items", "plays", "expected"),
+    [([(0, 8, 1)], 2, 1), ([(0, 3, 2), (3, 5, 2)], 4, 2), ([(0, 8, 0), (0, 8, 2)], 5, 2), ([(5, 3, 1)], 2, 1)],
+    ids=["one", "two", "in two lanes", "where nothing plays"],
+)
+def test_a_split_lies_in_a_lane_that_plays(tmp_path, items, plays, expected):
+    """An item that names no lane lies in the first, and would replace what is heard by silence."""
+    media(tmp_path, "Media/keys.wav", noise(2, 8 * RATE))
+    made = [item(start, length, KEYS, YPOS=f"{lane / 3} {1 / 3} 2") for start, length, lane in items]
+    lanes = f"    FREEMODE 2\n    LANESOLO {plays} 0 0 0 0 0 0 0\n    ITEMLANES 3\n"
+    path = project(tmp_path, track("Keys", *made, extra=lanes))
+    target = aimed(path, how="split")
+    (now,) = open_session(landed(target).output).project.tracks
+    new = now.items[-1]
+    assert new.lane == expected
+    assert new in tuple(now.sounding())
+
+
 def test_the_33rd_lane_is_a_bit_of_the_second_word(tmp_path):
     path = overlapped(tmp_path)
     text = path.read_text().replace("\n    <ITEM", "\n    FREEMODE 2\n    ITEMLANES 32\n    <ITEM", 1)

@@ -19,7 +19,7 @@ from typing import Final
 from punchin.session import rpp
 from punchin.session.rpp import Chunk, Document, Edits, quote
 from punchin.session.rpp import number as text_of
-from punchin.session.rpp_lanes import add_lane
+from punchin.session.rpp_lanes import add_lane, in_playing_lane
 from punchin.session.rpp_project import EXT_KEY, Project
 from punchin.session.rpp_split import only_touches, split_item
 from punchin.session.rpp_target import RppTarget
@@ -117,7 +117,8 @@ def _add_item(group: Group, edits: Edits, moved: bool) -> None:
         edits.insert(at, ["  " + line for line in _track_lines(group, lines)])
     else:
         indent = _indent(document.text(track.chunk.first)) + "  "
-        edits.insert(track.chunk.last, [indent + line for line in lines])
+        placed = in_playing_lane(track, lines, *group.shown_s())
+        edits.insert(track.chunk.last, [indent + line for line in placed])
 
 
 def _item_lines(group: Group, moved: bool) -> list[str]:

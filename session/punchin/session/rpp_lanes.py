@@ -44,6 +44,19 @@ def add_lane(
     edits.insert(track.chunk.last, [*copies, *(indent + line for line in own)])
 
 
+def in_playing_lane(track: Track, item: Sequence[str], start_s: float, end_s: float) -> list[str]:
+    """An ITEM's lines in the lane of what it replaces between two project times, or in one that plays.
+
+    As they are where the track has no lanes: an item that names none lies in the first, which may be silent.
+    """
+    if track.playing_lanes is None:
+        return list(item)
+    replaced = (each.lane for each in track.sounding() if each.start_s < end_s and each.end_s > start_s)
+    playing = (lane for lane in track.playing_lanes if lane < track.lanes)
+    lane = max(replaced, default=max(playing, default=0))  # the highest is masked by none
+    return [item[0], f"  {_ypos(lane, 1 / max(track.lanes, lane + 1))}", *item[1:]]
+
+
 def _ypos(lane: int, height: float) -> str:
     """Where a lane's items lie: top and height as parts of the track; the lane is round(top / height)."""
     return f"YPOS {text_of(lane * height)} {text_of(height)} 2"
