@@ -7,7 +7,7 @@ import torch
 
 from punchin.engine.pipeline import AceStepPipeline, OutOfMemory
 from punchin.engine.request import Request
-from punchin.protocol.errors import JobFailed, Refused
+from punchin.protocol.errors import JobFailed, OverLimit, Refused
 
 FRAMES = 150
 SAMPLES = FRAMES * 1920
@@ -121,6 +121,17 @@ def test_stages_come_in_order_and_stopping_leaves_the_pipeline_usable(pipeline):
     assert [(s.done, s.total) for s in seen if s.phase == "diffusing"] == [(n, 6) for n in range(1, 7)]
     assert [(s.done, s.total) for s in seen if s.phase == "decoding"] == [(n, 4) for n in range(1, 5)]
     assert not music.audio.requires_grad
+
+
+def test_words_that_would_not_be_read_to_the_end_are_refused_at_once(pipeline):
+    """256 tokens are read; with 257, tempo and key would be gone without a word."""
+    one = pipeline.conditioner.texts(Request(frames=SAMPLES, prompt="1"), "text2music")[0]  # a digit is a token
+    most = 257 - len(pipeline.loaded.text.tokenizer.encode(one).ids)
+    pipeline.stages(Request(frames=SAMPLES, prompt="1" * most))
+    with pytest.raises(OverLimit, match="prompt with tempo, key and length is 257 tokens, allowed is 1 to 256"):
+        pipeline.stages(Request(frames=SAMPLES, prompt="1" * (most + 1)))
+    with pytest.raises(OverLimit, match=r"lyrics is 2\d{3} tokens, allowed is 1 to 2048"):
+        pipeline.stages(Request(frames=SAMPLES, lyrics="1" * 2048))
 
 
 def test_codes_out_and_in_are_the_same_cover(pipeline):

@@ -23,6 +23,7 @@ from punchin.engine.released import Loaded
 from punchin.engine.request import Request
 from punchin.engine.tiles import encode_margin
 from punchin.engine.tokenizer import whole_codes
+from punchin.protocol import limits
 from punchin.protocol.limits import HOP
 from punchin.protocol.order import Task
 
@@ -114,12 +115,22 @@ class Conditioner:
             yield Stage("encoding", done + 1, total)
         return self._latents.put(key, torch.cat(parts, dim=1))
 
-    def condition(self, request: Request, task: Task) -> Generator[Stage, None, Prepared]:
-        """The prepared condition of a request under the instruction of `task`: [lyrics | timbre | caption]."""
-        model, text = self._loaded.model, self._loaded.text
+    def texts(self, request: Request, task: Task) -> tuple[str, str]:
+        """Prompt and lyrics of a request as the text encoder reads them, under the instruction of `task`.
+
+        Raises OverLimit where it does not read them to the end: tempo and key would be lost first.
+        """
         names = request.instruments if task == request.task else ()
         words = prompts.caption_prompt(prompts.instruction(task, names), request.prompt, request.metas())
         lines = prompts.lyric_prompt(request.lyrics or prompts.INSTRUMENTAL, request.language)
+        limits.PROMPT.check(self._loaded.text.length(words), "say it in fewer words")
+        limits.LYRICS.check(self._loaded.text.length(lines), "give the lines of this region alone")
+        return words, lines
+
+    def condition(self, request: Request, task: Task) -> Generator[Stage, None, Prepared]:
+        """The prepared condition of a request under the instruction of `task`: [lyrics | timbre | caption]."""
+        model, text = self._loaded.model, self._loaded.text
+        words, lines = self.texts(request, task)
         caption = self._words.through(("caption", words), lambda: text.caption(words))
         lyrics = self._words.through(
             ("lyrics", lines), lambda: model.encoder.lyric_encoder(_all_valid(text.lyrics(lines))).states

@@ -229,6 +229,7 @@ class AceStepPipeline:
         To cancel, stop iterating. Refuses what this model cannot do at once, before any weight is moved.
         """
         self.variant.check(request.task)
+        self.conditioner.texts(request, request.task)
         return _without_grad(self._stages(request), self.loaded.placement.rung)
 
     def use_loras(self, loras: Sequence[tuple[Lora | str | Path, float]]) -> None:

@@ -13,13 +13,14 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from punchin.protocol import limits
 from punchin.protocol.errors import Refused
 
 if TYPE_CHECKING:
     from transformers import Qwen3Model
 
-CAPTION_TOKENS: Final = 256
-LYRIC_TOKENS: Final = 2048
+CAPTION_TOKENS: Final = int(limits.PROMPT.high)
+LYRIC_TOKENS: Final = int(limits.LYRICS.high)
 END_OF_TEXT: Final = "<|endoftext|>"
 
 
@@ -38,6 +39,10 @@ class TextEncoder(nn.Module):
     def width(self) -> int:
         """D, the width of states and embeddings."""
         return self.model.config.hidden_size
+
+    def length(self, text: str) -> int:
+        """How many tokens `text` is, with its closing end-of-text."""
+        return len(self.tokenizer.encode(text).ids)
 
     def ids(self, text: str, limit: int) -> list[int]:
         """Token ids of `text` with its closing end-of-text, cut to `limit` (the closing one stays)."""

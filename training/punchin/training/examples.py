@@ -130,7 +130,7 @@ class Listener:
     def cuts(self, item: Item) -> bool:
         """Whether the text encoder reads an item's prompt in part only: then what follows it is not read at all."""
         text = prompts.caption_prompt(prompts.instruction("text2music"), item.prompt, item.metas(REGION.high))
-        return len(self._loaded.text.tokenizer.encode(text).ids) > CAPTION_TOKENS
+        return self._loaded.text.length(text) > CAPTION_TOKENS
 
     def made_of(self, item: Item) -> str:
         """A sha256 of all that an item's example depends on: what is said of it, its recordings, options and model.
