@@ -144,6 +144,37 @@ def test_a_region_changed_meanwhile_is_refused(punchin, session):
     landed_well(session, punchin.run("land", job, "--json").stdout)
 
 
+def test_a_folder_gone_meanwhile_costs_no_take_which_lands_elsewhere(punchin, session, tmp_path):
+    for folder in ("gone", "other"):
+        (tmp_path / folder).mkdir()
+    running, job = start(punchin, session, "-o", tmp_path / "gone" / "song.rpp")
+    (tmp_path / "gone").rmdir()
+    (punchin.folder / "gate").touch()
+    ended = running.end()
+    assert (ended.returncode, ended.stdout) == (4, "")
+    assert f"or with -o elsewhere: punchin land {job}" in ended.stderr
+    wrong = punchin.run("land", job, "-o", session)
+    assert (wrong.returncode, wrong.stdout) == (4, "")
+    assert "never written" in wrong.stderr
+    made = landed_well(session, punchin.run("land", job, "-o", "other/song.rpp", "--json", cwd=tmp_path).stdout)
+    assert made["output"] == str(tmp_path / "other" / "song.rpp") == punchin.json("show", job)["landed"]
+
+
+def test_music_from_a_prompt_lands_elsewhere_too(punchin, tmp_path):
+    (tmp_path / "gone").mkdir()
+    asked = "--prompt", "x", "--bpm", "120", "--bars", "2", "-o", tmp_path / "gone" / "new.wav"
+    running = punchin.start("generate", *asked)
+    running.wait_for("diffusing")
+    (tmp_path / "gone").rmdir()
+    (punchin.folder / "gate").touch()
+    job = running.end().stderr.split()[-1]  # that of the last roll
+    wrong = punchin.run("land", job, "-o", tmp_path / "new.mp3")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    made = punchin.json("land", job, "-o", tmp_path / "new.wav")
+    assert made["output"] == made["takes"][0]["file"] == str(tmp_path / "new.wav")
+    assert soundfile.info(tmp_path / "new.wav").frames == 4 * 48_000
+
+
 TRACKS = "--track", "Bass", "--track", "Drums", "--variations", "2"
 
 

@@ -139,6 +139,7 @@ def cancel(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
 def land_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `punchin land`."""
     _job_argument(parser)
+    parser.add_argument("-o", "--output", metavar="OUT", type=arguments.file, help="default: what was asked for")
     arguments.json_argument(parser)
 
 
@@ -148,7 +149,7 @@ def land(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     from punchin.clients.cli import result
 
     with reach(talk) as client:
-        landed = journey.land(client, find(client.jobs(), args.job), talk)
+        landed = journey.land(client, find(client.jobs(), args.job), talk, args.output)
     result.write(landed, args.json, out, talk)
     return 0
 

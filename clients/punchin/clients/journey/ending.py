@@ -34,7 +34,8 @@ def write_out(client: Client, jobs: Iterable[str], write: Callable[[], W]) -> W:
     except Cancelled:
         raise
     except PunchinError as error:
-        error.hint = f"{error.hint}\nthe takes are kept; once it is mended: {_later(jobs)}".strip()
+        kept = f"the takes are kept; once it is mended, or with -o elsewhere: {_later(jobs)}"
+        error.hint = f"{error.hint}\n{kept}".strip()
         raise
     _tell_landed(client, jobs, written.output.absolute())  # jobs outlive the folder they were asked from
     return written

@@ -78,8 +78,7 @@ def make(making: Making, listener: Listener) -> MadeResult:
     from punchin.clients.connect import connect
 
     limits.REGION.check(making.frames / limits.MODEL_HZ, "ask for fewer or more bars")
-    if making.out.suffix.lower() not in SUBTYPES:
-        raise BadUsage(f'"{making.out}" is no audio file that can be written: {", ".join(SUBTYPES)}')
+    _check_form(making.out)
     check_folder(making.out)
     with connect(start=True, name="cli") as client:
         tell_version(client, listener)
@@ -114,12 +113,18 @@ def go(client: Client, making: Making, listener: Listener) -> MadeResult:
 
 def collect(client: Client, record: JobRecord, plan: FilePlan) -> MadeResult:
     """Land the takes of a done job. Raises PunchinError where the disk is full; the takes are kept then."""
+    _check_form(Path(plan.out))
     return _land(client, look(client, record, plan), plan)
 
 
 def look(client: Client, record: JobRecord, plan: FilePlan) -> list[Roll[OnGrid]]:
     """The takes of a done job on their grid, measured, with nothing written."""
     return rolled(client, record, plan, _placing(client, plan))
+
+
+def _check_form(out: Path) -> None:
+    if out.suffix.lower() not in SUBTYPES:
+        raise BadUsage(f'"{out}" is no audio file that can be written: {", ".join(SUBTYPES)}')
 
 
 def _plan(making: Making) -> FilePlan:

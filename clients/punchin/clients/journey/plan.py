@@ -6,9 +6,10 @@ It travels with the order as opaque bytes, is journaled with it, and comes back 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from punchin.clients.journey.request import Making, Request, plain, read
 from punchin.clients.journey.window import Window
@@ -70,6 +71,10 @@ class Plan(Struct, tag="region", frozen=True, kw_only=True):
         """The bytes that travel."""
         return msgspec.msgpack.encode(self, enc_hook=plain)
 
+    def elsewhere(self, out: Path) -> Plan:
+        """The same, with another document to write."""
+        return structs.replace(self, request=replace(self.request, out=out))
+
     def asked(self, place: Place) -> Request:
         """What was asked for one of the places."""
         return replace(self.request, track=place.track, bars=place.bars, time_s=place.time_s, hear=place.hear)
@@ -90,6 +95,10 @@ class FilePlan(Struct, tag="file", frozen=True, kw_only=True):
     attempt: int = 1
     slots: tuple[int, ...] = (0,)
     kept: dict[int, Kept] = {}
+
+    def elsewhere(self, out: Path) -> FilePlan:
+        """The same, with another first file to write."""
+        return structs.replace(self, out=str(out))
 
     def encode(self) -> bytes:
         """The bytes that travel."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from punchin.clients.journey import landing, making
@@ -109,10 +110,16 @@ def _check_effects(request: Request, rate_hz: int) -> None:
             fx.check(chain, at_hz)
 
 
-def land(client: Client, job: str, listener: Listener) -> Result | MadeResult:
-    """Land the takes of a done job, whoever asked for it. Raises Refused when it is not done, or cannot be landed."""
+def land(client: Client, job: str, listener: Listener, out: Path | None = None) -> Result | MadeResult:
+    """Land the takes of a done job, whoever asked for it. Raises Refused when it is not done, or cannot be landed.
+
+    out: what to write instead of the document, or of the first file, that was asked for.
+    """
     record = client.result(job)
     plan = decode(record.plan, job)
+    if out is not None:
+        check_folder(out)
+        plan = plan.elsewhere(out.absolute())
     if record.landed:
         raise Refused(f"job {job} is landed already, in {record.landed}", code="landed")
     if isinstance(plan, FilePlan):
