@@ -158,6 +158,19 @@ def test_unfused_weights_and_results_are_bit_identical(tmp_path, dtype):
     assert torch.equal(play(pipeline), plain)
 
 
+@pytest.mark.parametrize("taken_off", [lambda p: p.adapters.unfuse(), lambda p: p.adapters.use(())])
+def test_words_that_a_lora_coloured_are_read_anew_once_it_is_off(pipeline, tmp_path, taken_off):
+    name = "encoder.lyric_encoder.layers.0.self_attn.q_proj"
+    halves = {"A": torch.ones(RANK, 32), "B": torch.randn(32, RANK, generator=torch.Generator().manual_seed(0))}
+    save_file({f"{name}.lora_{half}.weight": each for half, each in halves.items()}, tmp_path / "words.safetensors")
+    plain = play(pipeline)
+    pipeline.use_loras([(tmp_path / "words.safetensors", 1.0)])
+    assert not torch.equal(play(pipeline), plain)
+    pipeline.adapters.fuse()
+    taken_off(pipeline)
+    assert torch.equal(play(pipeline), plain)
+
+
 def refused(pipeline, tensors, tmp_path, match, metadata=None):
     save_file(tensors, tmp_path / "bad.safetensors", metadata)
     plain = play(pipeline)

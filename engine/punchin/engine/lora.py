@@ -96,7 +96,7 @@ class Adapters:
     """
 
     def __init__(self, model: AceStep, settle: Callable[[], None] = lambda: None) -> None:
-        """`settle` is called before weights are changed: it brings home those that travel (`Shelf.all_home`)."""
+        """`settle` is called before layers compute something else: it brings home weights that travel, and forgets."""
         self._layers = _layers(model)
         self._settle = settle
         self._used: tuple[tuple[Lora, float], ...] = ()
@@ -112,6 +112,7 @@ class Adapters:
         """From now on use exactly these. Fused ones are taken off first. Raises OverLimit for a strength."""
         for _, strength in loras:
             limits.LORA_STRENGTH.check(strength)
+        self._settle()
         self.unfuse()
         self._remove_hooks()
         self._used = tuple(loras)

@@ -66,7 +66,7 @@ class AceStepPipeline:
         """latents: see `Conditioner`; another model's, where both share an autoencoder."""
         self.loaded = loaded
         self.conditioner = Conditioner(loaded, latents)
-        self.adapters = Adapters(loaded.model, loaded.shelf.all_home if loaded.shelf else lambda: None)
+        self.adapters = Adapters(loaded.model, self._settle)
 
     @classmethod
     def from_pretrained(
@@ -239,7 +239,6 @@ class AceStepPipeline:
         """
         read = [(each if isinstance(each, Lora) else read_lora(each, self.loaded.model), x) for each, x in loras]
         self.adapters.use(read)
-        self.conditioner.forget()
 
     def codes(self, audio: Tensor, rate_hz: int = MODEL_HZ) -> str:
         """The audio codes of audio [1 or 2, n], five a second, as `audio_code_string` takes them."""
@@ -250,6 +249,12 @@ class AceStepPipeline:
             return self.conditioner.codes(latent)
 
         return asked.code_string(_last(_without_grad(listen(), self.loaded.placement.rung)))
+
+    def _settle(self) -> None:
+        """Before the weights mean something else: what was computed with them goes, and what travels comes home."""
+        self.conditioner.forget()
+        if self.loaded.shelf is not None:
+            self.loaded.shelf.all_home()
 
     def _stages(self, request: Request) -> Stages:
         course = steering.course(self.variant, request)
