@@ -74,15 +74,37 @@ BAD = {
     "grown too long": (
         {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": [(5, 700)]}, "region length is 700 s",
     ),
+    "grown beyond all memory": (
+        {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": [(5, 1e9)]}, "region length is 1000000000 s",
+    ),
+    "range without end": (
+        {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": [(5, math.inf)]}, "5 to inf s is not finite",
+    ),
+    "range of no number": (
+        {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": [(math.nan, 5)]}, "nan to 5 s is not finite",
+    ),
+    "prompt's duration": (
+        {"task_type": "cover", "src_audio": audio(), "preset": "diffsynth", "duration": math.nan}, "is nan s",
+    ),
     "source for text2music": ({"src_audio": audio()}, "text2music takes no source"),
     "rate": ({"task_type": "cover", "src_audio": audio(), "rate_hz": 44_100}, "44100 Hz, the engine takes 48000"),
     "channels": ({"task_type": "cover", "src_audio": audio(channels=8)}, "channels is 8, allowed is 1 to 2"),
     "shape": ({"task_type": "cover", "src_audio": torch.zeros(5)}, "shape \\[5\\]"),
     "not finite": ({"task_type": "cover", "src_audio": audio() / 0}, "576000 samples that are not finite"),
+    "whole numbers": (
+        {"task_type": "cover", "src_audio": (9999 * audio()).short()}, "is torch.int16, it must be float",
+    ),
     "silent": ({"task_type": "cover", "src_audio": torch.zeros(2, 288_000)}, "is silent: its peak is 0"),
     "short reference": ({"reference_audios": [audio(0.9)]}, "reference length is 0.9 s, allowed is 1 to 600"),
     "silent reference": ({"reference_audios": [audio(2), torch.zeros(2, 96_000)]}, "reference 2 is silent"),
     "no codes": ({"task_type": "cover", "audio_code_string": "<|code_1|>"}, "holds no"),
+    "codes cut short": (
+        {"task_type": "cover", "audio_code_string": "<|audio_code_1|>" * 9 + "<|audio_code_2"},
+        "has 1 codes that are cut or misspelt, and 9 good ones",
+    ),
+    "a code without end": (
+        {"task_type": "cover", "audio_code_string": f"<|audio_code_1|><|audio_code_{'9' * 5000}|>"}, "has 1 codes that",
+    ),
     "codes and source": (
         {"task_type": "cover", "audio_code_string": "<|audio_code_1|>" * 9, "src_audio": audio()}, "two ways",
     ),
