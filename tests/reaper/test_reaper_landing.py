@@ -250,6 +250,47 @@ def test_a_split_is_a_cut_though_splits_overlap_and_fade(desk):
     assert {i.values[name] for i in (old[0], old[2]) for name in FADES} == {0.0, -1.0}
 
 
+def test_a_split_mutes_what_ends_where_its_region_begins(desk):
+    """The new item holds the end of the one before too, in its first fade: both would play at once."""
+    track, item = desk.simple(position_s=2.0, length_s=2.0)
+    before = track.add_item(0.0, 2.0, item.takes[0].source.path)
+    desk.project.time_selection = (2.0, 4.0)
+    desk.done(asked(desk, land="split"), how="split", position_s=1.945, length_s=2.055)
+    assert [(i.start_s, round(i.end_s, 9), i.values["B_MUTE"]) for i in track.items] == [
+        (2.0, 4.0, 1.0), (0.0, 1.945, 0.0), (1.945, 2.0, 1.0), (1.945, 4.0, 0.0)
+    ]  # fmt: skip
+    assert before.values["D_FADEOUTLEN_AUTO"] == -1.0
+
+
+def test_a_split_mutes_what_begins_inside_a_fade_that_it_is_cut_behind(desk):
+    track, item = desk.simple(length_s=4.5, D_FADEOUTLEN=1.0)
+    after = track.add_item(4.2, 3.8, item.takes[0].source.path, D_FADEINLEN=0.3)
+    job = asked(desk, land="split")
+    desk.done(job, how="split", position_s=1.97, length_s=2.53, item_s=1.97, item_length_s=2.53)
+    assert (after.start_s, after.end_s, after.values["B_MUTE"]) == (4.2, 4.5, 1.0)
+    assert [round(i.start_s, 9) for i in track.items if not i.values["B_MUTE"]] == [0.0, 4.5, 1.97]
+
+
+@pytest.mark.parametrize("land", ["split", "lane"])
+def test_a_neighbour_that_begins_between_two_frames_keeps_its_fade(seven, land):
+    """Frames of the new item's file lie a little beside the neighbour's edge."""
+    track, item = seven.simple(length_s=3.99999)
+    track.add_item(3.99999, 4.0, item.takes[0].source.path, D_FADEINLEN=0.5)
+    job = asked(seven, land=land)
+    seven.done(job, how=land, position_s=1.97, length_s=2.03, item_s=1.97, item_length_s=2.03)
+    behind = [i for i in track.items if round(i.start_s, 5) == 3.99999]
+    assert {(i.values["B_MUTE"], i.values["D_FADEINLEN"], round(i.end_s, 5)) for i in behind} == {(0.0, 0.5, 7.99999)}
+    assert len(behind) == 1 + (land == "lane")
+
+
+def test_a_split_where_nothing_was_lies_in_a_lane_that_plays(seven):
+    track, _ = seven.simple()
+    track.values |= {"I_FREEMODE": 2.0, "I_NUMFIXEDLANES": 3.0, "C_LANEPLAYS:0": 0.0, "C_LANEPLAYS:1": 1.0}
+    seven.project.time_selection = (10.0, 12.0)
+    seven.done(asked(seven), how="split", position_s=9.97, length_s=2.03)
+    assert track.items[-1].values["I_FIXEDLANE"] == 1.0
+
+
 def test_a_lane_is_cut_though_splits_overlap_and_fade(seven):
     track, _item = seven.simple()
     seven.host.split_overlap_s = (0.01, 0.0)

@@ -4,6 +4,7 @@ local selection = require("punchin.selection")
 local cut = {}
 
 local CROSSFADES_SPLITS = 40912 -- Options: Toggle auto-crossfade on split
+local TOUCH_S = 5e-5 -- a frame or two: what rounding may make of two times that are meant to be one
 
 -- Runs `body` while splits do not overlap: what overlaps would move a take's envelopes and stretch markers apart.
 function cut.hard(body)
@@ -13,6 +14,12 @@ function cut.hard(body)
   if crossfades then reaper.Main_OnCommandEx(CROSSFADES_SPLITS, 0, 0) end
   if not ok then error(result, 0) end
   return result
+end
+
+-- Whether what lies from `start_s` to `end_s` is to be cut between two times: not where the two only touch, for a cut
+-- there would take the fade away that the item begins or ends with.
+function cut.meets(start_s, end_s, from_s, to_s)
+  return to_s - start_s > TOUCH_S and end_s - from_s > TOUCH_S
 end
 
 local function without_fade(item, name)

@@ -5,6 +5,7 @@ local selection = require("punchin.selection")
 local describe = {}
 
 local FIXED_LANES = 2 -- I_FREEMODE
+local LEAD_S = 0.06 -- a take's first fade lies before its region, and is this long at most
 
 local function guid_of(item)
   local _, guid = reaper.GetSetMediaItemInfo_String(item, "GUID", "", false)
@@ -131,17 +132,33 @@ local function heard_take(item, as_if)
   return as_if.instead[guid_of(item)] or reaper.GetActiveTake(item)
 end
 
--- The items that sound in `region` whatever they hold, MIDI too, as what a landing finds them by again.
-function describe.anchors(track, region, as_if)
-  local anchors = {}
+-- The items that sound between two times whatever they hold, MIDI too, each with its take and that one's source.
+local function sounding(track, from_s, to_s, as_if)
+  local found = {}
   for i = 0, reaper.CountTrackMediaItems(track) - 1 do
     local item = reaper.GetTrackMediaItem(track, i)
     local start_s, end_s = selection.bounds(item)
     local take = heard_take(item, as_if)
     local source = take and reaper.GetMediaItemTake_Source(take)
-    if source and start_s < region.end_s and end_s > region.start_s and plays(track, item, as_if) then
-      anchors[#anchors + 1] = anchor_of(item, take, source)
+    if source and start_s < to_s and end_s > from_s and plays(track, item, as_if) then
+      found[#found + 1] = { item, take, source }
     end
+  end
+  return found
+end
+
+-- What sounds where a take of `region` may land, as what a landing finds it by again: a new item begins up to LEAD_S
+-- before its region, and is cut beyond any fade at its edges.
+function describe.anchors(track, region, as_if)
+  local from_s, longest_s, anchors = region.start_s - LEAD_S, 0, {}
+  for _, found in ipairs(sounding(track, from_s, region.end_s, as_if)) do
+    for _, side in ipairs({ "IN", "OUT" }) do
+      local values = fade(found[1], side)
+      longest_s = math.max(longest_s, values.length_s, values.auto_s)
+    end
+  end
+  for i, found in ipairs(sounding(track, from_s - longest_s, region.end_s + longest_s, as_if)) do
+    anchors[i] = anchor_of(table.unpack(found))
   end
   return anchors
 end

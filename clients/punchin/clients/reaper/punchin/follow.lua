@@ -1,4 +1,5 @@
 -- Where the region's audio is now: items are moved, trimmed, split and deleted while a take is being made.
+local cut = require("punchin.cut")
 local selection = require("punchin.selection")
 local wire = require("punchin.wire")
 
@@ -123,10 +124,21 @@ function follow.covering(proj, record)
   return nil
 end
 
--- All items under the region, if they are as they were or moved together: list and movement; nil otherwise.
+-- The items that lay where a landing's new one goes: it begins before the region, and may end behind it.
+local function under(landing)
+  local anchors, end_s = {}, landing.item_s + landing.item_length_s
+  for _, anchor in ipairs(follow.anchors(landing)) do
+    if cut.meets(anchor.position_s, anchor.position_s + anchor.length_s, landing.item_s, end_s) then
+      anchors[#anchors + 1] = anchor
+    end
+  end
+  return anchors
+end
+
+-- All items that the new one replaces, if they are as they were or moved together: list and movement; nil otherwise.
 function follow.together(proj, record)
   local items, moved_s = {}, nil
-  for i, anchor in ipairs(follow.anchors(record)) do
+  for i, anchor in ipairs(under(record)) do
     local item = follow.item(proj, anchor.guid)
     if not item or reaper.GetTrackGUID(reaper.GetMediaItem_Track(item)) ~= record.track then return nil end
     local this_s, trimmed_s = movement(item, anchor)

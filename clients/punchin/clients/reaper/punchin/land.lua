@@ -160,7 +160,7 @@ local function mute_between(items, start_s, end_s)
   local muted = {}
   for _, item in ipairs(items) do
     local item_start_s, item_end_s = selection.bounds(item)
-    if item_start_s < end_s and item_end_s > start_s then
+    if cut.meets(item_start_s, item_end_s, start_s, end_s) then
       local middle = cut.at(item, start_s) or item
       cut.at(middle, end_s)
       reaper.SetMediaItemInfo_Value(middle, "B_MUTE", 1)
@@ -186,10 +186,8 @@ local function as_split(proj, record, landing)
     local start_s = landing.item_s + moved_s
     local muted = mute_between(items, start_s, start_s + landing.item_length_s)
     local item = bare_item(track, start_s, landing.item_length_s)
-    if items[1] and reaper.GetMediaTrackInfo_Value(track, "I_FREEMODE") == 2 then
-      local lane = reaper.GetMediaItemInfo_Value(items[1], "I_FIXEDLANE")
-      reaper.SetMediaItemInfo_Value(item, "I_FIXEDLANE", lane)
-    end
+    local lane = lanes.playing(track, items)
+    if lane then reaper.SetMediaItemInfo_Value(item, "I_FIXEDLANE", lane) end
     local start_offset_s = landing.item_s - landing.position_s
     add_takes(item, landing.takes, start_offset_s, nil, origin(record, landing, { muted = muted }))
   end, "landed; the original is muted below"

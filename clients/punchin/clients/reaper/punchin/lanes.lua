@@ -35,13 +35,28 @@ end
 local function without_gap(track, copy, start_s, end_s)
   local kept, middle = {}, copy
   local copy_start_s, copy_end_s = selection.bounds(copy)
-  if copy_end_s <= start_s or copy_start_s >= end_s then return { copy } end
+  if not cut.meets(copy_start_s, copy_end_s, start_s, end_s) then return { copy } end
   if copy_start_s < start_s then
     kept[1], middle = copy, cut.at(copy, start_s)
   end
   if copy_end_s > end_s then kept[#kept + 1] = cut.at(middle, end_s) end
   reaper.DeleteTrackMediaItem(track, middle)
   return kept
+end
+
+-- The lane in which a new item in place of `items` sounds: theirs, else one that plays. The highest: no other masks it.
+-- nil where a track has no lanes.
+function lanes.playing(track, items)
+  if reaper.GetMediaTrackInfo_Value(track, "I_FREEMODE") ~= FIXED_LANES then return nil end
+  local highest = 0
+  for _, item in ipairs(items) do
+    highest = math.max(highest, reaper.GetMediaItemInfo_Value(item, "I_FIXEDLANE"))
+  end
+  if #items > 0 then return highest end
+  for lane = 0, reaper.GetMediaTrackInfo_Value(track, "I_NUMFIXEDLANES") - 1 do
+    if reaper.GetMediaTrackInfo_Value(track, "C_LANEPLAYS:" .. lane) ~= 0 then highest = lane end
+  end
+  return highest
 end
 
 -- Adds a lane that plays alone: the track as it sounds, silent from `start_s` to `end_s`. Returns its number.
