@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from queue import SimpleQueue
 
 import psutil
 import pytest
@@ -10,6 +11,7 @@ from faults.lives import check_events, daemon_pid, is_running, order, run, wait_
 
 from punchin.clients.cli import main, service
 from punchin.clients.connect import connect
+from punchin.daemon.worker import Ended, Worker
 from punchin.protocol.errors import JobFailed
 
 
@@ -90,6 +92,25 @@ def test_a_job_that_stands_still_is_seen_and_can_be_cancelled_and_the_next_one_b
     assert [event.state for event in client.follow(waiting)][-1] == "done"
     assert client.job(stuck).state == "cancelled"
     assert client.status().worker.heard_ns is None
+
+
+def test_a_worker_that_dies_is_seen_whatever_it_started(client, tmp_path):
+    """A process that it leaves behind holds its pipe open, and the device's memory."""
+    job = client.submit(order(f"child die-once={tmp_path / 'died'} pause=0.5 steps=1000")).id
+    wait_until(lambda: len(workers_of(daemon_pid())) >= 2, 10, "worker and child")
+    below = workers_of(daemon_pid())
+    wait_until(lambda: client.job(job).attempts == 2, 10, "the second attempt")
+    wait_until(lambda: not any(map(is_running, below)), 5, "the end of worker and child")
+    client.cancel(job)
+    assert [event.state for event in client.follow(job)][-1] == "cancelled"
+
+
+def test_a_worker_that_is_killed_is_said_to_be(monkeypatch, tmp_path):
+    monkeypatch.setenv("PUNCHIN_FAKE", "slow-start=600")
+    told = SimpleQueue()
+    worker = Worker(tmp_path / "worker.log", told.put)
+    worker.kill("it was not ready within 120 s")
+    assert told.get(timeout=10) == Ended(worker, "it was not ready within 120 s")
 
 
 def test_a_worker_that_writes_garbage(client):

@@ -335,6 +335,13 @@ def test_a_worker_that_does_not_end_is_killed():
     assert next_tick_ns(board) is None
 
 
+def test_a_worker_that_is_not_ready_in_time_is_killed_and_the_user_told_why():
+    world = World()
+    world.submit(1, True, 0)
+    _, actions = step(world.board, h.Tick(), world.now_ns + 121 * SECOND)
+    assert actions == (h.KillWorker("it was not ready within 120 s"),)
+
+
 def ask(world, who="one"):
     world.leased_at[who] = world.now_ns
     world.happen(h.LeaseAsked(who, "a training", 7, 0))

@@ -210,9 +210,9 @@ class Foreman:
                 self.hand.worker.send(link.Cancel(job=job))
             case happenings.SendUnload() if self.hand is not None:
                 self.hand.worker.send(link.Unload())
-            case happenings.KillWorker() if self.hand is not None:
-                log.warning("worker killed", extra={"worker": self.hand.worker.pid})
-                self.hand.worker.kill()
+            case happenings.KillWorker(why) if self.hand is not None:
+                log.warning("worker killed", extra={"worker": self.hand.worker.pid, "why": why})
+                self.hand.worker.kill(why)
             case happenings.Keep():
                 self._keeper.keep(action, self._out_dir(action.job))
             case happenings.KeepPause(why):

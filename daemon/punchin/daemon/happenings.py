@@ -210,7 +210,9 @@ class SendUnload:
 
 @dataclass(frozen=True, slots=True)
 class KillWorker:
-    """End the worker's process now."""
+    """End the worker's process now; why in words, where its end is told to people."""
+
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

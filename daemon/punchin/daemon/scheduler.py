@@ -267,7 +267,8 @@ def _overdue(board: Board, now_ns: int, actions: list[Action]) -> Board:
         return board
     if bench.state == "idle":
         return _unload(board, now_ns, actions)
-    actions.append(KillWorker())  # starting or ending for too long
+    late = bench.state == "starting"  # or it does not end
+    actions.append(KillWorker(f"it was not ready within {START_NS // SECOND} s" if late else ""))
     return replace(board, bench=replace(bench, by_ns=None))
 
 

@@ -1,7 +1,8 @@
 """The engine worker's process, seen from the daemon: started, written to, read from, killed.
 
 Two threads move frames between the pipes and the daemon's loop, so that a worker which does not read cannot hold the
-loop, and everything it says arrives in the inbox in order, its end last.
+loop. A third waits for its end, not for the pipe's, which a process that it started may hold open. Everything that a
+worker says arrives in the inbox in order, its end last.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from punchin.daemon.crash import crash_point
 from punchin.protocol import launch, link
 
 MAX_LOG_BYTES = 4 * 1024 * 1024
+LAST_WORDS_S = 2.0  # for what a worker that has ended left in the pipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +61,23 @@ class Worker:
             )
         self.pid = self._process.pid
         self._commands: SimpleQueue[link.Command | None] = SimpleQueue()
-        self._post = post
-        threading.Thread(target=self._write, name="worker-write", daemon=True).start()
-        threading.Thread(target=self._read, name="worker-read", daemon=True).start()
+        self._post, self._why = post, ""
+        self._reader = threading.Thread(target=self._read, name="worker-read", daemon=True)
+        self._reader.start()
+        for name, work in (("worker-write", self._write), ("worker-end", self._see_end)):
+            threading.Thread(target=work, name=name, daemon=True).start()
 
     def send(self, message: link.Command) -> None:
         """Queue a command; it is lost if the worker is gone, whose end is then in the inbox."""
         self._commands.put(message)
 
-    def kill(self) -> None:
-        """End the process and what it started, now."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if sys.platform == "win32":
-                self._process.kill()
-            elif self._process.poll() is None:
-                os.killpg(self._process.pid, signal.SIGKILL)
+    def kill(self, why: str = "") -> None:
+        """End the process and what it started, now. why: in words, for `Ended`; "" where nobody needs to know."""
+        self._why = self._why or why
+        if sys.platform == "win32":
+            self._process.kill()
+        elif self._process.poll() is None:
+            self._kill_group()
 
     def wait(self, timeout_s: float) -> None:
         """Until the process is reaped, `timeout_s` at most."""
@@ -89,19 +93,25 @@ class Worker:
             stdin.close()
 
     def _read(self) -> None:
-        stdout = cast("BinaryIO", self._process.stdout)
-        why = ""
-        try:
-            while (reply := link.read_reply(stdout)) is not None:
-                self._post(Said(self, reply))
-        except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-            why = f"it wrote what is no message: {error}"
-        self._commands.put(None)
-        if why:
-            self.kill()
+        with cast("BinaryIO", self._process.stdout) as stdout:
+            try:
+                while (reply := link.read_reply(stdout)) is not None:
+                    self._post(Said(self, reply))
+            except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+                self.kill(f"it wrote what is no message: {error}")
+        self._commands.put(None)  # its stdin ends, too
+
+    def _see_end(self) -> None:
         code = self._process.wait()
-        stdout.close()
-        self._post(Ended(self, why or _how(code) + _last_line(self._log, self._log_start)))
+        self._kill_group()  # what it started holds memory of the device, and the pipe
+        self._reader.join(LAST_WORDS_S)
+        self._commands.put(None)
+        self._post(Ended(self, self._why or _how(code) + _last_line(self._log, self._log_start)))
+
+    def _kill_group(self) -> None:
+        if sys.platform != "win32":
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
 
 def command() -> list[str]:
