@@ -22,7 +22,7 @@ import zmq
 
 from punchin.daemon import logs, unit
 from punchin.daemon.server import Server, Settings
-from punchin.protocol import connection, home, lock, stops
+from punchin.protocol import connection, home, limits, lock, stops
 from punchin.protocol.errors import PunchinError, Refused
 
 LOCK_WAIT_S = 1.0  # somebody may be looking at the lock, or the daemon before may be ending
@@ -81,6 +81,8 @@ def _seconds(text: str) -> float:
         found = math.nan
     if not math.isfinite(found):
         raise argparse.ArgumentTypeError(f"{text!r} is no length of time; write 90, 5m, 1h, 0, or -1 for no end")
+    if found > limits.KEEP_ALIVE_S:
+        raise argparse.ArgumentTypeError(f"{text} is over {limits.KEEP_ALIVE_S} s, a year; write -1 for no end")
     return found
 
 

@@ -23,6 +23,7 @@ MAX_REFERENCES = 4
 MAX_LORAS = 8
 MAX_DENOMINATOR = 255  # of a time signature: bars shorter than a tick would be without number
 MAX_QUEUE = 512  # jobs waiting; one more is refused as busy
+KEEP_ALIVE_S = 31_536_000  # a year; who wants more, wants no end
 LEASE_S = 10  # after so long without a word from its holder, the device is the engine's again
 
 

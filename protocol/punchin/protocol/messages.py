@@ -53,7 +53,7 @@ class Submit(Struct, tag="submit", frozen=True, kw_only=True):
     id: JobId
     order: Order
     plan: Annotated[bytes, Meta(max_length=PLAN_BYTES)] = b""
-    keep_alive_s: Annotated[float, Meta(ge=-1, le=31_536_000)] | None = None
+    keep_alive_s: Annotated[float, Meta(ge=-1, le=limits.KEEP_ALIVE_S)] | None = None
 
 
 class GetStatus(Struct, tag="get_status", frozen=True, kw_only=True):
