@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 
 import msgpack
 import pytest
@@ -231,6 +232,21 @@ def test_an_upload_goes_on_where_it_was(client):
         assert plain.ask({**chunk, "offset": 2 * mib}, data[2 * mib :])["stored"]
         assert plain.ask({**chunk, "offset": 2 * mib}, data[2 * mib :])["stored"]  # sent twice
     assert client.get(sha256) == data
+
+
+def test_an_upload_whose_beginning_was_swept_begins_anew(client, home):
+    """Nobody goes on with it for an hour, then gc; the daemon still has the file open."""
+    data = random.Random(4).randbytes(2_000)
+    sha256 = hashlib.sha256(data).hexdigest()
+    with Plain(greet=False, socket="data") as plain:
+        put = {"type": "put", "ask": 1, "sha256": sha256, "size_bytes": len(data)}
+        assert plain.ask(put)["offset"] == 0
+        assert plain.ask({"type": "chunk", "ask": 2, "sha256": sha256, "offset": 0}, data[:900])["offset"] == 900
+        hours_ago = time.time() - 7_200
+        os.utime(home / "state" / "parts" / sha256, (hours_ago, hours_ago))
+        client.gc()
+        assert plain.ask(put)["offset"] == 0
+    assert client.get(client.put(data)) == data
 
 
 def test_bytes_that_are_not_what_was_announced(client):

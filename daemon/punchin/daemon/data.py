@@ -116,7 +116,7 @@ class Data(threading.Thread):
         if self._store.size(put.sha256) == put.size_bytes and self._store.touch(put.sha256):
             return Taken(ask=put.ask, sha256=put.sha256, offset=put.size_bytes, stored=True)
         upload = self._uploads.get(put.sha256)
-        if upload is None or upload.size_bytes != put.size_bytes:
+        if upload is None or upload.size_bytes != put.size_bytes or not upload.part.exists():  # swept meanwhile
             if upload is not None:
                 self._close(put.sha256)
             upload = self._uploads[put.sha256] = self._store.begin(put.sha256, put.size_bytes)
