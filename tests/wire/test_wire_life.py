@@ -99,6 +99,26 @@ def test_no_length_of_time(monkeypatch, said):
     assert "argument --keep-alive: " in ended.stderr
 
 
+@pytest.mark.parametrize("said", ["8761h", "999999999999", "1e300"])
+def test_a_model_that_is_to_stay_longer_than_a_year_is_to_stay_for_ever(said):
+    """Nanoseconds that no message can hold would end the daemon at its next status."""
+    ended = subprocess.run([*SERVE, f"--keep-alive={said}"], capture_output=True, text=True, timeout=20)
+    assert ended.returncode == 2
+    assert f"argument --keep-alive: {said} is over 31536000 s, a year; write -1 for no end" in ended.stderr
+
+
+def test_a_terminal_that_is_closed_ends_no_daemon_under_nohup():
+    process = subprocess.Popen(["nohup", *SERVE], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout.readline() == b"ready\n"
+    os.kill(process.pid, signal.SIGHUP)
+    with connect(start=False) as client:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        client.stop()
+    assert process.wait(10) == 0
+    process.stdout.close()
+
+
 def test_one_state_has_one_daemon_whatever_the_runtime_folder(monkeypatch, tmp_path):
     for name in ("XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(name, str(tmp_path / name))

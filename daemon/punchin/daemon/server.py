@@ -98,8 +98,9 @@ class Server:
     def run(self, tell_ready: Callable[[], None]) -> None:
         """Answer, until told to stop. `tell_ready` is called when clients can find and reach it."""
         for name in ("SIGTERM", "SIGINT", "SIGHUP"):  # the last where there are terminals that can be closed
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), self._stop)
+            number = getattr(signal, name, None)
+            if number is not None and (name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN):  # nohup
+                signal.signal(number, self._stop)
         sys.setswitchinterval(0.0005)  # a cancel does not wait for the data thread's Python
         self._data.start()
         connection.write(self.connection)
