@@ -3,7 +3,7 @@
 import pytest
 from fakereaper.desk import Desk, tone
 from fakereaper.host import FUNCTIONS, Breach
-from fakereaper.model import Project
+from fakereaper.model import Project, Track
 from reaperjobs import asked, names
 
 FADES = ("D_FADEINLEN", "D_FADEOUTLEN", "D_FADEINLEN_AUTO", "D_FADEOUTLEN_AUTO")
@@ -439,6 +439,26 @@ def test_variations_of_a_split_item_hear_what_is_muted_below(desk):
     assert spans == [(0.0, 1.97), (1.97, 2.03), (4.0, 4.0)]
     desk.done(again["id"], position_s=1.97, length_s=2.03, count=2)
     assert len(new.takes) == 3
+
+
+def test_new_tracks_keep_to_the_folder_of_the_old_one(desk):
+    """Its effects and its fader are on them too; what comes after the folder stays out of it."""
+    track, _ = desk.simple()
+    for depth, name in ((1.0, "Band"), (1.0, "Rhythm")):
+        desk.project.tracks.insert(0, Track(desk.project, name))
+        desk.project.tracks[0].values["I_FOLDERDEPTH"] = depth
+    track.values["I_FOLDERDEPTH"] = -2.0
+    desk.project.add_track("After")
+    track.razor = '1 2 "" 5 6 ""'
+    job, before = asked(desk, land="track"), desk.project.dump()
+    spans = (0.97, 1.03), (4.97, 1.03)
+    desk.all_done(job, [desk.landed(job, n, "track", *span) for n, span in enumerate(spans, start=1)])
+    depths = [(each.name, each.values["I_FOLDERDEPTH"]) for each in desk.project.tracks]
+    assert depths == [
+        ("Rhythm", 1.0), ("Band", 1.0), ("Keys", 0.0), ("Keys bar 1", 0.0), ("Keys bar 3", -2.0), ("After", 0.0)
+    ]  # fmt: skip
+    desk.project.undo()
+    assert desk.project.dump() == before
 
 
 def two_tracks(desk):

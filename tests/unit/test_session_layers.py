@@ -9,7 +9,7 @@ from rppmaker import item, media, noise, project, source_of, track
 
 from punchin.protocol.errors import Refused
 from punchin.session import rpp, rpp_project
-from punchin.session.document import LandingTake, land, open_session
+from punchin.session.document import LandingTake, land, land_all, open_session
 
 
 def session_of_three(tmp_path):
@@ -63,6 +63,47 @@ def test_a_layer_lands_on_a_new_track_and_touches_nothing_else(tmp_path):
     heard = played(result.output, 8, name="Strings")
     np.testing.assert_allclose(heard[:, inside], new[:, target.lead_frames :][:, : inside.stop - 2 * RATE], atol=2**-23)
     assert not heard[:, 4 * RATE :].any()
+
+
+def folders(path):
+    """Each track's name, with the folders that it is in."""
+    opened, found = [], []
+    document = rpp.read(path)
+    for each in rpp_project.from_document(path, document).tracks:
+        found.append("/".join([*opened, each.name]))
+        depth = int((document.find(each.chunk, "ISBUS") or ["ISBUS", "0", "0"])[2])
+        opened = [*opened, each.name] if depth > 0 else opened[: len(opened) + depth]
+    return found
+
+
+def folders_of_a_band(tmp_path):
+    media(tmp_path, "Media/a.wav", noise(1, 8 * RATE, 1))
+    return project(
+        tmp_path,
+        track("Band", extra="    ISBUS 1 1\n"),
+        track("Rhythm", extra="    ISBUS 1 1\n"),
+        track("Bass", item(0, 8, "Media/a.wav"), extra="    ISBUS 2 -2\n"),
+    )
+
+
+@pytest.mark.parametrize("hear", [["Bass"], []])
+def test_a_layer_keeps_to_the_folder_of_what_it_is_named_to_hear(tmp_path, hear):
+    """The folder's effects and fader are on it, as on a track that REAPER inserts there. What hears all is in none."""
+    session = open_session(folders_of_a_band(tmp_path))
+    target = session.layer(session.region(time=(2, 4)), "Strings", hear)
+    result = land(target, [LandingTake(target.place(noise(2, target.lead_frames + 2 * RATE, 9)), "punchin 7")])
+    where = "Band/Rhythm/Strings" if hear else "Strings"
+    assert folders(result.output) == ["Band", "Band/Rhythm", "Band/Rhythm/Bass", where]
+
+
+def test_several_new_tracks_close_their_folder_once(tmp_path):
+    session = open_session(folders_of_a_band(tmp_path))
+    places = []
+    for span in ((1, 2), (5, 6)):
+        target = session.target("Bass", session.region(time=span), "track")
+        places.append((target, [LandingTake(target.place(noise(2, target.lead_frames + RATE, 9)), f"take {span}")]))
+    result, _ = land_all(places)
+    assert folders(result.output)[2:] == ["Band/Rhythm/" + n for n in ("Bass", "Bass take (1, 2)", "Bass take (5, 6)")]
 
 
 def test_what_cannot_be_rendered_may_touch_what_a_layer_hears(tmp_path):

@@ -74,7 +74,7 @@ def over_tracks(project: Project, region: Region, name: str, named: Sequence[Tra
     notes = [*project.notes, *(f"not heard: {why}" for why in left_out.values())]
     if len(tracks) > 1:
         notes.append("tracks are heard through their own faders; folders, sends and effects are not")
-    under = tracks[-1] if named else (project.tracks[-1] if project.tracks else None)
+    under = tracks[-1] if named else None  # what is made of all belongs into no folder
     return RppTarget(
         project, name, under, region, "track", None, voices, form, 0.0,
         Span(low, stop), Span(low, stop), Span(start, stop), tuple(notes), replaces=False,

@@ -59,8 +59,9 @@ def with_takes(project: Project, groups: Sequence[Group], moved: bool) -> bytes:
     for group in groups:
         if group.target.item is not None:
             _add_takes(group, edits, moved)
-        else:
+        elif group.target.how != "track":
             _add_item(group, edits, moved)
+    _add_tracks(document, [group for group in groups if group.target.how == "track"], edits, moved)
     data = document.edited(edits)
     return _pointed_back(rpp.parse(data), project.path.parent) if moved else data
 
@@ -107,18 +108,39 @@ def _add_takes(group: Group, edits: Edits, moved: bool) -> None:
 
 
 def _add_item(group: Group, edits: Edits, moved: bool) -> None:
-    """One item that holds the takes: instead of what is under it, in a lane of its own, or on a new track."""
+    """One item that holds the takes: instead of what is under it, or in a lane of its own."""
     document, track = group.target.project.document, group.target.under
+    assert track is not None
     lines = _item_lines(group, moved)
-    if group.target.how == "lane" and track is not None:
+    if group.target.how == "lane":
         add_lane(document, track, lines, *group.shown_s(), 1 / group.target.rate_hz, edits)
-    elif group.target.how == "track" or track is None:
-        at = document.root.last if track is None else track.chunk.last + 1
-        edits.insert(at, ["  " + line for line in _track_lines(group, lines)])
     else:
         indent = _indent(document.text(track.chunk.first)) + "  "
         placed = in_playing_lane(track, lines, *group.shown_s())
         edits.insert(track.chunk.last, [indent + line for line in placed])
+
+
+def _add_tracks(document: Document, groups: Sequence[Group], edits: Edits, moved: bool) -> None:
+    """A new track for each item of takes, behind the track it belongs to and in the same folder, or behind the last."""
+    last = list(document.root.chunks("TRACK"))[-1:]
+    for under in {id(group.target.under): group.target.under for group in groups}.values():
+        chunks = [under.chunk] if under is not None else last
+        at = chunks[0].last + 1 if chunks else document.root.last
+        closing = _taken_over(document, chunks[0], edits) if under is not None else []
+        own = [group for group in groups if group.target.under is under]
+        for group in own:
+            more = closing if group is own[-1] else []
+            edits.insert(at, ["  " + line for line in _track_lines(group, more, _item_lines(group, moved))])
+
+
+def _taken_over(document: Document, track: Chunk, edits: Edits) -> list[str]:
+    """The line by which a track closes folders, for the new last track in them; [] where it closes none."""
+    for line in track.entries:
+        if isinstance(line, int) and document.key(line) == b"ISBUS" and rpp.number_at(document.tokens(line), 2) < 0:
+            text = document.text(line)
+            edits.replace(line, f"{_indent(text)}ISBUS 0 0")
+            return [text.strip()]
+    return []
 
 
 def _item_lines(group: Group, moved: bool) -> list[str]:
@@ -154,10 +176,11 @@ def _item_lines(group: Group, moved: bool) -> list[str]:
     return [*lines, ">"]
 
 
-def _track_lines(group: Group, item: Sequence[str]) -> list[str]:
+def _track_lines(group: Group, more: Sequence[str], item: Sequence[str]) -> list[str]:
     guid, target = new_guid(), group.target
     name = f"{target.track} {group.takes[0].name}" if target.replaces else target.track
-    return [f"<TRACK {guid}", f"  NAME {quote(name)}", f"  TRACKID {guid}", *(f"  {line}" for line in item), ">"]
+    own = [f"NAME {quote(name)}", *more, f"TRACKID {guid}", *item]
+    return [f"<TRACK {guid}", *(f"  {line}" for line in own), ">"]
 
 
 def _source_lines(target: RppTarget, file: Path, moved: bool) -> list[str]:

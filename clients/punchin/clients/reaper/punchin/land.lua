@@ -207,6 +207,19 @@ local function as_lane(proj, record, landing)
   end, "landed on a new lane"
 end
 
+-- An empty track below `old` and in the same folder, as REAPER's own "Insert new track" makes it; nil is the project's
+-- end.
+local function new_track(proj, old)
+  local index = old and math.floor(reaper.GetMediaTrackInfo_Value(old, "IP_TRACKNUMBER")) or reaper.CountTracks(proj)
+  reaper.InsertTrackAtIndex(index, false)
+  local track, closes = reaper.GetTrack(proj, index), old and reaper.GetMediaTrackInfo_Value(old, "I_FOLDERDEPTH") or 0
+  if closes < 0 then
+    reaper.SetMediaTrackInfo_Value(old, "I_FOLDERDEPTH", 0)
+    reaper.SetMediaTrackInfo_Value(track, "I_FOLDERDEPTH", closes)
+  end
+  return track
+end
+
 -- A new track below the old one: asked for, or because the item is gone. Only the active tab can get a track.
 -- What is asked for in place of the original mutes it, if it is still as it was heard.
 local function as_track(proj, record, landing, replaces)
@@ -219,10 +232,7 @@ local function as_track(proj, record, landing, replaces)
     local start_offset_s = start_s - landing.position_s
     start_s, end_s = start_s + moved_s, end_s + moved_s
     if #items > 0 then more.muted = mute_between(items, start_s, end_s) end
-    local old = follow.track(proj, landing.track)
-    local index = old and math.floor(reaper.GetMediaTrackInfo_Value(old, "IP_TRACKNUMBER")) or reaper.CountTracks(proj)
-    reaper.InsertTrackAtIndex(index, false)
-    local track = reaper.GetTrack(proj, index)
+    local track = new_track(proj, follow.track(proj, landing.track))
     reaper.GetSetMediaTrackInfo_String(track, "P_NAME", landing.title, true)
     local item = bare_item(track, start_s, end_s - start_s)
     add_takes(item, landing.takes, start_offset_s, nil, origin(record, landing, more))
