@@ -410,6 +410,23 @@ def test_a_variation_lands_in_time_whichever_take_is_active_by_then(desk):
     assert item.takes[2].values["D_STARTOFFS"] == pytest.approx(first.values["D_STARTOFFS"])
 
 
+def test_a_variation_after_a_change_of_tempo_is_of_the_same_bars(desk):
+    """With REAPER's usual timebase all takes of an item play faster then, and the item is shorter."""
+    _, item = desk.simple(position_s=1.0, length_s=7.0)
+    desk.done(asked(desk), position_s=0.5, length_s=7.5)
+    (desk.spool / "inbox" / f"{desk.request()['id']}.json").unlink()
+    item.values |= {"D_POSITION": 0.5, "D_LENGTH": 3.5}
+    for take in item.takes:
+        take.values["D_PLAYRATE"] = 2.0
+    item.selected = True
+    desk.press("New variation")
+    desk.host.tick(60)
+    again = desk.request()
+    assert [(region["start_s"], region["end_s"]) for region in again["regions"]] == [(1.0, 2.0)]
+    desk.done(again["id"], position_s=0.25, length_s=3.75)
+    assert item.takes[2].values["D_STARTOFFS"] == pytest.approx(0.25)
+
+
 def test_a_variation_of_a_take_that_was_discarded_lands_on_a_new_track(desk):
     _, item = desk.simple()
     desk.done(asked(desk))

@@ -145,7 +145,8 @@ local function onto_item(proj, record, landing)
   local _, text = reaper.GetSetMediaItemTakeInfo_String(like, "P_EXT:punchin_from", "", false)
   local old = wire.unpack(text)
   local old_start_s = tonumber((old.regions or ""):match("%S+")) or 0
-  local region_in_item_s = old_start_s - reaper.GetMediaItemTakeInfo_Value(like, "D_STARTOFFS")
+  local region_in_item_s = (old_start_s - reaper.GetMediaItemTakeInfo_Value(like, "D_STARTOFFS"))
+    / reaper.GetMediaItemTakeInfo_Value(like, "D_PLAYRATE")
   local start_offset_s = landing.start_s - landing.position_s - region_in_item_s
   local length_s = reaper.GetMediaItemInfo_Value(item, "D_LENGTH")
   if start_offset_s < -1e-4 or start_offset_s + length_s > landing.length_s + 1e-4 then return nil end

@@ -102,7 +102,8 @@ local function variation(proj, item)
     return nil, "This take was made from the track's rendered sound. Undo to the original, then repaint it again."
   end
   local _, guid = reaper.GetSetMediaItemInfo_String(item, "GUID", "", false)
-  local file_start_s = selection.bounds(item) - reaper.GetMediaItemTakeInfo_Value(take, "D_STARTOFFS")
+  local rate = reaper.GetMediaItemTakeInfo_Value(take, "D_PLAYRATE") -- not 1 where the tempo was changed since
+  local file_start_s = selection.bounds(item) - reaper.GetMediaItemTakeInfo_Value(take, "D_STARTOFFS") / rate
   local as_if = { instead = {}, unmuted = guid_set(from.muted), without = {} }
   local track = reaper.GetMediaItem_Track(item)
   if from.take then
@@ -115,8 +116,8 @@ local function variation(proj, item)
   end
   local spans = {}
   for start_s, length_s in (from.regions or ""):gmatch("(%S+) (%S+)") do
-    start_s = file_start_s + tonumber(start_s)
-    spans[#spans + 1] = { track = track, start_s = start_s, end_s = start_s + tonumber(length_s) }
+    start_s = file_start_s + tonumber(start_s) / rate
+    spans[#spans + 1] = { track = track, start_s = start_s, end_s = start_s + tonumber(length_s) / rate }
   end
   if #spans == 0 then return nil, "This take was made by an older Punchin. Repaint the region again." end
   local _, varied = reaper.GetSetMediaItemTakeInfo_String(take, "GUID", "", false)
