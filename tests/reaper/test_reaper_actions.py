@@ -58,6 +58,13 @@ def test_razor_edits_on_several_tracks_are_one_request(desk):
     assert unpack(record)["title"] == "Keys bar 1 and 2 more"
 
 
+def test_the_same_bars_in_several_lanes_are_one_region(desk):
+    track, _ = desk.simple()
+    track.razor = '1 2 "" 1 2 "" 3 4 ""'
+    ask(desk)
+    assert [(region["start_s"], region["end_s"]) for region in desk.request()["regions"]] == [(1.0, 2.0), (3.0, 4.0)]
+
+
 def test_a_layer_of_the_same_bars_on_two_tracks_is_one_layer(desk):
     desk.simple()
     desk.project.add_track("Bass", selected=True).add_item(0, 8, tone(desk.media / "bass.wav"))
@@ -121,6 +128,7 @@ def test_the_region_under_the_cursor_is_the_last_resort(desk):
         ("all takes play", "plays all its takes"),
         ("missing file", "is missing its file"),
         ("8 channels", "more than two channels"),
+        ("click source", "plays no file"),
         ("not installed", "punchin install reaper"),
     ],
 )
@@ -145,6 +153,8 @@ def test_refusals_are_shown_and_nothing_is_asked(desk, change, word):
         item.values["B_ALLTAKESPLAY"] = 1.0
     elif change == "missing file":
         take.source.path = "/nowhere/keys.wav"
+    elif change == "click source":
+        take.source = Source("", "CLICK", 8.0)
     elif change == "8 channels":
         take.source.channels = 8
     else:
@@ -156,6 +166,20 @@ def test_refusals_are_shown_and_nothing_is_asked(desk, change, word):
     assert desk.requests() == desk.requests("draft") == []
     assert desk.open_jobs() == {}
     assert desk.host.scripts == []
+
+
+@pytest.mark.parametrize("broken", ["missing", "damaged", "no watcher"])
+def test_what_sets_a_portable_reaper_up_is_said_in_full(desk, broken):
+    desk.simple()
+    desk.remember_words()
+    if broken == "missing":
+        (desk.scripts / "bridge.cfg").unlink()
+    elif broken == "damaged":
+        (desk.scripts / "bridge.cfg").write_text("version=0\n")
+    else:
+        (desk.scripts / "Punchin - watcher.lua").unlink()
+    desk.press(LAST)
+    assert desk.host.messages[0].endswith(f'Run: punchin install reaper --resource-path "{desk.resource}"')
 
 
 def test_bypassed_take_fx_are_no_obstacle(desk):

@@ -205,6 +205,7 @@ def test_the_end_without_a_take_is_told_and_closes_the_job(desk, kind, word):
     desk.simple()
     desk.say(job=asked(desk), kind=kind, text="out of memory", hint="punchin ps")
     assert word in desk.host.console[-1]
+    assert ("out of memory; punchin ps\n" in desk.host.console[-1]) == (kind == "failed")
     assert desk.open_jobs() == {}
 
 

@@ -190,4 +190,5 @@ def decode(data: bytes) -> Request:
     try:
         return msgspec.json.decode(data, type=Request)
     except msgspec.MsgspecError as error:
-        raise Refused(f"the request cannot be read: {error}", "update the scripts: punchin install reaper") from None
+        hint = "update the scripts: punchin install reaper, for a portable REAPER with --resource-path FOLDER"
+        raise Refused(f"the request cannot be read: {error}", hint) from None

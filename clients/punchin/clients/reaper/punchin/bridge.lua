@@ -11,7 +11,7 @@ local STALE_S = 5 -- the bridge writes its beat every 2 s
 local function command_line(arguments)
   local words = {}
   for i, argument in ipairs(arguments) do
-    if argument:find('["\r\n]') then return nil, "bridge.cfg holds a quote. Run: punchin install reaper" end
+    if argument:find('["\r\n]') then return nil, "bridge.cfg holds a quote. Run: " .. config.install end
     words[i] = '"' .. argument .. '"'
   end
   return table.concat(words, " ")
@@ -73,7 +73,7 @@ local function watcher_command()
   if command ~= 0 then return command end
   command = reaper.AddRemoveReaScript(true, 0, config.folder .. "Punchin - watcher.lua", true)
   local name = command ~= 0 and reaper.ReverseNamedCommandLookup(command)
-  if not name then return nil, "REAPER cannot load the watcher script. Run: punchin install reaper" end
+  if not name then return nil, "REAPER cannot load the watcher script. Run: " .. config.install end
   reaper.SetExtState("PUNCHIN", "watcher_command", "_" .. name, true)
   return command
 end

@@ -63,6 +63,7 @@ local function obstacle(item, take, source)
   if reaper.GetMediaSourceNumChannels(source) > 2 then return "has more than two channels; split it to stereo first" end
   if is_plain(take, source) then
     local file = reaper.GetMediaSourceFileName(source)
+    if file == "" then return "plays no file; glue it first" end -- a click source, a generator of timecode
     if not reaper.file_exists(file) then return "is missing its file " .. file end
   end
   return nil

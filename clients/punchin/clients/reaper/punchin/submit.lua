@@ -242,11 +242,13 @@ local function request_for(proj, settings, spans, order)
   return id, record, request
 end
 
--- A layer hears all tracks: the same bars on several of them are one layer, not one each.
+-- Areas of several lanes may be the same bars of one track. A layer hears all tracks: there the same bars on several of
+-- them are one layer, not one each.
 local function distinct(spans, task)
   local kept, known = {}, {}
   for _, span in ipairs(spans) do
-    local key = task == "layer" and span.start_s .. " " .. span.end_s or #kept
+    local where = task == "layer" and "" or reaper.GetTrackGUID(span.track)
+    local key = where .. span.start_s .. " " .. span.end_s
     if not known[key] then kept[#kept + 1] = span end
     known[key] = true
   end

@@ -106,7 +106,8 @@ end
 
 function HANDLERS.failed(proj, record, event)
   finished(proj, event.job)
-  show.news(string.format("%s: %s %s", record.title, event.text or "failed", event.hint or ""))
+  local hint = event.hint or ""
+  show.news(record.title .. ": " .. (event.text or "failed") .. (hint ~= "" and "; " .. hint or ""))
 end
 
 function HANDLERS.cancelled(proj, record, event)
