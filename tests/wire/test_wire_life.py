@@ -1,6 +1,7 @@
 """How daemons begin and end: idle exit, restart, another version, a service."""
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -129,15 +130,46 @@ def test_one_state_has_one_daemon_whatever_the_runtime_folder(monkeypatch, tmp_p
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(desktop))
     first = serve()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(ssh))
-    with pytest.raises(Unreachable, match=r"another daemon uses .*; its sockets are not in .*ssh") as error:
+    who = rf"another daemon \(pid {first.pid}\) uses .*; its sockets are not in .*ssh"
+    with pytest.raises(Unreachable, match=who) as error:
         connect()
-    assert error.value.hint == "punchin stop, with the XDG_RUNTIME_DIR that it was started with"
+    assert error.value.hint.startswith(f"kill {first.pid} ")
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(desktop))
     with connect(start=False) as client:
         assert client.status().pid == first.pid
         client.stop()
     assert first.wait(10) == 0
     first.stdout.close()
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_one_that_nobody_can_find_any_more_ends_after_its_jobs(home, paused):
+    """A logout removes the runtime folder; whoever logs in again would be told for ever that another one runs."""
+    process = serve("--keep-alive", "-1")
+    with connect(start=False) as client:
+        job = client.submit(order("steps=20 pause=0.1")).id
+        wait_until(lambda: client.job(job).state == "running", 10, "the run")
+        if paused:
+            client.pause()
+        shutil.rmtree(home / "runtime")
+    assert process.wait(15) == 0
+    process.stdout.close()
+    assert not (home / "runtime").exists()
+    with connect() as client:
+        assert client.job(job).state == "done"
+
+
+def test_the_end_of_one_whose_home_was_removed_leaves_the_next_ones_files(home):
+    before = serve()
+    shutil.rmtree(home / "runtime")
+    shutil.rmtree(home / "state")
+    with connect() as client:
+        before.terminate()
+        assert before.wait(10) == 0
+        assert connection.read().pid == client.welcome.pid
+    with connect(start=False) as client:
+        assert client.status().pid == client.welcome.pid
+    before.stdout.close()
 
 
 def test_restart_when_idle_lets_the_job_end(client):

@@ -105,9 +105,13 @@ def _kept(arguments: argparse.Namespace) -> list[str]:
 def _take_state() -> None:
     """Hold it for as long as this process lives: two environments may name one state and two runtime folders."""
     folder = home.state()
+    holder = folder / "daemon.pid"
     if lock.take(folder / "daemon.lock", LOCK_WAIT_S) is None:
-        text = f"another daemon uses {folder}; its sockets are not in {connection.folder()}"
-        raise Refused(text, "punchin stop, with the XDG_RUNTIME_DIR that it was started with")
+        pid = holder.read_text("utf-8")
+        text = f"another daemon (pid {pid}) uses {folder}; its sockets are not in {connection.folder()}"
+        raise Refused(text, f"kill {pid}   (it puts its jobs back, and the next start goes on with them)")
+    with contextlib.suppress(OSError):  # of a full disk the journal tells better
+        holder.write_text(f"{os.getpid()}", "utf-8")
 
 
 def _service(change: Callable[[], Path | None]) -> int:

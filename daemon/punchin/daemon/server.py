@@ -28,7 +28,7 @@ from punchin.daemon.journal import Journal, JournalFull
 from punchin.daemon.recovery import recover
 from punchin.daemon.scheduler import SECOND, Board
 from punchin.daemon.store import Store
-from punchin.protocol import codec, connection, messages, version
+from punchin.protocol import codec, connection, home, messages, version
 from punchin.protocol.messages import DAEMON_TOPIC, MAGIC, Notice
 
 BEAT_S: Final = 1.0
@@ -163,6 +163,10 @@ class Server:
     def _beat(self) -> None:
         self._publish(DAEMON_TOPIC, messages.Beat(instance=self._instance, at_ns=time.time_ns()))
         idle_exit_s, board = self._settings.idle_exit_s, self._foreman.board
+        ends = board.stopping or board.stop_when_idle
+        if not ends and not connection.leads_to(self._instance):
+            log.error("lost", extra={"why": f"{home.runtime()} leads no client here any more"})  # a logout removes it
+            self._foreman.happen(happenings.StopAsked(when_idle=not board.paused))  # none could resume the queue
         if idle_exit_s is None or board.cards or board.paused or self._foreman.hand is not None:
             return  # a model that is to stay loaded keeps the daemon, and so does a pause
         if time.monotonic() - self._control.asked_s >= idle_exit_s:
@@ -196,8 +200,9 @@ class Server:
         except JournalFull as error:  # the next start takes this life for one that was killed
             log.warning("the end is not in the journal", extra={"why": str(error)})
         self._journal.close()
-        connection.file().unlink(missing_ok=True)
-        self._place.sweep()
+        if connection.leads_to(self._instance):  # else what is there, if anything, is another daemon's
+            connection.file().unlink(missing_ok=True)
+            self._place.sweep()
         self._context.destroy(linger=200)  # the reply to shutdown is on its way
         self._inbox.close()
         log.info("ended", extra={"threads": threading.active_count()})

@@ -6,12 +6,15 @@ import os
 import stat
 import sys
 from pathlib import Path
+from typing import Final
 
 import msgspec
 from msgspec import Struct
 
 from punchin.protocol import home
 from punchin.protocol.errors import Refused
+
+NAME: Final = "daemon.json"
 
 
 class Connection(Struct, frozen=True, kw_only=True):
@@ -50,7 +53,7 @@ def folder() -> Path:
 
 def file() -> Path:
     """The connection file."""
-    return folder() / "daemon.json"
+    return folder() / NAME
 
 
 def daemon_lock() -> Path:
@@ -66,7 +69,7 @@ def spawn_lock() -> Path:
 def write(connection: Connection) -> None:
     """Make the daemon findable: all of the file at once, readable by its user alone."""
     path = file()
-    temporary = path.with_name(f"daemon.json.{os.getpid()}")
+    temporary = path.with_name(f"{NAME}.{os.getpid()}")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0), 0o600)
     with os.fdopen(fd, "wb") as out:
         out.write(msgspec.json.encode(connection))
@@ -75,7 +78,17 @@ def write(connection: Connection) -> None:
 
 def read() -> Connection | None:
     """What the last daemon wrote; None if there is nothing, or nothing readable. It may be dead since."""
+    return _decoded(file())
+
+
+def leads_to(instance: str) -> bool:
+    """Whether clients find that life of a daemon. Not where the folder is gone, which is not made again for a look."""
+    found = _decoded(home.runtime() / NAME)
+    return found is not None and found.instance == instance
+
+
+def _decoded(path: Path) -> Connection | None:
     try:
-        return msgspec.json.decode(file().read_bytes(), type=Connection)
+        return msgspec.json.decode(path.read_bytes(), type=Connection)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
