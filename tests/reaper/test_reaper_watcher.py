@@ -46,6 +46,21 @@ def test_a_new_track_waits_until_its_project_is_in_front(desk):
     assert [len(project.tracks) for project in desk.host.projects] == [2, 0]
 
 
+def test_a_project_closed_while_its_take_waits_keeps_it_for_later(desk):
+    _, item = desk.simple()
+    job = asked(desk)
+    desk.project.play_state = 5
+    desk.done(job)
+    closed = close_project(desk)
+    desk.host.tick(61 * 30)
+    assert desk.host.scripts == [], "the watcher waits for nothing any more"
+    closed.play_state = 0
+    desk.host.projects[0] = closed
+    desk.press("Collect finished")
+    desk.done(job)
+    assert len(item.takes) == 2
+
+
 def test_a_long_job_is_collected_whole(desk):
     """REAPER cuts what it enumerates after 1023 bytes; two regions on captured takes are longer."""
     _, item = desk.simple()
@@ -227,14 +242,33 @@ def test_a_restarted_watcher_goes_on_where_it_was(desk):
     _, item = desk.simple()
     job = asked(desk)
     desk.say(job=job, kind="note", text="once")
+    restart_watcher(desk)
+    assert sum("once" in text for text in desk.host.console) == 1
+    desk.done(job)
+    assert len(item.takes) == 2
+
+
+def restart_watcher(desk):
     watcher = desk.host.scripts[-1]
     watcher.deferred = []
     watcher.end()
     desk.press("watcher")
     desk.host.tick(30)
-    assert sum("once" in text for text in desk.host.console) == 1
+
+
+def test_a_take_that_waits_survives_a_restart_of_the_watcher(desk):
+    _, item = desk.simple()
+    job = asked(desk)
+    desk.project.play_state = 5
     desk.done(job)
+    desk.say(kind="told", text="once more")
+    restart_watcher(desk)
+    desk.project.play_state = 0
+    desk.host.tick(6)
     assert len(item.takes) == 2
+    restart_watcher(desk)
+    assert len(item.takes) == 2
+    assert sum("once more" in text for text in desk.host.console) == 2
 
 
 def test_the_watcher_ends_a_minute_after_the_last_job(desk):

@@ -24,7 +24,7 @@ local watcher = {
   looks = 0,
   open = {}, -- id -> { proj, record, path }, from asked to landed, failed or cancelled
   unanswered = {}, -- id -> tick at which it was asked
-  waiting = {}, -- done events that cannot land yet
+  waiting = {}, -- done events that cannot land yet; a watcher that begins again reads them again
   last_open_tick = 0,
   lively_until_tick = 0,
 }
@@ -101,7 +101,9 @@ function HANDLERS.note(_, record, event)
 end
 
 function HANDLERS.done(proj, record, event)
-  if not try_to_land(proj, record, event) then table.insert(watcher.waiting, event) end
+  if try_to_land(proj, record, event) then return end
+  table.insert(watcher.waiting, event)
+  if #watcher.waiting == 1 then remember("events_offset", watcher.events_before) end
 end
 
 function HANDLERS.failed(proj, record, event)
@@ -132,9 +134,9 @@ end
 local function news_in(stream)
   local before = watcher[stream .. "_offset"]
   local lines, offset = files.lines_after(watcher[stream], before)
-  watcher[stream .. "_offset"] = offset
+  watcher[stream .. "_before"], watcher[stream .. "_offset"] = before, offset
   if offset ~= before then
-    remember(stream .. "_offset", offset)
+    if stream == "asked" or #watcher.waiting == 0 then remember(stream .. "_offset", offset) end
     watcher.lively_until_tick = watcher.tick + LIVELY_TICKS
   end
   return lines
@@ -154,9 +156,14 @@ local function land_waiting()
   local still = {}
   for _, event in ipairs(watcher.waiting) do
     local proj, record = job_of(event.job)
-    if proj and not try_to_land(proj, record, event) then still[#still + 1] = event end
+    if not proj then
+      watcher.open[event.job] = nil -- closed meanwhile: its project keeps the job for later
+    elseif not try_to_land(proj, record, event) then
+      still[#still + 1] = event
+    end
   end
   watcher.waiting = still
+  if #still == 0 then remember("events_offset", watcher.events_offset) end
 end
 
 local function step_draft()
