@@ -1,6 +1,7 @@
 """Models fetched from a server that speaks the hubs' APIs, cuts connections and serves wrong bytes; and from disk."""
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -11,8 +12,9 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlparse
 
+import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import save, save_file
 
 from punchin.engine import aside, hub
 from punchin.engine.sources import Folder
@@ -38,13 +40,18 @@ class Repositories:
         prefix = f"{folder}/" if folder else ""
         stem = "diffusion_pytorch_model" if folder == "vae" else "model"
         named = {
-            "config.json": b"{}", f"{stem}.safetensors": os.urandom(size), "silence_latent.pt": b"s" * 1000,
+            "config.json": b"{}", f"{stem}.safetensors": weights(size), "silence_latent.pt": b"s" * 1000,
             "modeling.py": b"raise SystemExit", "README.md": b"words",
         }  # fmt: skip
         if folder.startswith("Qwen"):
             named["tokenizer.json"] = b"{}"
         for name, content in named.items():
             self.files[repository, prefix + name] = content
+
+
+def weights(size):
+    """A file of weights of about that size, like no other."""
+    return save({"x": np.frombuffer(os.urandom(size), np.uint8)})
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -312,14 +319,84 @@ def test_what_an_earlier_try_left_is_counted_once(folder, models, monkeypatch):
         hub.pull(BY_NAME["turbo"], source, models, Quiet())
 
 
+def cut(path):
+    os.truncate(path, path.stat().st_size - 1)
+
+
+BROKEN = {
+    "weights cut short": ("acestep-v15-turbo/model.safetensors", cut),
+    "a pointer for weights": ("acestep-v15-turbo/model.safetensors", lambda path: path.write_text("version https://")),
+    "no weights": ("acestep-v15-turbo/model.safetensors", os.unlink),
+    "no silence": ("acestep-v15-turbo/silence_latent.pt", os.unlink),
+    "no VAE weights": ("vae/diffusion_pytorch_model.safetensors", os.unlink),
+    "no tokenizer": ("Qwen3-Embedding-0.6B/tokenizer.json", os.unlink),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_broken_is_fetched_again_and_nothing_else(folder, models, monkeypatch, name):
+    """An error says to fetch the model again: that must not find it here already."""
+    monkeypatch.setenv("PUNCHIN_MODELS", str(models))
+    hub.pull(BY_NAME["turbo"], Folder(folder), models, Quiet())
+    path, spoil = BROKEN[name]
+    place, original = models / "Ace-Step1.5" / path, (models / "Ace-Step1.5" / path).read_bytes()
+    spoil(place)
+    fetched = []
+    fetch = Folder.fetch
+    monkeypatch.setattr(Folder, "fetch", lambda *given: fetched.append(given[2].path) or fetch(*given))
+    assert hub.run(["pull", "turbo", "--from", str(folder)], io.StringIO(), Quiet()) == 0
+    assert place.read_bytes() == original
+    assert {each.partition("/")[0] for each in fetched} == {path.partition("/")[0]}
+    fetched.clear()
+    hub.run(["pull", "turbo", "--from", str(folder)], io.StringIO(), Quiet())
+    assert fetched == []
+
+
+def test_a_model_with_a_missing_shard_is_fetched_again(models):
+    place = models / "acestep-v15-xl-base"
+    place.mkdir(parents=True)
+    (place / "config.json").write_text("{}")
+    (place / "silence_latent.pt").write_bytes(b"s")
+    names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    index = {"weight_map": dict(zip("ab", names, strict=True))}
+    (place / "model.safetensors.index.json").write_text(json.dumps(index))
+    for name in names:
+        (place / name).write_bytes(weights(100))
+
+    def missing():
+        return place.name in [piece.place for piece in hub.pieces(BY_NAME["xl-base"], models)]
+
+    assert not missing()
+    (place / names[1]).unlink()
+    assert missing()
+
+
+def test_a_link_to_a_models_folder_is_removed_and_the_folder_stays(folder, models, tmp_path):
+    where, disk = hub.pull(BY_NAME["base"], Folder(folder), models, Quiet()), tmp_path / "another disk"
+    where.rename(disk)
+    where.symlink_to(disk)
+    assert hub.remove(BY_NAME["base"], models) == where
+    assert not where.exists()
+    assert (disk / "model.safetensors").is_file()
+    assert hub.pull(BY_NAME["base"], Folder(folder), models, Quiet()) == where
+    assert not list((models / ".pulling").glob("old-*"))
+
+
+def test_what_another_source_began_is_not_left_in_the_model(folder, models):
+    """A cut pull from one hub says to try the other one."""
+    begun = models / ".pulling" / "ACE-Step" / "acestep-v15-base"
+    begun.mkdir(parents=True)
+    (begun / "model.safetensors.part").write_bytes(bytes(1000))
+    where = hub.pull(BY_NAME["base"], Folder(folder), models, Quiet())
+    assert sorted(path.name for path in where.iterdir()) == ["config.json", "model.safetensors", "silence_latent.pt"]
+
+
 def test_two_pulls_at_once_are_refused(folder, models):
     with aside.alone(models), pytest.raises(Refused, match="another pull is under way"):
         hub.pull(BY_NAME["turbo"], Folder(folder), models, Quiet())
 
 
 def test_a_bare_file_is_known_by_its_keys(folder, models, tmp_path, monkeypatch):
-    import numpy as np
-
     from punchin.engine.keys import KNOWN, key_hash
 
     bare = tmp_path / "somebody's turbo.safetensors"

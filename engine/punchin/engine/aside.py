@@ -91,8 +91,7 @@ def watching(folder: Path, client: Path, total: int, talk: Talk) -> Iterator[Non
 
 def put(made: Path, place: Path, aside: Path) -> None:
     """Move a whole piece to its place; what a client left beside it goes."""
-    for rest in (".cache", "._____temp", ".msc", ".mv"):
-        remains = made / rest
+    for remains in (*made.glob("*.part"), *(made / rest for rest in (".cache", "._____temp", ".msc", ".mv"))):
         if remains.is_dir():
             shutil.rmtree(remains)
         elif remains.exists():
@@ -128,15 +127,19 @@ def copied(
 
 
 def take_away(place: Path, aside: Path) -> None:
-    """Delete a folder that has its place: it goes in one move, as it came, and then file by file."""
-    os.replace(place, aside / f"old-{place.name}-{os.getpid()}")
+    """Delete a folder that has its place, if it is there: it goes in one move, as it came, and then file by file."""
+    if place.exists():
+        os.replace(place, aside / f"old-{place.name}-{os.getpid()}")
     sweep(aside)
 
 
 def sweep(aside: Path) -> None:
     """Delete what was moved aside, by a process that was killed before it could too."""
     for old in aside.glob("old-*"):
-        shutil.rmtree(old)
+        if old.is_symlink():  # somebody's folder on another disk, which stays theirs
+            old.unlink()
+        else:
+            shutil.rmtree(old)
 
 
 def size_of(folder: Path) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, TextIO
 
 from punchin.engine.aside import Talk, alone, check_free, copied, put, size_of, take_away, watching
-from punchin.engine.keys import KNOWN, key_hash, shapes_of
+from punchin.engine.keys import KNOWN, key_hash, shapes_of, weight_files
 from punchin.engine.sources import Folder, HuggingFace, ModelScope, Remote, Source
 from punchin.engine.spec import CONFIG_2B, CONFIG_XL
 from punchin.protocol import home, installed, stops
@@ -24,6 +24,10 @@ from punchin.protocol.models import BY_NAME, MODELS, Model
 MAIN: Final = BY_NAME["turbo"].repository  # it also holds the shared parts
 HUBS: Final = ("huggingface", "modelscope")
 SHARED: Final = ("vae", "Qwen3-Embedding-0.6B")
+_NEEDS: Final = {  # a shared part's files of weights, and what it needs beside them
+    "vae": ("diffusion_pytorch_model", "config.json"),
+    "Qwen3-Embedding-0.6B": ("model", "tokenizer.json"),
+}
 _WEIGHTS: Final = ("config.json", "silence_latent.pt", "*.safetensors", "*.safetensors.index.json")
 _TEXTS: Final = (*_WEIGHTS, "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
 
@@ -37,14 +41,25 @@ class Piece(NamedTuple):
 
 
 def pieces(model: Model, root: Path) -> list[Piece]:
-    """What is missing of a model: its own folder, and VAE and text encoder, which all released models share."""
+    """What is missing or broken of a model: its own folder, and VAE and text encoder, which released models share."""
     main = MAIN.rpartition("/")[2]
     wanted = [Piece(MAIN, part, f"{main}/{part}") for part in SHARED]
     if model.repository == MAIN:
         wanted.insert(0, Piece(MAIN, model.folder, f"{main}/{model.folder}"))
     else:
         wanted.insert(0, Piece(model.repository, "", model.folder))
-    return [piece for piece in wanted if not (root / piece.place / "config.json").is_file()]
+    return [piece for piece in wanted if not _is_whole(root / piece.place)]
+
+
+def _is_whole(place: Path) -> bool:
+    """Whether all is there that a piece needs, each file of weights to its end."""
+    stem, beside = _NEEDS.get(place.name, ("model", "silence_latent.pt"))
+    try:
+        for file in weight_files(place, stem).files:
+            shapes_of(file)
+    except Refused:
+        return False
+    return (place / "config.json").is_file() and (place / beside).is_file()
 
 
 def pull(model: Model, source: Source, root: Path, talk: Talk) -> Path:
@@ -105,7 +120,7 @@ def remove(model: Model, root: Path) -> Path:
         sharing = [each for each in installed.every(root).values() if each.family in ("2b", "xl")]
         if not any(installed.folder(each, root) for each in sharing):
             for part in SHARED:
-                shutil.rmtree(root / MAIN.rpartition("/")[2] / part, ignore_errors=True)
+                take_away(root / MAIN.rpartition("/")[2] / part, aside)
     return where
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from punchin.protocol.errors import Refused
 
@@ -20,6 +20,36 @@ KNOWN: Final[Mapping[str, str]] = {
     "3509bea17b0e8cffc3dd4a15cc7899d0": "text",
 }
 _HEADER_BYTES: Final = 100_000_000  # the format's own limit
+
+
+class WeightFiles(NamedTuple):
+    """The files that hold a folder's weights; `path` is the one, or the index of them, which promises keys."""
+
+    path: Path
+    files: list[Path]
+    promised: frozenset[str] = frozenset()
+
+
+def weight_files(folder: Path, stem: str = "model") -> WeightFiles:
+    """`<stem>.safetensors` of a folder, or the shards that its index names, none of them opened.
+
+    Raises Refused where neither is there, the index is broken, or a shard is missing.
+    """
+    single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
+    if single.is_file():
+        return WeightFiles(single, [single])
+    if not index.is_file():
+        raise Refused(f"{folder} holds neither {single.name} nor {index.name}", code="model_missing")
+    try:
+        promised: dict[str, str] = json.loads(index.read_text())["weight_map"]
+        names = sorted(set(promised.values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Refused(f"{index} is no index of shards: {error}") from error
+    if bad := [name for name in names if Path(str(name)).name != name]:
+        raise Refused(f"{index} names a file outside its folder: {bad[0]}")
+    if absent := [name for name in names if not (folder / name).is_file()]:
+        raise Refused(f"{folder} lacks {', '.join(absent)}", "fetch the model again", code="model_missing")
+    return WeightFiles(index, [folder / name for name in names], frozenset(promised))
 
 
 def key_hash(shapes: Mapping[str, Shape]) -> str:

@@ -7,7 +7,6 @@ with `weights_only=True`.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from punchin.engine.keys import KNOWN, Shape, key_hash
+from punchin.engine.keys import KNOWN, Shape, key_hash, weight_files
 from punchin.protocol.errors import Refused
 
 _NAMED_AT_MOST = 8  # keys in one error
@@ -57,23 +56,10 @@ def open_checkpoint(path: Path, stem: str = "model") -> Checkpoint:
         if path.suffix != ".safetensors":
             raise Refused(f"{path} is no safetensors file", "convert it first; pickled weights can run code")
         return _checkpoint(path, [path])
-    single, index = path / f"{stem}.safetensors", path / f"{stem}.safetensors.index.json"
-    if single.is_file():
-        return _checkpoint(single, [single])
-    if not index.is_file():
-        raise Refused(f"{path} holds neither {single.name} nor {index.name}", code="model_missing")
-    try:
-        promised: dict[str, str] = json.loads(index.read_text())["weight_map"]
-        names = sorted(set(promised.values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Refused(f"{index} is no index of shards: {error}") from error
-    if bad := [name for name in names if Path(name).name != name]:
-        raise Refused(f"{index} names a file outside its folder: {bad[0]}")
-    if absent := [name for name in names if not (path / name).is_file()]:
-        raise Refused(f"{path} lacks {', '.join(absent)}", "fetch the model again", code="model_missing")
-    checkpoint = _checkpoint(index, [path / name for name in names])
-    if lost := sorted(promised.keys() - checkpoint.shapes.keys()):
-        raise Refused(f"{index} promises {_some(lost)}, no shard holds it", code="model_missing")
+    found = weight_files(path, stem)
+    checkpoint = _checkpoint(found.path, found.files)
+    if lost := sorted(found.promised - checkpoint.shapes.keys()):
+        raise Refused(f"{found.path} promises {_some(lost)}, no shard holds it", code="model_missing")
     return checkpoint
 
 
