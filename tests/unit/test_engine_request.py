@@ -75,13 +75,13 @@ BAD = {
         {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": [(5, 700)]}, "region length is 700 s",
     ),
     "grown beyond all memory": (
-        {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": [(5, 1e9)]}, "region length is 1000000000 s",
+        {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": [(5, 1e9)]}, "length is 1000000000 s",
     ),
     "range without end": (
-        {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": [(5, math.inf)]}, "5 to inf s is not finite",
+        {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": [(5, math.inf)]}, "5 to inf s is not",
     ),
     "range of no number": (
-        {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": [(math.nan, 5)]}, "nan to 5 s is not finite",
+        {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": [(math.nan, 5)]}, "nan to 5 s is not",
     ),
     "prompt's duration": (
         {"task_type": "cover", "src_audio": audio(), "preset": "diffsynth", "duration": math.nan}, "is nan s",

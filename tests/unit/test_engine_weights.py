@@ -131,6 +131,28 @@ def test_broken_files_are_refused_by_name(dit):
     refused(dit, "is not JSON")
 
 
+BROKEN_TEXT = {
+    "config": ("config.json", "{", "is not JSON"),
+    "config of another kind": ("config.json", "[]", "holds no JSON object"),
+    "config of words": ("config.json", '{"model_type": "qwen3", "hidden_size": "x"}', "describes no text encoder"),
+    "tokenizer": ("tokenizer.json", "{", r"tokenizer\.json is no tokenizer"),
+    "a pointer for a tokenizer": ("tokenizer.json", "version https://git-lfs", r"tokenizer\.json is no tokenizer"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_TEXT)
+def test_a_broken_text_encoder_is_refused_by_name(dit, name):
+    file, words, match = BROKEN_TEXT[name]
+    (dit.parent / "Qwen3-Embedding-0.6B" / file).write_text(words)
+    refused(dit, match)
+
+
+def test_an_index_that_names_no_files_is_refused(dit):
+    (dit / "model.safetensors").unlink()
+    (dit / "model.safetensors.index.json").write_text('{"weight_map": {"a": 5}}')
+    refused(dit, "names a file outside its folder: 5")
+
+
 def test_a_config_of_other_numbers_is_refused(dit):
     config = json.loads((dit / "config.json").read_text())
     (dit / "config.json").write_text(json.dumps({**config, "text_hidden_dim": 25}))

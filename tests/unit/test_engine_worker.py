@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from punchin.engine import job, tasks
 from punchin.engine.worker import DeviceLost, Line, Worker
 from punchin.protocol import link
 from punchin.protocol.errors import JobFailed, Refused
@@ -229,6 +230,28 @@ def test_stretches_adjoin_and_are_the_take(worker, store, tmp_path, raw):
         assert {Path(part.path).parent for part in mine} == {tmp_path / "out"}
         assert b"".join(Path(part.path).read_bytes() for part in mine) == Path(take.path).read_bytes()
     assert [part.seed for part in worker.parts] == sorted((part.seed for part in worker.parts), reverse=True)
+
+
+def test_a_model_that_is_removed_while_it_is_loaded_is_missing_and_no_disk_is_blamed(store, tmp_path, monkeypatch):
+    folder = checkpoints.write(tmp_path / "model")
+    monkeypatch.setattr(job, "find", lambda model: folder)
+
+    def removing(phase, done, total):
+        shutil.rmtree(folder, ignore_errors=True)
+
+    order = Order(task="text2music", model="turbo", frames=48_000, steps=1)
+    with pytest.raises(Refused, match=r"turbo cannot be read: .*No such file") as caught:
+        job.Performer().perform(run(order, store, tmp_path), removing, lambda part: None)
+    assert caught.value.code == "model_missing"
+
+
+@pytest.mark.parametrize(("strength", "follows"), [(0.0, 10), (0.2, 8), (0.7, 3), (0.8, 2), (0.9, 1), (1.0, 0)])
+def test_a_covers_strength_leaves_the_source_all_of_its_steps(store, tmp_path, strength, follows):
+    """1 - 0.9 is a little under 0.1: of ten steps, none would have been left."""
+    audio = noise(6)
+    order = Order(task="cover", model="turbo", frames=audio.shape[1], source=store.put(audio), strength=strength)
+    (request,) = job.requests_of(run(order, store, tmp_path))
+    assert tasks.cover_steps(request, 10) == follows
 
 
 @pytest.mark.slow

@@ -95,8 +95,12 @@ class Performer:
     def _load(self, model: Model, place: Path, rung: int, report: Report) -> AceStepPipeline:
         self._pipeline, self._kept, self._loras = None, None, ()
         gc.collect()  # the old model's memory is needed for the new one
-        loaded = load(place, wish=Wish(rung=rung), report=report)
-        self._pipeline = AceStepPipeline(loaded, self._latents(loaded))
+        try:
+            loaded = load(place, wish=Wish(rung=rung), report=report)
+            latents = self._latents(loaded)
+        except OSError as error:  # removed meanwhile, or on a disk that fails
+            raise Refused(f"{model.name} cannot be read: {error}", "`punchin models list`", "model_missing") from error
+        self._pipeline = AceStepPipeline(loaded, latents)
         log.info("%s on %s", model.name, loaded.placement.words)
         self._tell_plan(f"{model.name} on {loaded.placement.words}")
         return self._pipeline
@@ -151,7 +155,7 @@ def _request(order: Order, passage: Passage, references: tuple[Tensor, ...], run
         shift=order.shift,
         cfg_scale=order.guidance,
         repainting_strength=order.strength if order.task == "repaint" else 1.0,
-        audio_cover_strength=1 - order.strength if order.task == "cover" else 1.0,
+        audio_cover_strength=round(1 - order.strength, 9) if order.task == "cover" else 1.0,
     )
     return request.with_raw(order.raw)
 

@@ -11,8 +11,8 @@ from typing import Final
 
 from punchin.engine import released, tiny
 from punchin.engine.aside import Talk, alone, copied
-from punchin.engine.released import MAIN, TEXT, VAE, Folders, read_json
-from punchin.engine.spec import Spec
+from punchin.engine.released import MAIN, TEXT, VAE, Folders
+from punchin.engine.spec import Spec, read_json
 from punchin.protocol import installed
 from punchin.protocol.errors import BadUsage, Refused
 from punchin.protocol.models import BY_NAME, MODELS, Model

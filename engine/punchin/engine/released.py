@@ -6,10 +6,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,7 @@ from punchin.engine.fastvae import FastVae
 from punchin.engine.model import AceStep
 from punchin.engine.placement import Placement, Sizes, Wish, place
 from punchin.engine.shelf import Shelf, shelve
-from punchin.engine.spec import BadSpec, Spec, VaeSpec
+from punchin.engine.spec import BadSpec, Spec, VaeSpec, read_json
 from punchin.engine.takes import Report
 from punchin.engine.text import TextEncoder, empty_encoder
 from punchin.engine.vae import Vae
@@ -207,16 +206,3 @@ def _check_specs(spec: Spec, vae: VaeSpec) -> None:
     ):
         if value != expected:
             raise BadSpec(f"{name} is {value}, the model needs {expected}")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Refused where it is missing or broken."""
-    try:
-        value = json.loads(path.read_text())
-    except OSError as error:
-        raise Refused(f"{path} cannot be read: {error.strerror}", code="model_missing") from error
-    except ValueError as error:
-        raise Refused(f"{path} is not JSON: {error}", code="bad_spec") from error
-    if not isinstance(value, dict):
-        raise Refused(f"{path} holds no JSON object", code="bad_spec")
-    return value

@@ -201,7 +201,7 @@ _RAW: Final[Mapping[str, tuple[type, ...]]] = {
 
 
 def stereo(audio: Tensor, what: str, rate_hz: int = MODEL_HZ) -> Tensor:
-    """Audio [1 or 2, n] as [2, n] float32 on the CPU. Refused: another rate, whole numbers, more channels, NaN, silence.
+    """Audio [1 or 2, n] as [2, n] float32 on the CPU. Refused: another rate or shape, whole numbers, NaN, silence.
 
     Mono is duplicated, as the original does; nothing is resampled here.
     """

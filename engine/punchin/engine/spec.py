@@ -7,9 +7,11 @@ timbre encoder's CLS token; the released 2B models carry that token and do not u
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 from typing import Any, Final
 
 from punchin.protocol.errors import Refused
@@ -174,6 +176,19 @@ class VaeSpec:
             multiples=_numbers(config, "channel_multiples"),
             rate_hz=_number(config, "sampling_rate"),
         )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file. Refused where it is missing or broken."""
+    try:
+        value = json.loads(path.read_text())
+    except OSError as error:
+        raise Refused(f"{path} cannot be read: {error.strerror}", code="model_missing") from error
+    except ValueError as error:
+        raise Refused(f"{path} is not JSON: {error}", code="bad_spec") from error
+    if not isinstance(value, dict):
+        raise Refused(f"{path} holds no JSON object", code="bad_spec")
+    return value
 
 
 def _number(config: Mapping[str, Any], name: str) -> int:

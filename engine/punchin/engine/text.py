@@ -5,7 +5,6 @@ One text at a time, so that no result depends on what it was batched with.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +12,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from punchin.engine.spec import BadSpec, read_json
 from punchin.protocol import limits
 from punchin.protocol.errors import Refused
 
@@ -62,11 +62,17 @@ class TextEncoder(nn.Module):
 
 
 def empty_encoder(folder: Path) -> TextEncoder:
-    """The encoder that `folder` describes (`config.json`, `tokenizer.json`), its weights on the meta device."""
+    """The encoder that `folder` describes (`config.json`, `tokenizer.json`), its weights on the meta device.
+
+    Raises Refused where either is missing or broken.
+    """
     from transformers.models.qwen3.configuration_qwen3 import Qwen3Config
     from transformers.models.qwen3.modeling_qwen3 import Qwen3Model, Qwen3RotaryEmbedding
 
-    config = Qwen3Config(**_config(folder))
+    try:
+        config = Qwen3Config(**_config(folder))
+    except Exception as error:  # transformers checks in many ways
+        raise BadSpec(f"{folder / 'config.json'} describes no text encoder: {error}") from error
     config._attn_implementation = "sdpa"
     with torch.device("meta"):
         model = Qwen3Model(config)
@@ -75,11 +81,14 @@ def empty_encoder(folder: Path) -> TextEncoder:
 
 
 def read_tokenizer(folder: Path, most: int) -> Tokenizer:
-    """The `tokenizer.json` of a folder. Raises Refused where there is none, or it has more than `most` tokens."""
+    """The `tokenizer.json` of a folder. Raises Refused: there is none, it is broken, it has more than `most` tokens."""
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise Refused(f"{folder} holds no tokenizer.json", code="model_missing")
-    tokenizer = Tokenizer.from_file(str(path))
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing narrower
+        raise Refused(f"{path} is no tokenizer: {error}", "fetch it again", code="weights") from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
     if tokenizer.get_vocab_size() > most:
@@ -89,9 +98,7 @@ def read_tokenizer(folder: Path, most: int) -> Tokenizer:
 
 def _config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
-    if not path.is_file():
-        raise Refused(f"{folder} holds no config.json", code="model_missing")
-    config = json.loads(path.read_text())
+    config = read_json(path)
     if config.get("model_type") != "qwen3":
         raise Refused(f"{path} says model_type {config.get('model_type')!r}, the text encoder is 'qwen3'")
     skip = {"model_type", "architectures", "torch_dtype", "dtype", "transformers_version", "attn_implementation"}
