@@ -104,6 +104,33 @@ def test_diffsynths_four_states(states, where):
     assert got.notes == (("weights wait in memory, not on disk",) if "disk" in states else ())
 
 
+def test_one_gpu_has_two_names():
+    waiting = {"offload_device": "cpu", "onload_device": "cuda:0", "computation_device": "cuda"}
+    assert from_diffsynth(waiting, SPEC_2B, VAE_RELEASED, 24 * GIB).of("dit").where == "swapped"
+    there = {"offload_device": "cuda", "computation_device": "cuda:0"}
+    assert from_diffsynth(there, SPEC_2B, VAE_RELEASED, 24 * GIB).of("dit").where == "resident"
+
+
+@pytest.mark.parametrize("limit", [{}, {"vram_limit": 24.0}])
+def test_float32_on_a_cpu_is_float32_or_refused(limit):
+    config = {"offload_device": "disk", "onload_device": "cpu", "computation_device": "cpu", **limit}
+    config["computation_dtype"] = torch.float32
+    assert from_diffsynth(config, SPEC_2B, VAE_RELEASED, 24 * GIB).of("dit").precision == "float32"
+    with pytest.raises(Refused, match="are allowed on cpu"):
+        from_diffsynth(config, SPEC_2B, VAE_RELEASED, 8 * GIB)
+
+
+def test_a_device_that_is_not_here_is_refused_in_words(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for wish, match in (
+        (Wish(device="cuda"), "cuda was asked for, and torch finds no GPU here"),
+        (Wish(vram_config={"computation_device": "cuda:1"}), "cuda:1 was asked for"),
+        (Wish(vram_config={"computation_device": "disk"}), "there is no device 'disk'"),
+    ):
+        with pytest.raises(Refused, match=match):
+            place(SIZES, wish)
+
+
 def test_diffsynths_limit_and_types():
     config = {
         "offload_dtype": torch.float8_e4m3fn,

@@ -216,12 +216,13 @@ def from_diffsynth(
     bfloat16 (the default) and float32.
     """
     device = _device(config, "computation_device", None)
-    states = [_device(config, f"{state}_device", device) for state in ("offload", "onload")]
+    here = [named(_device(config, f"{state}_device", device)) == named(device) for state in ("offload", "onload")]
     parts = components(spec, vae_spec, text_numbers)
     dtype = _computed(config)
     acts = activations(spec, vae_spec, dtype, work or Work(latents=1500))
-    plans = ladder(parts, acts, device, "float32" if dtype == torch.float32 else "bfloat16")
-    asked = 0 if states[0] == device else 3 if states[1] == device else len(plans) - 1
+    every = ladder(parts, acts, device, "float32" if dtype == torch.float32 else "bfloat16")
+    plans = [each for each in every if not each.notes]  # those that compute in another type have one
+    asked = 0 if here[0] else 3 if here[1] else len(plans) - 1
     limit = config.get("vram_limit")
     room = free_bytes if limit is None else min(free_bytes, int(float(limit) * GIB))
     # DiffSynth's wrappers move weights in for good while there is room, so a limit may also mean a better plan.
@@ -244,6 +245,12 @@ def _device(config: Mapping[str, Any], name: str, default: str | None) -> str:
     if value is None:
         raise Refused(f"vram_config has no {name}", "name the device that computes, e.g. cuda")
     return str(value)
+
+
+def named(device_or_dtype: object) -> str:
+    """A device or type in one way: cuda is cuda:0."""
+    said = str(device_or_dtype)
+    return f"{said}:0" if said == "cuda" else said
 
 
 def _computed(config: Mapping[str, Any]) -> torch.dtype:

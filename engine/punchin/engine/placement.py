@@ -10,7 +10,7 @@ import torch
 
 from punchin.engine.device import free_memory
 from punchin.engine.footprint import Work, activations
-from punchin.engine.memory import GIB, Plan, Precision, components, from_diffsynth, ladder
+from punchin.engine.memory import GIB, Plan, Precision, components, from_diffsynth, ladder, named
 from punchin.engine.spec import Spec, VaeSpec
 from punchin.protocol.errors import Refused
 
@@ -66,7 +66,7 @@ def place(sizes: Sizes, wish: Wish) -> Placement:
         raise Refused(f"weights cannot be {wish.dtype}", "float32 or bfloat16")
     if wish.vram_config is not None:
         return _by_config(sizes, wish, wish.vram_config)
-    device = torch.device(wish.device or _first())
+    device = _device(wish.device or _first())
     room = _room(device, wish)
     dtype = wish.dtype or _preferred(device, sizes.numbers)
     if wish.rung == 0 and room >= _ROOMY * sizes.numbers * dtype.itemsize + GIB:
@@ -87,9 +87,9 @@ def _by_config(sizes: Sizes, wish: Wish, config: Mapping[str, Any]) -> Placement
     """What a `vram_config` asks for, on the device that it names; what it leaves open is as wished."""
     for name, wished in (("device", wish.device), ("dtype", wish.dtype)):
         theirs = config.get(f"computation_{name}")
-        if wished is not None and theirs is not None and _said(wished) != _said(theirs):
+        if wished is not None and theirs is not None and named(wished) != named(theirs):
             raise Refused(f"{name} is {wished}, but vram_config computes with {theirs}", "give one of them")
-    device = torch.device(config.get("computation_device") or wish.device or _first())
+    device = _device(config.get("computation_device") or wish.device or _first())
     asked = {"computation_dtype": wish.dtype, **config, "computation_device": str(device)}
     plan = from_diffsynth(
         asked, sizes.spec, sizes.vae, _room(device, wish), rung=wish.rung, text_numbers=sizes.text_numbers
@@ -97,10 +97,15 @@ def _by_config(sizes: Sizes, wish: Wish, config: Mapping[str, Any]) -> Placement
     return Placement(device, _dtype(plan), plan, wish.rung)
 
 
-def _said(device_or_dtype: object) -> str:
-    """In one way: cuda is cuda:0."""
-    said = str(device_or_dtype)
-    return f"{said}:0" if said == "cuda" else said
+def _device(name: torch.device | str) -> torch.device:
+    """A device that this machine has. Refused where it has not."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise Refused(f"there is no device {name!r}", "cpu, cuda, or cuda:1") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise Refused(f"{device} was asked for, and torch finds no GPU here", "cpu, or install a torch with CUDA")
+    return device
 
 
 def _first() -> str:
