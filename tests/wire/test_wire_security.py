@@ -1,6 +1,7 @@
 """Who may connect, and what a listener on the line can read."""
 
 import contextlib
+import errno
 import os
 import socket
 import stat
@@ -56,12 +57,28 @@ def test_the_sockets_stand_in_a_private_folder(client):
     assert stat.S_IMODE(connection.folder().stat().st_mode) == 0o700
 
 
+def refusing(code):
+    """A call of the system that fails with `code`."""
+
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    return refuse
+
+
 def test_folders_and_locks_that_cannot_be_used_are_told(home, tmp_path, monkeypatch, capsys):
     lock = connection.daemon_lock()
     lock.mkdir()
     assert main(["status"]) == 4
     assert f"error: {lock} cannot be opened: Is a directory\n  ls -ld {lock}" in capsys.readouterr().err
     lock.rmdir()
+    lock.touch()
+    disks = ("os.open", errno.EROFS, "opened: Read-only"), ("fcntl.flock", errno.ENOLCK, "locked: No locks")
+    for call, code, said in disks:  # one that is read-only since an error, and a network's
+        with monkeypatch.context() as patch:
+            patch.setattr(call, refusing(code))
+            assert main(["status"]) == 4
+        assert f"error: {lock} cannot be {said}" in capsys.readouterr().err
     (tmp_path / "file").touch()
     with monkeypatch.context() as patch:
         patch.setenv("PUNCHIN_HOME", str(tmp_path / "file"))
