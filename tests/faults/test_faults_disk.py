@@ -154,6 +154,19 @@ def test_a_stray_file_in_the_store_is_nobodys_blob(client, home):
     assert client.get(sha256) == b"abc"
 
 
+def test_no_space_for_the_log_is_no_screen_of_tracebacks(home):
+    logs = home / "state" / "logs"
+    logs.mkdir(parents=True)
+    (logs / "daemon.log").symlink_to("/dev/full")
+    serve = [sys.executable, "-m", "punchin.daemon"]
+    with subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        with connect(start=False) as client:
+            assert run(client)[0].state == "done"
+            client.stop()
+        assert process.stderr.read() == b""
+
+
 def test_no_space_to_start_at_all(monkeypatch, home):
     """A limit of the system on the size of files, so that real writes fail."""
     (home / "runtime").mkdir()

@@ -35,3 +35,4 @@ def begin(path: Path) -> None:
     root = logging.getLogger("punchin")
     root.addHandler(handler)
     root.setLevel(logging.INFO)
+    logging.raiseExceptions = False  # a line that a full disk does not take is lost, rather than a traceback on stderr
