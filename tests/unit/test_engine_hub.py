@@ -352,6 +352,18 @@ def test_what_is_broken_is_fetched_again_and_nothing_else(folder, models, monkey
     assert fetched == []
 
 
+def test_a_copy_of_the_main_repository_is_found_and_mended_where_it_stands(folder, models, monkeypatch):
+    """The models folder itself may be it: then model and shared parts stand directly in it."""
+    monkeypatch.setenv("PUNCHIN_MODELS", str(models))
+    shutil.copytree(folder / "Ace-Step1.5", models)
+    assert hub.pieces(BY_NAME["turbo"], models) == []
+    assert [piece.place for piece in hub.pieces(BY_NAME["base"], models)] == ["acestep-v15-base"]
+    cut(models / "acestep-v15-turbo/model.safetensors")
+    assert hub.pull(BY_NAME["turbo"], Folder(folder), models, Quiet()) == models / "acestep-v15-turbo"
+    assert hub.pieces(BY_NAME["turbo"], models) == []
+    assert not (models / "Ace-Step1.5").exists()
+
+
 def test_a_model_with_a_missing_shard_is_fetched_again(models):
     place = models / "acestep-v15-xl-base"
     place.mkdir(parents=True)

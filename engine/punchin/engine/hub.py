@@ -43,11 +43,10 @@ class Piece(NamedTuple):
 def pieces(model: Model, root: Path) -> list[Piece]:
     """What is missing or broken of a model: its own folder, and VAE and text encoder, which released models share."""
     main = MAIN.rpartition("/")[2]
-    wanted = [Piece(MAIN, part, f"{main}/{part}") for part in SHARED]
-    if model.repository == MAIN:
-        wanted.insert(0, Piece(MAIN, model.folder, f"{main}/{model.folder}"))
-    else:
-        wanted.insert(0, Piece(model.repository, "", model.folder))
+    folder, usual = (model.folder, f"{main}/{model.folder}") if model.repository == MAIN else ("", model.folder)
+    here = installed.folder(model, root) or root / usual
+    shared = [Piece(MAIN, part, f"{main}/{part}") for part in SHARED if not _is_whole(here.parent / part)]
+    wanted = [Piece(model.repository, folder, str(here.relative_to(root))), *shared]
     return [piece for piece in wanted if not _is_whole(root / piece.place)]
 
 
