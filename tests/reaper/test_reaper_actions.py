@@ -6,7 +6,7 @@ import soundfile
 from fakereaper import calls_user
 from fakereaper.desk import Desk, tone, unpack
 from fakereaper.host import Breach
-from fakereaper.model import Source, Tempo
+from fakereaper.model import Source, Take, Tempo
 
 ASK = "Repaint selection (ask)"
 LAST = "Repaint selection (last preset)"
@@ -192,12 +192,19 @@ def test_bypassed_take_fx_are_no_obstacle(desk):
 def test_what_cannot_be_heard_outside_the_region_is_left_out_and_told(desk):
     track, _ = desk.simple()
     midi = track.add_item(8.0, 4.0, name="riff")
-    from fakereaper.model import Take
-
     midi.takes.append(Take(midi, Source("", "MIDI", 4.0), "riff"))
     ask(desk)
     assert len(desk.request()["tracks"][0]["items"]) == 1
     assert any('"riff" at 8.00 s is MIDI' in text for text in desk.host.help)
+
+
+def test_what_cannot_be_heard_may_touch_the_region(desk):
+    """A bar line and the item that begins at it, each computed its own way."""
+    track, _ = desk.simple(length_s=4.0)
+    midi = track.add_item(4.0 - 1e-9, 4.0, name="riff")
+    midi.takes.append(Take(midi, Source("", "MIDI", 4.0), "riff"))
+    ask(desk)
+    assert len(desk.request()["tracks"][0]["items"]) == 1
 
 
 def test_muted_items_and_silent_lanes_are_not_heard(desk):
@@ -233,8 +240,6 @@ def test_a_number_of_bars_reaches_no_further(desk, bars, spans):
 def test_a_layer_hears_what_it_can_and_tells_what_it_cannot(desk):
     desk.simple()
     synth = desk.project.add_track("Synth").add_item(0.0, 8.0, name="riff")
-    from fakereaper.model import Take
-
     synth.takes.append(Take(synth, Source("", "MIDI", 8.0), "riff"))
     ask(desk, "Layer on new track (ask)", **{"Instrument:": "strings"})
     assert [len(each["items"]) for each in desk.request()["tracks"]] == [1, 0]

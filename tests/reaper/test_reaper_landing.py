@@ -289,6 +289,15 @@ def test_a_split_where_nothing_was_lies_in_a_lane_that_plays(seven):
     seven.project.time_selection = (10.0, 12.0)
     seven.done(asked(seven), how="split", position_s=9.97, length_s=2.03)
     assert track.items[-1].values["I_FIXEDLANE"] == 1.0
+    assert "landed where nothing was" in seven.host.console[-1]
+
+
+@pytest.mark.parametrize("land", ["split", "lane", "track"])
+def test_a_new_item_moves_with_the_group_of_what_it_replaces(seven, land):
+    seven.simple(I_GROUPID=3.0)
+    seven.done(asked(seven, land=land), how=land, position_s=1.97, length_s=2.03)
+    new = next(item for item in seven.project.items() if names(item) == ["punchin repaint 1"])
+    assert new.values["I_GROUPID"] == 3.0
 
 
 def test_a_lane_is_cut_though_splits_overlap_and_fade(seven):

@@ -16,8 +16,8 @@ function cut.hard(body)
   return result
 end
 
--- Whether what lies from `start_s` to `end_s` is to be cut between two times: not where the two only touch, for a cut
--- there would take the fade away that the item begins or ends with.
+-- Whether what lies from `start_s` to `end_s` reaches between two times. Not where the two only touch: a cut there
+-- would take the fade away that an item begins or ends with.
 function cut.meets(start_s, end_s, from_s, to_s)
   return to_s - start_s > TOUCH_S and end_s - from_s > TOUCH_S
 end

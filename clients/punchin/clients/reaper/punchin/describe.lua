@@ -1,4 +1,5 @@
 -- A track's items as values: what a take file and its surroundings need, and nothing that lives only in REAPER.
+local cut = require("punchin.cut")
 local json = require("punchin.json")
 local selection = require("punchin.selection")
 
@@ -183,7 +184,7 @@ end
 local function touches_any(item, spans)
   local start_s, end_s = selection.bounds(item)
   for _, span in ipairs(spans) do
-    if start_s < span.end_s and end_s > span.start_s then return true end
+    if cut.meets(start_s, end_s, span.start_s, span.end_s) then return true end
   end
   return false
 end

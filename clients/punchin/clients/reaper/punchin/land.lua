@@ -97,8 +97,12 @@ local function guid_of(item)
   return guid
 end
 
-local function bare_item(track, position_s, length_s)
+-- In the group of the items that it replaces, so that it moves with what is muted below it.
+local function bare_item(track, position_s, length_s, replaced)
   local item = reaper.AddMediaItemToTrack(track)
+  if replaced[1] then
+    reaper.SetMediaItemInfo_Value(item, "I_GROUPID", reaper.GetMediaItemInfo_Value(replaced[1], "I_GROUPID"))
+  end
   reaper.SetMediaItemInfo_Value(item, "D_POSITION", position_s)
   reaper.SetMediaItemInfo_Value(item, "D_LENGTH", length_s)
   reaper.SetMediaItemInfo_Value(item, "B_LOOPSRC", 0)
@@ -186,12 +190,12 @@ local function as_split(proj, record, landing)
   return function()
     local start_s = landing.item_s + moved_s
     local muted = mute_between(items, start_s, start_s + landing.item_length_s)
-    local item = bare_item(track, start_s, landing.item_length_s)
+    local item = bare_item(track, start_s, landing.item_length_s, items)
     local lane = lanes.playing(track, items)
     if lane then reaper.SetMediaItemInfo_Value(item, "I_FIXEDLANE", lane) end
     local start_offset_s = landing.item_s - landing.position_s
     add_takes(item, landing.takes, start_offset_s, nil, origin(record, landing, { muted = muted }))
-  end, "landed; the original is muted below"
+  end, #items > 0 and "landed; the original is muted below" or "landed where nothing was"
 end
 
 -- A new fixed lane that plays the whole track with the takes in it; the lanes that were there stay as they are.
@@ -202,7 +206,7 @@ local function as_lane(proj, record, landing)
   return function()
     local start_s = landing.item_s + moved_s
     local lane = lanes.add(track, start_s, start_s + landing.item_length_s, landing.takes[1].name)
-    local item = bare_item(track, start_s, landing.item_length_s)
+    local item = bare_item(track, start_s, landing.item_length_s, items)
     reaper.SetMediaItemInfo_Value(item, "I_FIXEDLANE", lane)
     add_takes(item, landing.takes, landing.item_s - landing.position_s, nil, origin(record, landing, {}))
   end, "landed on a new lane"
@@ -235,7 +239,7 @@ local function as_track(proj, record, landing, replaces)
     if #items > 0 then more.muted = mute_between(items, start_s, end_s) end
     local track = new_track(proj, follow.track(proj, landing.track))
     reaper.GetSetMediaTrackInfo_String(track, "P_NAME", landing.title, true)
-    local item = bare_item(track, start_s, end_s - start_s)
+    local item = bare_item(track, start_s, end_s - start_s, items)
     add_takes(item, landing.takes, start_offset_s, nil, origin(record, landing, more))
   end, "landed on a new track"
 end

@@ -79,7 +79,7 @@ local function try_to_land(proj, record, event)
   end
   finished(proj, event.job)
   if landed then
-    show.news(string.format("%s: %s %s", record.title, words, event.text or ""))
+    show.news(string.format("%s: %s, %s", record.title, words, event.text or "done"))
   else
     show.news(string.format("%s could not land: %s. The files are kept beside the project.", record.title, words))
   end
