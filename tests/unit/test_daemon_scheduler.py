@@ -390,6 +390,19 @@ def test_a_stop_when_idle_waits_for_a_lease_and_a_stop_does_not():
     assert step(world.board, h.StopAsked(), 0)[1] == (h.Quit(),)
 
 
+def test_a_stop_when_idle_does_not_wait_for_a_paused_queue():
+    """Its jobs wait for the next start as well as for this one's resume."""
+    world = World()
+    world.submit(1, True, None)
+    world.submit(2, True, None)
+    world.ready()
+    board, _ = step(world.board, h.StopAsked(when_idle=True), 0)
+    board, actions = step(board, h.PauseAsked("by the user"), 0)
+    assert h.Quit() not in actions
+    board, _ = step(board, h.WorkerMade("job-0001", (), PROVENANCE), 0)
+    assert step(board, h.Stored("job-0001", (), PROVENANCE), 0)[1][-1] == h.Quit()
+
+
 def test_a_worker_that_ends_with_its_daemon_is_no_crash_of_the_job():
     """A logout sends SIGTERM to both; here to a job that crashed once already."""
     world = World()

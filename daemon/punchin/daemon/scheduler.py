@@ -288,7 +288,8 @@ def _stop(board: Board, now_ns: int, actions: list[Action]) -> Board:
             if card.state == "leased" or (over and card.state == "running"):
                 board = _put_back(board, card, actions)
     at_work = any(card.state != "queued" for card in board.cards.values())
-    if (board.stopping and not at_work) or (board.stop_when_idle and not board.cards and board.lease is None):
+    idle = board.lease is None and not (at_work or (board.cards and not board.paused))
+    if (board.stopping and not at_work) or (board.stop_when_idle and idle):
         actions.append(Quit())
     return board
 

@@ -166,7 +166,7 @@ class Server:
         ends = board.stopping or board.stop_when_idle
         if not ends and not connection.leads_to(self._instance):
             log.error("lost", extra={"why": f"{home.runtime()} leads no client here any more"})  # a logout removes it
-            self._foreman.happen(happenings.StopAsked(when_idle=not board.paused))  # none could resume the queue
+            self._foreman.happen(happenings.StopAsked(when_idle=True))
         if idle_exit_s is None or board.cards or board.paused or self._foreman.hand is not None:
             return  # a model that is to stay loaded keeps the daemon, and so does a pause
         if time.monotonic() - self._control.asked_s >= idle_exit_s:
