@@ -213,6 +213,16 @@ def test_punchin_cancel_ends_whatever_the_job_is_doing(client, capsys):
     assert capsys.readouterr().out == f"{running} cancelled\n"
 
 
+def test_no_id_is_no_job(client, capsys):
+    """A script's empty variable, where there is one job alone."""
+    job = client.submit(order("steps=1000 pause=0.02")).id
+    for verb in ("cancel", "pin", "show"):
+        assert main([verb, ""]) == 4
+        assert 'error: there is no job ""' in capsys.readouterr().err
+    assert not client.look(job).cancelling
+    client.cancel(job)
+
+
 def test_unknown_job(client):
     for call in (client.job, client.cancel, client.result, lambda job: list(client.follow(job))):
         with pytest.raises(Refused, match="unknown here") as error:

@@ -159,7 +159,8 @@ def find(records: list[JobRecord], text: str, what: str = "job") -> str:
 
     what: what `text` may be, for the error. Raises BadUsage: several begin or end so; Refused (`unknown_job`).
     """
-    hits = [record.id for record in records if record.id.startswith(text) or record.id.endswith(text)]
+    ids = [record.id for record in records if text]  # "" is what a script's empty variable leaves, and would fit each
+    hits = [job for job in ids if job.startswith(text) or job.endswith(text)]
     if len(hits) > 1 and text not in hits:
         raise BadUsage(f'"{text}" fits {len(hits)} jobs: {", ".join(hits[:4])}', "punchin jobs")
     if not hits and not re.fullmatch(JOB_ID, text):
