@@ -39,7 +39,7 @@ class Disk:
         if state == "cancelled":
             self.journal.move(name, "cancelled", at_ns)
         elif state == "done":
-            audio = Blob(sha256=take, channels=1, frames=1)
+            audio = Blob(sha256=take, channels=1, frames=max(1, (self.store.size(take) or 0) // 4))
             for step in ("leased", "running", "storing"):
                 self.journal.move(name, step, at_ns)
             takes = b"\x91" + msgspec.msgpack.encode(Take(seed=0, audio=audio))
@@ -64,15 +64,15 @@ def disk(tmp_path):
 
 
 def test_old_jobs_go_with_their_blobs_and_young_ones_stay(disk):
-    old, young, shared = (disk.blob(word, 8 * 86_400) for word in (b"old", b"young", b"shared"))
+    old, young, shared = (disk.blob(word, 8 * 86_400) for word in (b"old.", b"young...", b"shared"))
     disk.job("old-job-0001", 7.1, old, shared)
     disk.job("young-job-01", 6.9, young, shared)
     done = disk.collect()
-    assert (done.jobs, done.blobs, done.freed_bytes) == (1, 1, 3)
+    assert (done.jobs, done.blobs, done.freed_bytes) == (1, 1, 4)
     assert not disk.has("old-job-0001")
     assert disk.has("young-job-01")
     assert disk.store.size(old) is None
-    assert disk.store.size(young) == 5
+    assert disk.store.size(young) == 8
     assert disk.store.size(shared) == 6  # the young one still uses it
     assert retention.missing(disk.journal, disk.store) == 0
     with pytest.raises(UnknownJob):

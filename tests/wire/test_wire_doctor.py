@@ -16,6 +16,7 @@ from punchin.clients import doctor
 from punchin.clients.cli import main
 from punchin.clients.connect import connect
 from punchin.protocol import version
+from punchin.protocol.errors import Refused
 
 
 def bad():
@@ -55,11 +56,18 @@ def test_a_damaged_journal(client, home):
     assert main(["doctor"]) == 1
 
 
-def test_takes_that_are_missing(client, home):
+def test_takes_that_are_missing_or_cut_short(client, home):
     record, _ = run(client)
     sha256 = record.takes[0].audio.sha256
-    (home / "state" / "blobs" / sha256[:2] / sha256[2:]).unlink()
-    assert only(bad())[:2] == ("1 takes of done jobs are missing in the store", "fail")
+    blob = home / "state" / "blobs" / sha256[:2] / sha256[2:]
+    for change in (lambda: blob.write_bytes(blob.read_bytes()[:-9]), blob.unlink):
+        change()
+        assert only(bad())[:2] == ("1 takes of done jobs are not, or not whole, in the store", "fail")
+        with pytest.raises(Refused, match=r"damaged|not in the store"):
+            client.get(sha256)
+    run(client)  # what `redo` does
+    assert not bad()
+    assert client.get_audio(record.takes[0].audio).shape == (2, 4_800)
 
 
 @pytest.mark.slow

@@ -150,7 +150,7 @@ def _store(disk: Examined) -> Iterator[Finding]:
         "" if sound else f"punchin stop, then move {home.state()} away: its jobs are forgotten, landed takes stay",
     )
     if disk.missing_blobs:
-        text = f"{disk.missing_blobs} takes of done jobs are missing in the store"
+        text = f"{disk.missing_blobs} takes of done jobs are not, or not whole, in the store"
         yield Finding("fail", text, "punchin redo ID makes one again; those that have landed are not touched")
     if disk.store_bytes > disk.store_limit_bytes:
         yield Finding("warn", f"the store is over its {disk.store_limit_bytes / 2**30:.0f} GiB", "punchin gc")

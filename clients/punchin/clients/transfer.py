@@ -62,7 +62,8 @@ def get(line: Line, sha256: str) -> bytearray:
         line.drop_data()
         raise
     if digest.hexdigest() != sha256:
-        raise Refused(f"blob {sha256[:12]} is damaged on the daemon's disk", "punchin doctor", "damaged_blob")
+        text = f"blob {sha256[:12]} is damaged on the daemon's disk"
+        raise Refused(text, "punchin redo ID makes a take again", "damaged_blob")
     return whole
 
 

@@ -315,10 +315,10 @@ class Journal:
             users.setdefault(sha256, set()).add(number)
         return users
 
-    def results(self) -> set[str]:
-        """The blobs of all takes of done jobs."""
+    def results(self) -> dict[str, int]:
+        """The blobs of all takes of done jobs, and the bytes of each."""
         rows = self._db.execute("SELECT takes FROM jobs WHERE state = 'done'")
-        return {take.audio.sha256 for (takes,) in rows for take in _takes.decode(takes)}
+        return {take.audio.sha256: take.audio.size_bytes for (takes,) in rows for take in _takes.decode(takes)}
 
     def forget(self, numbers: set[int]) -> None:
         """Remove jobs with their events, uses and previews."""

@@ -93,5 +93,5 @@ def _mark(journal: Journal, blobs: dict[str, tuple[int, float]]) -> tuple[set[in
 
 
 def missing(journal: Journal, store: Store) -> int:
-    """How many blobs of done jobs are not in the store. 0 is well."""
-    return sum(store.size(sha256) is None for sha256 in journal.results())
+    """How many blobs of done jobs are not, or not whole, in the store. 0 is well."""
+    return sum(store.size(sha256) != size_bytes for sha256, size_bytes in journal.results().items())

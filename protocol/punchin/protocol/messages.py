@@ -314,7 +314,7 @@ class Examined(Struct, tag="examined", frozen=True, kw_only=True):
     store_bytes: int
     store_limit_bytes: int
     disk_free_bytes: int
-    missing_blobs: int  # of done jobs; 0 is well
+    missing_blobs: int  # of done jobs, not or not whole in the store; 0 is well
     log: str  # its path
 
 
