@@ -98,6 +98,16 @@ def test_several_items_are_split_and_muted_and_one_new_item_plays(tmp_path):
     assert len(fresh) == len(set(fresh)) == 6  # three parts and an item more; the two first parts keep theirs
 
 
+@pytest.mark.parametrize("how", ["split", "lane", "track"])
+def test_a_new_item_is_in_the_group_of_what_it_replaces(tmp_path, how):
+    """Moved with its group, a muted original would leave its take behind."""
+    media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
+    path = project(tmp_path, track("Keys", item(0, 8, KEYS, GROUP=72)), track("Bass", item(0, 8, KEYS)))
+    for name, groups in (("Keys", 4), ("Bass", 1)):  # the old one or its parts, and what is new
+        text = landed(aimed(path, how=how, name=name)).output.read_text()
+        assert text.count("GROUP 72") == groups
+
+
 def test_identity_nulls_through_a_split(tmp_path):
     path = overlapped(tmp_path)
     new = played(landed(aimed(path)).output, 8)

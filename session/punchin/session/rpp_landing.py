@@ -157,6 +157,7 @@ def _item_lines(group: Group, moved: bool) -> list[str]:
         "  FADEOUT 0 0 0 0 0 0 0",
         "  MUTE 0 0",
         "  SEL 0",
+        *_grouped(group),
         f"  IGUID {new_guid()}",
     ]
     offset = text_of((target.shown.first - target.file.first) / target.rate_hz)
@@ -174,6 +175,16 @@ def _item_lines(group: Group, moved: bool) -> list[str]:
         ]
         lines += [f"  {line}" for line in ([] if i == 0 else ["TAKE"]) + own]
     return [*lines, ">"]
+
+
+def _grouped(group: Group) -> list[str]:
+    """The line that puts a new item into the group of what it replaces, so that both move; [] where there is none."""
+    target, track = group.target, group.target.under
+    if track is None or not target.replaces:
+        return []
+    under = (item for item in track.sounding() if target.voices.meets(track, item, *group.shown_s()))
+    found = (target.project.document.find(item.chunk, "GROUP") for item in under)
+    return next(([f"  {' '.join(words)}"] for words in found if words), [])
 
 
 def _track_lines(group: Group, more: Sequence[str], item: Sequence[str]) -> list[str]:
