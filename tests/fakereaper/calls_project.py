@@ -70,6 +70,11 @@ def bpm_at(project, time_s):
     return later / 1e-6 * 60
 
 
+def config_string(script, name):
+    """A preference, or a setting of the project in front."""
+    return (True, str(script.host.project.bar_offset)) if name == "projmeasoffs" else (False, "")
+
+
 def set_proj_ext(script, project, section, key, text):
     stored = project.ext.setdefault(section, {})
     if text:
@@ -137,6 +142,7 @@ CALLS = {
     "TimeMap2_timeToQN": lambda script, project, time_s: project.tempo.qn(time_s),
     "TimeMap2_QNToTime": lambda script, project, qn: project.tempo.seconds(qn),
     "TimeMap_GetMeasureInfo": measure_info,
+    "get_config_var_string": config_string,
     "SetProjExtState": set_proj_ext,
     "GetProjExtState": get_proj_ext,
     "EnumProjExtState": enum_proj_ext,

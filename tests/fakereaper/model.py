@@ -165,6 +165,7 @@ class Project(Handle):
         self.time_selection, self.cursor_s, self.play_state, self.rate_hz = (0.0, 0.0), 0.0, 0, 48_000
         self.info = {"PROJECT_SRATE_USE": 1.0, "PROJECT_TIMEBASE_FLAGS": 0.0} | RENDER_NUMBERS
         self.strings = dict(RENDER_STRINGS)
+        self.bar_offset = 0  # the ruler's number at the start, less 1
         self.changes, self.undo_depth, self.undo_log, self.snapshots = 0, 0, [], []
         self.open_snapshot = None
 

@@ -1,5 +1,7 @@
 """From the user's selection to a request: what is meant, what is refused, and what a request holds."""
 
+import json
+
 import numpy as np
 import pytest
 import soundfile
@@ -7,6 +9,9 @@ from fakereaper import calls_user
 from fakereaper.desk import Desk, tone, unpack
 from fakereaper.host import Breach
 from fakereaper.model import Source, Take, Tempo
+
+from punchin.clients.bridge.project import project_text
+from punchin.clients.bridge.request import decode
 
 ASK = "Repaint selection (ask)"
 LAST = "Repaint selection (last preset)"
@@ -411,6 +416,19 @@ def test_ramps_steps_and_signatures_are_in_the_grid(desk):
     assert all(abs(real.seconds(qn) - s) < 1e-9 for qn, s in zip(tempo["qn"], tempo["seconds"], strict=True))
     steps = [b - a for a, b in zip(tempo["qn"], tempo["qn"][1:], strict=False) if 17 <= a < 30]
     assert set(steps) == {0.25}
+
+
+def test_bars_are_numbered_as_on_the_ruler(seven):
+    """A count-in of two bars before bar 1."""
+    seven.simple()
+    seven.project.bar_offset = -2
+    seven.remember_words(context="0")
+    seven.press(LAST)
+    (record,) = seven.open_jobs().values()
+    assert unpack(record)["title"] == "Keys bar 0"
+    request = seven.request()
+    assert request["tempo"]["first_bar"] == -1
+    assert "\n  PROJOFFS 0 -2 0\n" in project_text(decode(json.dumps(request).encode()))
 
 
 FX = "Hear track FX (yes: on a new track):"

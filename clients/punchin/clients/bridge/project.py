@@ -28,6 +28,7 @@ def project_text(request: RegionRequest) -> str:
         '<REAPER_PROJECT 0.1 "7.0/punchin" 0',
         f"  RECORD_PATH {quote(project.media_folder)} {quote('')}",
         f"  SAMPLERATE {project.rate_hz} 1 0",
+        f"  PROJOFFS 0 {request.tempo.first_bar - 1} 0",
         *(f"  {line}" for line in _tempo(request.tempo)),
     ]
     end_s = max(region.end_s for region in request.regions)

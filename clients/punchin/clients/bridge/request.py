@@ -83,11 +83,15 @@ class Signature(Struct, frozen=True):
 
 
 class Tempo(Struct, frozen=True):
-    """The beat grid: quarter notes and the project time of each, linear between; and where signatures change."""
+    """The beat grid: quarter notes and the project time of each, linear between; and where signatures change.
+
+    first_bar: the ruler's number of the bar at the project's start.
+    """
 
     qn: Annotated[tuple[Number, ...], Meta(min_length=2, max_length=MOST_POINTS)]
     seconds: Annotated[tuple[Number, ...], Meta(min_length=2, max_length=MOST_POINTS)]
     signatures: Annotated[tuple[Signature, ...], Meta(min_length=1, max_length=MOST_POINTS)]
+    first_bar: Annotated[int, Meta(ge=-100_000, le=100_000)] = 1
 
     def __post_init__(self) -> None:
         if len(self.qn) != len(self.seconds):

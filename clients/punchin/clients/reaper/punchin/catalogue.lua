@@ -30,6 +30,7 @@ catalogue.newer = {
   "DoActionShortcutDialog",
   "PCM_Source_BuildPeaks",
   "SectionFromUniqueID",
+  "get_config_var_string",
   "set_action_options",
 }
 
@@ -145,6 +146,7 @@ catalogue.functions = {
   "file_exists",
   "genGuid",
   "get_action_context",
+  "get_config_var_string",
   "new_array",
   "set_action_options",
   "time_precise",

@@ -149,8 +149,9 @@ local function capture_lines(settings, id, captures)
 end
 
 local function title_of(proj, span, order)
-  local first = tempo.bar_at(proj, span.start_s)
-  local last = tempo.bar_at(proj, span.end_s - 1e-4)
+  local before = tempo.first_bar() - 1
+  local first = before + tempo.bar_at(proj, span.start_s)
+  local last = before + tempo.bar_at(proj, span.end_s - 1e-4)
   local bars = first == last and "bar " .. first or string.format("bars %d-%d", first, last)
   local instrument = (order.task == "layer" or order.task == "extract") and order.params.instrument
   return (instrument or track_name(span.track)) .. " " .. bars

@@ -44,14 +44,21 @@ local function signatures(proj, last_qn)
   return changes
 end
 
+-- The number on the ruler of the bar at the active project's start. 1 where an older REAPER does not tell.
+function tempo.first_bar()
+  local known, offset
+  if reaper.APIExists("get_config_var_string") then known, offset = reaper.get_config_var_string("projmeasoffs") end
+  return 1 + math.floor(known and tonumber(offset) or 0)
+end
+
 -- Quarter notes and seconds from the project's start to `end_s`, sampled each 1/16 note, plus the signatures.
 function tempo.grid(proj, end_s)
   local last_qn = reaper.TimeMap2_timeToQN(proj, end_s) + 1
   local qn, seconds = without_flat_points(points_on_steps(proj, last_qn))
-  return { qn = qn, seconds = seconds, signatures = signatures(proj, last_qn) }
+  return { qn = qn, seconds = seconds, signatures = signatures(proj, last_qn), first_bar = tempo.first_bar() }
 end
 
--- The bar that sounds at a time, counted from 1.
+-- The bar that sounds at a time, counted from 1 at the project's start.
 function tempo.bar_at(proj, at_s)
   local qn = reaper.TimeMap2_timeToQN(proj, at_s) + 1e-6 -- a bar line belongs to the bar that it begins
   local measure = 0
