@@ -1,5 +1,6 @@
 """Bad input is refused by name, with value and limit, before any weight is moved; ranges may leave the source."""
 
+import inspect
 import math
 from itertools import pairwise
 
@@ -238,6 +239,14 @@ def test_raw_parameters_go_by_their_python_names():
         base.with_raw({"shift": True})
     with pytest.raises(OverLimit, match="repaint_injection is 2, allowed is 0 to 1"):
         base.with_raw({"repaint_injection": 2})
+
+
+def test_each_raw_parameter_is_an_argument_of_the_call(turbo):
+    taken = set(inspect.signature(turbo).parameters) | {"cfg_interval_start", "cfg_interval_end"}  # cfg_interval
+    assert set(asked._RAW) <= taken
+    quiet, loud = (turbo("x", duration=1, num_inference_steps=1, peak_normalise=each).audio for each in (False, True))
+    assert loud.abs().max() == pytest.approx(10 ** (-1 / 20))
+    torch.testing.assert_close(loud, quiet * loud.abs().max() / quiet.abs().max())
 
 
 def test_codes_are_read_and_written():

@@ -144,6 +144,7 @@ class AceStepPipeline:
         mask_mode: MaskMode = "explicit",
         reference_seed: int = 0,
         sample_latents: bool = False,
+        peak_normalise: bool = False,
         noise: Tensor | None = None,
         preset: Preset = "",
     ) -> Music:
@@ -164,6 +165,7 @@ class AceStepPipeline:
         original's: the schedule's end alone): start from `input_audio`, else from the source.
         num_inference_steps, shift, cfg_scale: None is the model's own default. Turbo models take no guidance.
         guidance_mode: `apg` as the original, `cfg` plain; cfg_interval: between which times t it acts.
+        peak_normalise: the peak at -1 dBFS; never for a region that must fit its neighbours.
         preset `diffsynth`: as DiffSynth-Studio does: mask of ones, plain CFG, unblended edges, peak at -1 dBFS.
         Raises OverLimit or Refused before any weight is moved, JobFailed where the result is not finite.
         """
@@ -217,7 +219,7 @@ class AceStepPipeline:
                     mask_mode="ones" if ones else mask_mode,
                     reference_seed=reference_seed,
                     sample_latents=sample_latents,
-                    peak_normalise=ones,
+                    peak_normalise=ones or peak_normalise,
                     rand_device=rand_device,
                 )
             )
