@@ -168,6 +168,17 @@ def test_an_undo_of_the_users_costs_no_take(desk):
     assert desk.host.scripts == []
 
 
+def test_nor_does_it_in_a_project_that_got_its_name_meanwhile(desk):
+    _, item = desk.simple()
+    desk.project.path = ""
+    job = asked(desk)
+    desk.project.path = "/song/song.rpp"
+    desk.say(job=job, kind="progress", text="diffusing 3 of 8")
+    desk.open_jobs().clear()
+    desk.done(job)
+    assert len(item.takes) == 2
+
+
 def test_a_missing_take_file_is_told_and_leaves_no_undo_step(desk):
     _, item = desk.simple()
     desk.done(asked(desk), file1=str(desk.media / "gone.wav"))

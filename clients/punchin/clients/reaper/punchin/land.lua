@@ -298,7 +298,7 @@ local function way_of(proj, record, landing)
   if reaper.EnumProjects(-1) ~= proj then return false, "waits until its project tab is in front" end
   local replaces = landing.how == "track" and (record.task == "repaint" or record.task == "cover")
   local act, words = as_track(proj, record, landing, replaces)
-  return act, way and words .. ": the item was changed meanwhile" or words
+  return act, way and words .. ": the item was changed meanwhile, or is locked" or words
 end
 
 -- All of it in one undo step, `count` takes an item. Results as `land.done`.

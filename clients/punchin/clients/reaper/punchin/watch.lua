@@ -53,9 +53,12 @@ end
 -- The project tab and the record of an open job. A project's own note of it may go back with an undo of the user's;
 -- then what was asked for counts, as long as that project is in its tab.
 local function job_of(id)
-  local proj, record = jobs.find(id)
-  if proj then return proj, record end
+  local proj, record, path = jobs.find(id)
   local known = watcher.open[id]
+  if proj then
+    if known then known.path = path end -- it may have got a name since
+    return proj, record
+  end
   if known and jobs.is_in_a_tab(known.proj, known.path) then return known.proj, known.record end
   return nil
 end
