@@ -4,7 +4,8 @@ The script stands in the order's prompt, words separated by blanks, done in this
 `steps=N` (default 3) progress messages, `pause=S` seconds after each, `die=N` ends at step N with status 137,
 `die-once=PATH` the same at step 1 but only if PATH does not exist yet (it is made), `oom`, `oom-once`, `fail=TEXT`,
 `deaf` (never looks for a cancel), `hang` (does nothing for ever after the steps), `garbage` (writes no message),
-`short` (says more frames than it wrote), `child` (starts a process that sleeps), `parts=N` (each take in N stretches),
+`short` (says more frames than it wrote), `empty` (takes of no frames), `child` (starts a process that sleeps),
+`parts=N` (each take in N stretches),
 `whole=S` (each step takes S seconds in which it hears nothing), `litter` (leaves a file that is no take).
 Without a script it is quick. The environment PUNCHIN_FAKE: `slow-start=S`, `no-start`, `stay` (deaf to the pipe's end).
 """
@@ -125,7 +126,7 @@ def write_takes(run, script):
     takes = []
     for seed in run.order.seeds:
         path = Path(run.out_dir) / f"{seed}.f32"
-        data = take_bytes(run.order, seed)
+        data = b"" if "empty" in script else take_bytes(run.order, seed)
         with path.open("wb") as file:
             file.write(data)
             os.fsync(file.fileno())

@@ -125,6 +125,14 @@ def test_a_take_of_another_size_than_said(client):
     assert "its take file has" in record.error_text
 
 
+def test_a_take_that_no_journal_could_hold(client):
+    """Once it stood there, no list of jobs could be read any more."""
+    record, _ = run(client, "empty")
+    assert (record.state, record.error_code) == ("failed", "crashed")
+    assert "Expected `int` >= 1 - at `$.takes[0].frames`" in record.error_text
+    assert [job.id for job in client.jobs()] == [record.id]
+
+
 def test_a_worker_that_never_starts(client, monkeypatch, home):
     client.stop()
     monkeypatch.setenv("PUNCHIN_FAKE", "no-start")

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from punchin.protocol import frames
-from punchin.protocol.order import JobId, Order, Provenance
+from punchin.protocol.order import Channels, Frames, JobId, Order, Provenance
 
 
 class Run(Struct, tag="run", frozen=True, kw_only=True):
@@ -66,8 +66,8 @@ class MadeTake(Struct, frozen=True, kw_only=True):
 
     seed: int
     path: str
-    channels: int
-    frames: int
+    channels: Channels
+    frames: Frames
     passage: int = 0
 
 

@@ -20,6 +20,8 @@ State = Literal["queued", "leased", "running", "storing", "done", "failed", "can
 JOB_ID = r"^[0-9A-Za-z-]{8,64}\Z"  # not $, which a line's end may follow
 JobId = Annotated[str, Meta(pattern=JOB_ID)]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+Channels = Annotated[int, Meta(ge=1, le=2)]
+Frames = Annotated[int, Meta(ge=1, le=600 * limits.MODEL_HZ)]
 
 TERMINAL: frozenset[State] = frozenset({"done", "failed", "cancelled"})
 
@@ -28,8 +30,8 @@ class Blob(Struct, frozen=True, kw_only=True):
     """Audio in the store: `frames` x `channels` float32, interleaved, little-endian, at `rate_hz`."""
 
     sha256: Sha256
-    channels: Annotated[int, Meta(ge=1, le=2)]
-    frames: Annotated[int, Meta(ge=1, le=600 * limits.MODEL_HZ)]
+    channels: Channels
+    frames: Frames
     rate_hz: Annotated[int, Meta(ge=1, le=384_000)] = limits.MODEL_HZ
 
     @property
@@ -59,7 +61,7 @@ class Passage(Struct, frozen=True, kw_only=True):
     name: what people call it, for progress and errors where an order has several.
     """
 
-    frames: Annotated[int, Meta(ge=1, le=600 * limits.MODEL_HZ)]
+    frames: Frames
     source: Blob | None = None
     mask: Annotated[tuple[tuple[int, int], ...], Meta(max_length=64)] = ()
     wanted: tuple[int, int] | None = None
