@@ -1,5 +1,6 @@
 """Models fetched from a server that speaks the hubs' APIs, cuts connections and serves wrong bytes; and from disk."""
 
+import errno
 import hashlib
 import io
 import json
@@ -305,6 +306,18 @@ def test_the_disk_is_asked_before_anything_is_fetched(folder, models, monkeypatc
     monkeypatch.setattr(source, "fetch", lambda *_: pytest.fail("fetched"))
     with pytest.raises(Refused, match=r"0\.08 GB are needed in .*, 0\.07 GB are free"):
         hub.pull(BY_NAME["turbo"], source, models, Quiet())
+
+
+def test_a_disk_that_fills_is_named_and_not_what_was_copied(folder, models, monkeypatch, capsys):
+    def full(_, target):
+        raise OSError(errno.ENOSPC, "No space left on device", "/the/source", None, str(target))
+
+    monkeypatch.setattr(shutil, "copyfile", full)  # its own error names both, the source first
+    monkeypatch.setenv("PUNCHIN_MODELS", str(models))
+    monkeypatch.setattr(sys, "argv", ["hub", "pull", "base", "--from", str(folder)])
+    assert hub.main() == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"error: No space left on device: {models}/.pulling/")
 
 
 def test_what_an_earlier_try_left_is_counted_once(folder, models, monkeypatch):

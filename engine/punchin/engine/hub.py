@@ -233,7 +233,7 @@ def main() -> int:
         talk.say(f"error: {error}" + (f"\n  {error.hint}" if error.hint else ""))
         return error.exit_code
     except OSError as error:
-        talk.say(f"error: {error.strerror or error}: {error.filename or home.models()}")
+        talk.say(f"error: {error.strerror or error}: {error.filename2 or error.filename or home.models()}")
         return 1
     except KeyboardInterrupt:
         talk.say("stopped; the same command finishes it")
