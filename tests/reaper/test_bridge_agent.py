@@ -16,7 +16,7 @@ from punchin.clients.bridge import spool as spools
 from punchin.clients.bridge import work as works
 from punchin.clients.bridge.agent import Agent
 from punchin.protocol import lock
-from punchin.protocol.errors import PunchinError
+from punchin.protocol.errors import Cancelled, PunchinError
 
 LONGEST_S = 30.0
 
@@ -304,3 +304,17 @@ def test_old_answers_go_and_young_ones_stay(tmp_path):
         os.utime(spool.path("done", f"{name}.line"), (time.time() - age_s,) * 2)
     spool.clean(time.time())
     assert (spool.answer("old"), spool.answer("young")) == (None, "kind=done\n")
+
+
+def test_a_cancel_reaches_a_bridge_that_is_full(desk, begin, monkeypatch):
+    def travel(work):
+        assert work._wanted_cancel.wait(LONGEST_S)
+        raise Cancelled("cancelled")
+
+    monkeypatch.setattr(agents, "MOST_JOBS", 1)
+    monkeypatch.setattr(works.Work, "_travel", travel)
+    job = asked(desk)
+    begin()
+    answer(desk, job, ("accepted",))
+    (desk.spool / "cancel" / job).touch()
+    assert answer(desk, job)["kind"] == "cancelled"

@@ -47,7 +47,7 @@ class Agent:
         self.spool.clean(time.time())
         observer = _observe(self.spool, lambda: self._wake.put(None))
         busy_s = time.monotonic()
-        pool = ThreadPoolExecutor(MOST_JOBS, "job")
+        pool = ThreadPoolExecutor(2 * MOST_JOBS, "job")  # a thread a job, and one to cancel it
         try:
             while not self._stopping:
                 try:
