@@ -134,6 +134,12 @@ def test_words_that_would_not_be_read_to_the_end_are_refused_at_once(pipeline):
         pipeline.stages(Request(frames=SAMPLES, lyrics="1" * 2048))
 
 
+def test_lyrics_without_a_word_are_none(pipeline):
+    """An empty file has a line's end."""
+    told = {pipeline.conditioner.texts(Request(frames=SAMPLES, lyrics=each), "text2music")[1] for each in ("", " \n")}
+    assert told == {"# Languages\nunknown\n\n# Lyric\n[Instrumental]<|endoftext|>"}
+
+
 def test_codes_out_and_in_are_the_same_cover(pipeline):
     source = audio()
     codes = pipeline.codes(source)

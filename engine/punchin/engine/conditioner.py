@@ -122,7 +122,8 @@ class Conditioner:
         """
         names = request.instruments if task == request.task else ()
         words = prompts.caption_prompt(prompts.instruction(task, names), request.prompt, request.metas())
-        lines = prompts.lyric_prompt(request.lyrics or prompts.INSTRUMENTAL, request.language)
+        sung = request.lyrics if request.lyrics.strip() else prompts.INSTRUMENTAL
+        lines = prompts.lyric_prompt(sung, request.language)
         limits.PROMPT.check(self._loaded.text.length(words), "say it in fewer words")
         limits.LYRICS.check(self._loaded.text.length(lines), "give the lines of this region alone")
         return words, lines
