@@ -155,6 +155,24 @@ def test_answers_are_told_again_to_a_new_reaper(desk, begin):
     assert answer(desk, job)["text"].startswith("the project's media folder")
 
 
+def test_a_job_that_has_just_been_answered_is_told_again(desk, begin, monkeypatch):
+    """Its thread still writes down where it landed, when a new REAPER asks."""
+    held = threading.Event()
+    monkeypatch.setattr(works.Work, "_travel", lambda work: None)
+    monkeypatch.setattr(works, "done", lambda request, result, seconds: {"kind": "done"})
+    monkeypatch.setattr(works.Work, "_name_place", lambda work, result: held.wait(LONGEST_S))
+    job = asked(desk)
+    begin()
+    answer(desk, job)
+    desk.host.ext["PUNCHIN", "instance"] = "FEDCBA9876543210"
+    collect = {"v": 2, "id": "20260101-000000-0000000D", "instance": "FEDCBA9876543210", "action": "collect"}
+    put(desk, collect["id"], json.dumps(collect | {"jobs": [job]}).encode())
+    try:
+        assert answer(desk, job)["kind"] == "done"
+    finally:
+        held.set()
+
+
 def test_a_job_that_nobody_knows_is_told(desk, begin):
     request = {"v": 2, "id": "20990101-000000-0000000A", "instance": "ABCDEFGH12", "action": "collect",
                "jobs": ["20990101-000000-0000000B"]}  # fmt: skip

@@ -249,6 +249,21 @@ def test_a_restarted_reaper_collects_what_was_left(desk):
     assert len(item.takes) == 2
 
 
+def test_a_restarted_reaper_hears_of_its_cancel(desk):
+    desk.simple()
+    job = asked(desk)
+    (desk.spool / "inbox" / f"{job}.json").unlink()
+    desk.host.quit()
+    desk.press("Cancel")
+    desk.host.tick(10)
+    request = desk.request()
+    assert (request["action"], request["jobs"]) == ("collect", [job])
+    assert request["instance"] == desk.host.ext["PUNCHIN", "instance"]
+    assert [path.name for path in (desk.spool / "cancel").iterdir()] == [job]
+    desk.say(job=job, kind="cancelled")
+    assert desk.open_jobs() == {}
+
+
 def test_a_restarted_watcher_goes_on_where_it_was(desk):
     _, item = desk.simple()
     job = asked(desk)

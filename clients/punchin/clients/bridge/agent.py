@@ -133,10 +133,10 @@ class Agent:
     def _tell_again(self, job: str, instance: str) -> None:
         """What became of a job, to a DAW that was closed meanwhile; what still runs is told there from now on."""
         work, line = self.works.get(job), self.spool.answer(job)
-        if work is not None:
-            work.instance = instance
-        elif line is not None:
+        if line is not None:  # also of one that was answered a moment ago
             self.spool.repeat(instance, line)
+        elif work is not None:
+            work.instance = instance
         elif not self.spool.path("inbox", f"{job}.json").exists():
             text = "the bridge knows nothing of this job"
             self.spool.say(instance, {"job": job, "kind": "failed", "text": text, "hint": "punchin jobs"})

@@ -117,6 +117,8 @@ end
 -- Cancels every open job of this project. A draft that still waits for its audio never left: it just goes.
 function actions.cancel()
   act(function(proj, settings)
+    local collected, problem = watch.collect(proj, settings) -- what an earlier run of REAPER left open answers this one
+    if not collected then return nil, problem end
     local count = 0
     for id in pairs(jobs.of(proj)) do
       count = count + 1
