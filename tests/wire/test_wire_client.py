@@ -130,6 +130,16 @@ def test_a_damaged_journal_is_told_with_its_cure(client, home):
         assert run(later)[0].state == "done"
 
 
+def test_a_connection_file_that_cannot_be_written_is_told(home):
+    """As on a runtime folder's disk, which is small, and full."""
+    (home / "runtime" / "daemon.json").mkdir(parents=True)
+    with pytest.raises(Unreachable, match=r"did not start: .*daemon\.json, .* written: Is a directory") as error:
+        connect()
+    assert error.value.hint.startswith("free space on its disk")
+    ended = subprocess.run([sys.executable, "-m", "punchin.daemon"], capture_output=True, text=True, timeout=20)
+    assert (ended.returncode, "Traceback" in ended.stderr) == (1, False)
+
+
 def test_sockets_that_cannot_be_bound_are_told(home, monkeypatch):
     monkeypatch.setenv("PUNCHIN_FAULTS", "daemon.bound=full")
     with pytest.raises(Unreachable, match=r"did not start: .*No space left on device") as error:
@@ -198,6 +208,18 @@ def test_jobs_newest_first_page_by_page(client):
     ids = [client.submit(order(lyrics="la " * 6_000)).id for _ in range(40)]  # 40 x 18 kB: more than one page
     assert [job.id for job in client.jobs()] == ids[::-1]
     assert [job.id for job in client.jobs(most=7)] == ids[::-1][:7]
+
+
+def test_each_job_is_one_line_whatever_its_prompt_and_its_error(client, capsys):
+    client.pause()
+    client.submit(order("slow\nand\r\nsoft"))
+    client.resume()
+    run(client, f"fail={'x' * 1_000}\nsteps=1")
+    assert main(["jobs"]) == 0
+    _, failed, prompt = capsys.readouterr().out.splitlines()
+    assert prompt.endswith("text2music, 0 s: slow and soft")
+    assert failed.endswith("xxx…")
+    assert len(failed) < 220
 
 
 def test_punchin_cancel_ends_whatever_the_job_is_doing(client, capsys):

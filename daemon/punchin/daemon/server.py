@@ -54,7 +54,7 @@ class Server:
     """One life of the daemon; the caller holds the lock. `run` returns when it is over."""
 
     def __init__(self, settings: Settings) -> None:
-        """Open the journal, recover, bind. Raises Refused, JournalFull, OSError, zmq.ZMQError."""
+        """Open the journal, recover, bind, be found. Raises Refused, JournalFull, OSError, zmq.ZMQError."""
         self._settings = settings
         self._instance = secrets.token_hex(8)
         self._inbox = Inbox()
@@ -94,16 +94,16 @@ class Server:
             started_ns=started_ns,
             server_key=place.keys.public.decode() if place.keys else "",
         )
+        connection.write(self.connection)  # who comes before `run` waits for its answer
 
     def run(self, tell_ready: Callable[[], None]) -> None:
-        """Answer, until told to stop. `tell_ready` is called when clients can find and reach it."""
+        """Answer, until told to stop. `tell_ready` is called when it does."""
         for name in ("SIGTERM", "SIGINT", "SIGHUP"):  # the last where there are terminals that can be closed
             number = getattr(signal, name, None)
             if number is not None and (name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN):  # nohup
                 signal.signal(number, self._stop)
         sys.setswitchinterval(0.0005)  # a cancel does not wait for the data thread's Python
         self._data.start()
-        connection.write(self.connection)
         tell_ready()
         crash_point("daemon.ready")
         log.info("ready", extra={"instance": self._instance, "pid": os.getpid(), "version": version.PACKAGE})

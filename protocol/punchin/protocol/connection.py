@@ -67,13 +67,17 @@ def spawn_lock() -> Path:
 
 
 def write(connection: Connection) -> None:
-    """Make the daemon findable: all of the file at once, readable by its user alone."""
+    """Make the daemon findable: all of the file at once, readable by its user alone. Raises Refused."""
     path = file()
     temporary = path.with_name(f"{NAME}.{os.getpid()}")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0), 0o600)
-    with os.fdopen(fd, "wb") as out:
-        out.write(msgspec.json.encode(connection))
-    temporary.replace(path)
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0), 0o600)
+        with os.fdopen(fd, "wb") as out:
+            out.write(msgspec.json.encode(connection))
+        temporary.replace(path)
+    except OSError as error:
+        text = f"{path}, by which clients find the daemon, cannot be written: {error.strerror}"
+        raise Refused(text, "free space on its disk, or set PUNCHIN_HOME to a folder of yours", "folder") from error
 
 
 def read() -> Connection | None:

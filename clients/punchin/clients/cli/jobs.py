@@ -201,11 +201,16 @@ def _error(record: JobRecord) -> dict[str, str] | None:
 
 def _what(record: JobRecord) -> str:
     if record.error_text:
-        return record.error_text
+        return _line(record.error_text, 160)
     order = record.order
     seconds, several = sum(each.frames for each in order.passages) / 48_000, len(order.passages)
-    text = order.prompt if len(order.prompt) <= 48 else order.prompt[:47] + "…"
-    return f"{order.task}, {f'{several} passages, ' if several > 1 else ''}{seconds:.0f} s: {text}"
+    return f"{order.task}, {f'{several} passages, ' if several > 1 else ''}{seconds:.0f} s: {_line(order.prompt, 48)}"
+
+
+def _line(text: str, most: int) -> str:
+    """The beginning of a text, `most` characters of it, as one line of a table."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def _job_argument(parser: argparse.ArgumentParser) -> None:
