@@ -148,6 +148,17 @@ def test_a_lesson_shows_what_the_pipeline_shows(parts):
     assert seen == {"text2music", "codes", "repaint", "source"}
 
 
+def test_fast_songs_are_asked_for_more_often(parts):
+    stage, _ = parts
+    plan = replace(PLAN, songs=12, songs_kept=4, song_steps=1000)
+    library = Library(stage.library._shots, plan, CPU, 0)
+    fast = np.array([song.score.bpm > lessons.FAST_BPM for song in library.draft(0)])
+    assert 0 < fast.sum() < 6, "some, and not most"
+    places = np.concatenate([lessons.batch(step, library, stage.words).place.numpy() for step in range(60)])
+    wanted = lessons.FAST * fast.sum() / (lessons.FAST * fast.sum() + (~fast).sum())
+    assert fast[places].mean() == pytest.approx(wanted, abs=4 * np.sqrt(wanted * (1 - wanted) / len(places)))
+
+
 def test_a_librarys_versions_are_parts_of_one_song(parts):
     """Rest and lone stem sound together as the mix, and a step's songs do not depend on what came before."""
     stage, _ = parts
