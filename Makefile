@@ -10,8 +10,9 @@ demo: .venv/user
 	$(BIN)/punchin demo
 	@echo '. $(BIN)/activate   # then the command is punchin'
 
+# Two files side by side; the tests of one file share what they start.
 test: .venv/dev
-	$(BIN)/pytest -m "not nightly"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not nightly"
 
 test-nightly: .venv/dev
 	$(BIN)/pytest
