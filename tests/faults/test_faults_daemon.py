@@ -122,8 +122,16 @@ def test_a_stop_puts_the_running_job_back(client):
         later.cancel(job.id)
 
 
+@pytest.fixture
+def terminal():
+    """SIGHUP as a terminal's programs have it; where tests run under nohup, daemons would not hear it either."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_is_a_stop(client, number):
+def test_a_signal_is_a_stop(terminal, client, number):
     run(client)
     os.kill(daemon_pid(), number)
     wait_until(lambda: not lock.is_held(connection.daemon_lock()), 8, "the daemon's end")

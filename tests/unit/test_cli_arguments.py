@@ -187,12 +187,12 @@ def test_a_traceback_of_any_name_is_kept(capsys, monkeypatch, home):
 def test_a_folder_with_a_name_from_another_system_is_refused(capsys, home, tmp_path):
     folder = tmp_path / os.fsdecode(b"st\xfcck")  # Latin-1, as old disks have it
     folder.mkdir()
-    soundfile.write(tmp_path / "loop.wav", np.zeros((48_000, 2)), 48_000)
+    tone = 0.1 * np.sin(2 * np.pi * 220 * np.arange(96_000) / 48_000)
+    soundfile.write(tmp_path / "loop.wav", np.stack([tone, tone], axis=1), 48_000)
     (tmp_path / "loop.wav").rename(folder / "loop.wav")
     assert main(["repaint", str(folder / "loop.wav"), "--bpm", "120", "--bars", "1", "--prompt", "x"]) == 4
     said = capsys.readouterr().err
-    assert "st\\udcfcck" in said
-    assert "is no text in utf-8\n  rename the file or folder, then again" in said
+    assert "stück/loop.wav: the bytes of that name are not UTF-8\n  rename it, and try again" in said
     assert not (home / "state").exists() or not list((home / "state").glob("crash-*"))
 
 
