@@ -35,6 +35,13 @@ def test_silence_has_no_loudness():
 
 
 @pytest.mark.parametrize("rate", [44_100, 48_000, 96_000])
+def test_a_cut_is_no_peak(rate):
+    """A region that begins and ends at the top of a bass note: half a second of it peaks where all of it does."""
+    note = 0.5 * np.cos(2 * np.pi * 40 * np.arange(rate) / rate, dtype=np.float32)
+    assert true_peak_db(note[None, : rate // 2 + 1], rate) == pytest.approx(-6.02, abs=0.02)
+
+
+@pytest.mark.parametrize("rate", [44_100, 48_000, 96_000])
 def test_true_peak_sees_between_the_samples(rate):
     """A quarter of the rate at 45 degrees: every sample is 3 dB under the wave's top (EBU Tech 3341, cases 15-19)."""
     audio = tone(rate / 4, -6.0, 0.5, rate, phase=np.pi / 4)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 Audio = NDArray[np.float32]
 
 SHORTEST_LUFS_S = 0.4  # one block of BS.1770; anything shorter is measured by RMS
+_PAD_FRAMES = 256  # more than the oversampling filter hears
 SILENT_DB = -70.0  # BS.1770's absolute gate; RMS under it counts as silence too
 
 
@@ -40,7 +41,8 @@ def rms_db(audio: Audio) -> float | None:
 def true_peak_db(audio: Audio, rate_hz: int) -> float | None:
     """The highest peak of the waveform in dBTP: oversampled until 160 kHz at least, as BS.1770-4 Annex 2 asks (4 x 48).
 
-    audio: [channels, n] float32. None when every sample is 0.
+    audio: [channels, n] float32. None when every sample is 0. Beyond its ends a sound is taken to hold their level:
+    silence there would make a peak of the cut itself.
     """
     import soxr
 
@@ -49,6 +51,7 @@ def true_peak_db(audio: Audio, rate_hz: int) -> float | None:
         return None
     factor = 4 if rate_hz < 80_000 else 2 if rate_hz < 160_000 else 1
     if factor > 1:
-        dense = soxr.resample(np.ascontiguousarray(audio.T), rate_hz, factor * rate_hz, quality="HQ")
-        peak = max(peak, float(np.abs(dense).max()))
+        longer = np.pad(audio, ((0, 0), (_PAD_FRAMES, _PAD_FRAMES)), mode="edge")
+        dense = soxr.resample(np.ascontiguousarray(longer.T), rate_hz, factor * rate_hz, quality="HQ")
+        peak = max(peak, float(np.abs(dense[factor * _PAD_FRAMES : -factor * _PAD_FRAMES]).max()))
     return float(20 * np.log10(peak))
