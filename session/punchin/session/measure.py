@@ -16,7 +16,7 @@ from punchin.session.loudness import loudness_db, rms_db, true_peak_db
 from punchin.session.onsets import Onsets
 from punchin.session.report import Pair, Report
 from punchin.session.seams import Habit
-from punchin.session.splice import FADES_S, Fades
+from punchin.session.splice import FADES_S, Fades, lead_frames
 from punchin.session.tempo import Grid
 from punchin.session.verdict import faults
 
@@ -85,8 +85,9 @@ class Before:
     and as far around the region as there is sound: the context's bar lines are the measure for the seams.
     hear: what an item's gain, fades and pan make of the samples: peak, loudness, silence and clipping are of what is
     heard, now and before.
-    true_peak_db, loudness_db, silent, clipped_samples, key, timing: of the region; the loudness of its context where
-    it is silent. edges: by width of a fade, of the one that a splice likes best; `edges_at` finds the others.
+    true_peak_db, clipped_samples: of the region and the 55 ms before it, where a fade may lie.
+    loudness_db, silent, key, timing: of the region; the loudness of its context where it is silent.
+    edges: by width of a fade, of the one that a splice likes best; `edges_at` finds the others.
     """
 
     audio: Audio
@@ -104,16 +105,16 @@ class Before:
     def of(cls, audio: Audio, span: Span, hear: Hearing = as_held) -> Before:
         """Measure `audio`; see the class."""
         region, rate_hz = audio[:, span.start_frame : span.end_frame], span.rate_hz
-        heard = hear(region, span.start_frame)
+        touched = _touched(audio, span, hear)
         longest = round(FADES_S[0] * rate_hz)
         return cls(
             audio,
             span,
             hear,
-            true_peak_db(heard, rate_hz),
+            true_peak_db(touched, rate_hz),
             _loudness_before(audio, span, hear),
-            rms_db(heard) is None,
-            _clipped(heard),
+            rms_db(hear(region, span.start_frame)) is None,
+            _clipped(touched),
             key_of(region, rate_hz),
             None if span.grid is None else groove.timing(onsets_in(audio, span), rate_hz, span.grid, span.first_s),
             {longest: _edges(audio, span, longest)},
@@ -132,13 +133,13 @@ def report(before: Before, after: Audio, fades: Fades, made: Made) -> Report:
     """
     span, rate_hz = before.span, before.span.rate_hz
     new = after[:, span.start_frame : span.end_frame]
-    heard = before.hear(new, span.start_frame)
+    heard, touched = before.hear(new, span.start_frame), _touched(after, span, before.hear)
     struck = onsets_in(after, span)
     width = max(fades.into.reach_frames, fades.back.reach_frames)
     edges = before.edges_at(width)
     time = _timing(struck, before)
     key = key_of(new, rate_hz)
-    peak, loudness = true_peak_db(heard, rate_hz), loudness_db(heard, rate_hz)
+    peak, loudness = true_peak_db(touched, rate_hz), loudness_db(heard, rate_hz)
     was = before.loudness_db
     found = Report(
         length_error_samples=after.shape[1] - before.audio.shape[1],
@@ -156,7 +157,7 @@ def report(before: Before, after: Audio, fades: Fades, made: Made) -> Report:
         lufs_delta=None if loudness is None or was is None else loudness - was,
         true_peak_dbfs=peak,
         ceiling_dbtp=CEILING_DBTP if before.true_peak_db is None else max(CEILING_DBTP, before.true_peak_db),
-        clipped_samples=_clipped(heard),
+        clipped_samples=_clipped(touched),
         clipped_before=before.clipped_samples,
         silent=not before.silent and rms_db(heard[:, : heard.shape[1] - fades.back.reach_frames]) is None,
         key_before=before.key and str(before.key),
@@ -198,6 +199,13 @@ def _difference(a: Audio, b: Audio) -> NDArray[np.float64]:
     out[:, : a.shape[1]] += a
     out[:, : b.shape[1]] -= b
     return out
+
+
+def _touched(audio: Audio, span: Span, hear: Hearing) -> Audio:
+    """What is heard of the region, and before it of all that a fade may change: two sounds at once peak higher."""
+    start = span.start_frame
+    first = max(start - lead_frames(start, span.rate_hz), _plays(audio, span)[0])
+    return hear(audio[:, first : span.end_frame], first)
 
 
 def _clipped(audio: Audio) -> int:

@@ -22,7 +22,7 @@ class Report:
     onset_p95_ms: float | None = None  # 95 % of the onsets lie this near to a sixteenth or triplet (reported only)
     tempo_ratio: float | None = None  # over the source's tempo, or the grid's; 0.5 is half tempo, 2 double
     lufs_delta: float | None = None  # the region's loudness after minus before (a silent one's: the context's), dB
-    true_peak_dbfs: float | None = None  # of the region after
+    true_peak_dbfs: float | None = None  # of the region after, and of the 55 ms before it, where a fade may lie
     resampled: bool
     warped: bool
     window_s: float  # what the model heard, region and context
@@ -38,7 +38,7 @@ class Report:
     gain_db: float = 0.0  # what the level match did, or the ceiling alone
     level_held: bool = False  # the ceiling had the last word over the level match, or it was off
     ceiling_dbtp: float = -1.0  # or the source's own true peak, where that is higher
-    clipped_samples: int = 0  # of the region after, at or over full scale
+    clipped_samples: int = 0  # there, at or over full scale
     clipped_before: int = 0
     silent: bool = False  # RMS under -70 dBFS up to the second fade, though it was not before
     key_before: str | None = None  # of the region before and after (reported only)
