@@ -368,3 +368,31 @@ def test_the_entry_loads_nothing_of_its_own_before_it_answers_ctrl_c():
     code += "print(*sorted(name for name in set(sys.modules) - before if name.startswith(('punchin.', 'msgspec'))))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert loaded == ["punchin.clients", "punchin.clients.cli"]
+
+
+def test_an_output_below_a_file_is_not_told_to_make_a_folder(tmp_path):
+    from punchin.clients.journey.request import check_folder
+
+    (tmp_path / "loop.wav").write_bytes(b"")
+    with pytest.raises(Refused, match=r"loop\.wav is a file, not a folder") as refused:
+        check_folder(tmp_path / "loop.wav" / "take.wav")
+    assert "mkdir" not in refused.value.hint
+
+
+@pytest.mark.parametrize(("data", "says"), [(None, ": No such file or directory$"), (b"caf\xe9", "not UTF-8 text")])
+def test_lyrics_that_cannot_be_read_are_refused_in_words_with_what_to_do(tmp_path, data, says):
+    from punchin.clients.cli import perform
+
+    if data is not None:
+        (tmp_path / "words.txt").write_bytes(data)
+    with pytest.raises(Refused, match=says) as refused:
+        perform._lyrics(f"@{tmp_path / 'words.txt'}")
+    assert refused.value.hint
+
+
+def test_a_chain_that_cannot_be_read_is_refused_with_what_to_do(tmp_path):
+    from punchin.clients import fx
+
+    with pytest.raises(Refused, match="Is a directory") as refused:
+        fx.check(tmp_path)
+    assert "TOML" in refused.value.hint

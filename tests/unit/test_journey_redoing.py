@@ -43,3 +43,17 @@ def test_a_session_that_is_gone_is_named_with_what_to_do():
 def test_what_cannot_be_read_is_refused(broken):
     with pytest.raises(Refused, match="cannot be read"):
         request_of(broken, HERE)
+
+
+@pytest.mark.parametrize(("was", "named"), [("/nowhere/song.rpp", "loop.wav"), ("/nowhere/loop.wav", "song.rpp")])
+def test_a_session_of_another_kind_is_refused_without_naming_options_that_redo_lacks(was, named):
+    made = MADE | {"request": ASKED | {"session": was}}
+    with pytest.raises(Refused, match=f"{named} is an? .*, the take was made for an? ") as refused:
+        request_of(made, Change(session=Path(named)))
+    assert "--session" in refused.value.hint
+
+
+def test_music_from_a_prompt_is_refused_a_session_instead_of_leaving_it_unread():
+    out = {"out": "/nowhere/idea.wav", "prompt": {"text": "warm"}}
+    with pytest.raises(Refused, match="no session"):
+        request_of({"making": {"bpm": 90, "bars": 2, "signature": [4, 4], "seed": 1} | out}, HERE)

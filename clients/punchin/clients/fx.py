@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     Audio = NDArray[np.float32]
 
+_CHAIN_HINT = "name a TOML file with one [[effect]] after the other: docs/effects.md"
 Told = Callable[[str], None]  # words on what is being done: `Reverb (1 of 2): process`
 
 
@@ -129,10 +130,10 @@ def _made(target: Path, channels: int, frames: int) -> Audio:
 def _read_chain(chain: Path) -> tuple[str, str]:
     try:
         if chain.stat().st_size > MAX_CHAIN_BYTES:
-            raise Refused(f"{chain} has {chain.stat().st_size} bytes, a chain may have {MAX_CHAIN_BYTES}")
+            raise Refused(f"{chain} has {chain.stat().st_size} bytes, a chain may have {MAX_CHAIN_BYTES}", _CHAIN_HINT)
         return chain.read_text(encoding="utf-8"), str(chain.resolve().parent)
     except OSError as error:
-        raise Refused(f"the chain {chain} cannot be read: {error.strerror}") from error
+        raise Refused(f"the chain {chain} cannot be read: {error.strerror}", _CHAIN_HINT) from error
     except UnicodeDecodeError as error:
         raise Refused(f"the chain {chain} is not UTF-8 text: {error.reason} at byte {error.start}") from error
 

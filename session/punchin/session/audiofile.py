@@ -151,6 +151,8 @@ def _named(path: Path | str) -> Any:
 
 
 def _open(path: Path) -> soundfile.SoundFile:
+    if path.is_dir():
+        raise Refused(f"{path} is a folder, not an audio file", "name a file")
     if not path.is_file():
         raise Refused(f"media file is missing: {path}", "put the file back, or relink it in the DAW and save")
     try:

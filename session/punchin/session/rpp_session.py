@@ -70,7 +70,7 @@ class RppSession:
         named = [t for t in tracks if t.name == wanted] or [t for t in tracks if t.name.lower() == wanted.lower()]
         if len(named) > 1:
             numbers = " or ".join(str(t.number) for t in named)
-            raise Refused(f"{len(named)} tracks are named {wanted!r}", f"choose by number: --track {numbers}")
+            raise Refused(f"{len(named)} tracks are named {wanted!r}", f"choose by number: {numbers}")
         if named:
             return named[0]
         for track in tracks:
@@ -78,7 +78,7 @@ class RppSession:
                 track.guid and wanted.strip("{}").lower() == track.guid.strip("{}").lower()
             ):
                 return track
-        raise Refused(f"there is no track {wanted!r}; the tracks are: {listing}", "use --track NAME or its number")
+        raise Refused(f"there is no track {wanted!r}; the tracks are: {listing}", "use one of these, or its number")
 
 
 def open_project(path: Path, approximate: bool = False) -> RppSession:

@@ -258,5 +258,11 @@ def _lyrics(text: str) -> str:
         return text
     try:
         return arguments.file(text[1:]).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"cannot read the lyrics {text[1:]}: {error}") from None
+    except OSError as error:
+        raise Refused(
+            f'cannot read the lyrics "{text[1:]}": {error.strerror}', "--lyrics @FILE, of a text file"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise Refused(
+            f'the lyrics "{text[1:]}" are not UTF-8 text: {error.reason} at byte {error.start}', "save them as UTF-8"
+        ) from None

@@ -86,12 +86,14 @@ def request_of(made: dict[str, Any], change: Change, take: Path | None = None) -
     try:
         if made.get("making"):
             making = msgspec.convert(made["making"], Making, dec_hook=read)
+            if change.session is not None:
+                raise Refused("music from a prompt alone has no session", "leave --session out")
             return _making(making, _seed(made, change), _prompt(making.prompt, made, change), change)
         asked = [(each, msgspec.convert(each["request"], Request, dec_hook=read)) for each in _regions(made)]
         return tuple(
             replace(
                 request,
-                session=change.session or _session(request, take),
+                session=_session(request, change.session, take),
                 prompt=_prompt(request.prompt, each, change),
                 seed=_seed(each, change),
                 variations=change.variations,
@@ -141,8 +143,15 @@ def _seed(made: dict[str, Any], change: Change) -> int:
     return int(made["seed"]) if change.seed is None else change.seed
 
 
-def _session(request: Request, take: Path | None) -> Path:
-    """The request's session, or the one of its name near the take where both were moved together."""
+def _session(request: Request, named: Path | None, take: Path | None) -> Path:
+    """The named session, the request's, or the one of its name near the take where both were moved together."""
+    if named is not None:
+        kinds = ["a project" if path.suffix.lower() == ".rpp" else "an audio file" for path in (named, request.session)]
+        if kinds[0] != kinds[1]:  # it has another way of naming tempo and track
+            raise Refused(
+                f"{named.name} is {kinds[0]}, the take was made for {kinds[1]}", f"name {kinds[1]}: --session"
+            )
+        return named
     if request.session.exists():
         return request.session
     beside = () if take is None else (folder / request.session.name for folder in take.resolve().parents[:3])

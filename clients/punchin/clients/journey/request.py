@@ -145,6 +145,8 @@ class Making:
 def check_folder(output: Path) -> None:
     """Raise Refused where an output could not be written: found before the take is made, not after."""
     folder = output.absolute().parent
+    if folder.exists() and not folder.is_dir():
+        raise Refused(f"{folder} is a file, not a folder", "name another with -o")
     if not folder.is_dir():
         raise Refused(f"the folder {folder} does not exist", f"mkdir -p {folder}")
     if not os.access(folder, os.W_OK):
