@@ -212,6 +212,7 @@ def test_show_draws_and_follows(punchin, session, tmp_path):
     told = punchin.run("show", made["job"], "--follow")
     assert told.returncode == 0
     assert "warm piano" in told.stdout
+    assert "queued" not in told.stderr, "it has ended"
     assert ".png" in told.stderr
     assert punchin.run("show", made["job"], "--picture", tmp_path / "take.jpg").returncode == 2
 

@@ -16,7 +16,7 @@ from punchin.clients.cli.table import age, table
 from punchin.clients.cli.talk import Talk
 from punchin.protocol import home
 from punchin.protocol.errors import BadUsage, PunchinError, Refused
-from punchin.protocol.order import JOB_ID, Event, JobRecord, Take
+from punchin.protocol.order import JOB_ID, TERMINAL, Event, JobRecord, Take
 
 if TYPE_CHECKING:
     from punchin.clients.client import Client
@@ -92,13 +92,14 @@ def show(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
 
 
 def _follow(client: Client, job: str, folder: Path | None, talk: Talk) -> None:
-    """Show a job's phases, and how far its takes can be heard, until it ends."""
-    heard = Heard(client, client.job(job), folder, talk)
+    """Show a job's phases, and how far its takes can be heard, until it ends. One that has ended is in no phase."""
+    record = client.job(job)
+    heard = Heard(client, record, folder, talk)
     for item in client.watch(job):
-        if isinstance(item, Event):
-            talk.watch(item)
-        else:
+        if not isinstance(item, Event):
             heard.add(item)
+        elif record.state not in TERMINAL:
+            talk.watch(item)
     talk.rest()
 
 
