@@ -104,6 +104,17 @@ def test_the_ceiling_is_the_sources_own_peak_where_that_is_higher():
     assert true_peak_db(out, RATE) == pytest.approx(2.0, abs=0.1)
 
 
+def test_no_sample_clips_where_the_source_peaks_between_its_own():
+    """A master whose true peak is over 0 dBTP, though no sample of it is: its takes may not clip for that."""
+    source = tone(RATE / 4, 1.0, phase=np.pi / 4)
+    take = tone(db=-30.0)
+    take[:, 5000] = 0.5  # its peak is a sample
+    for loud, level, held in (take, True, True), (take * np.float32(2.004), False, False), (2 * take, True, True):
+        out, told = match(loud, Aim.at(source, NONE, RATE), RATE, level=level)
+        assert 0.99 < np.abs(out).max() < 1.0
+        assert told.held_by_ceiling is held
+
+
 def test_without_level_match_only_the_ceiling_acts():
     out, level = match(tone(db=-32.0), Aim.at(tone(db=-20.0), NONE, RATE), RATE, level=False)
     assert level.gain_db == 0.0

@@ -13,7 +13,9 @@ Audio = NDArray[np.float32]
 
 CEILING_DBTP = -1.0  # or the source's own true peak, where that is higher
 SAME_DB = 0.05  # a correction smaller than this is inaudible and not made: gain is exactly 1
+FULL_SCALE = 1 - 2**-15  # the highest sample that 16 bits hold; or the source's own, where that is higher
 MOST_DB = 24.0  # a take that is further off is not lifted further: that would be its noise
+_ROUNDING_DB = 1e-4  # a peak this little over is the arithmetic's
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,7 @@ class Level:
     """What was done to a take's level. `gain_db` 0.0 is nothing at all, bit for bit."""
 
     gain_db: float
-    held_by_ceiling: bool = False  # the ceiling won over the level
+    held_by_ceiling: bool = False  # the ceiling, or full scale, won over the level
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,11 +31,13 @@ class Aim:
     """What a take's level is to be, from what it replaces. Measured once for all takes of a region, ahead of them.
 
     loudness_db: LUFS, under 0.4 s RMS; None where source and context are silent.
-    ceiling_dbtp: the highest true peak. balance: [channels], of unit length, how the source lies between them.
+    ceiling_dbtp: the highest true peak. full_scale: the highest sample, also under a ceiling over 0 dBTP.
+    balance: [channels], of unit length, how the source lies between them.
     """
 
     loudness_db: float | None
     ceiling_dbtp: float
+    full_scale: float
     balance: NDArray[np.float64]
 
     @classmethod
@@ -47,13 +51,14 @@ class Aim:
             target = loudness_db(context, rate_hz, source.shape[1])
         balance = np.sqrt(np.square(source, dtype=np.float64).mean(axis=1)) if source.any() else np.ones(len(source))
         ceiling = max(CEILING_DBTP, _peak_or_floor(source, rate_hz))
-        return cls(target, ceiling, balance / np.linalg.norm(balance))
+        full_scale = max(FULL_SCALE, float(np.abs(source).max(initial=0.0)))
+        return cls(target, ceiling, full_scale, balance / np.linalg.norm(balance))
 
 
 def match(
     take: Audio, aim: Aim, rate_hz: int, lead_frames: int = 0, *, level: bool = True, mono: bool = False
 ) -> tuple[Audio, Level]:
-    """The take at the loudness it should have, its true peak under the ceiling.
+    """The take at the loudness it should have, its true peak under the ceiling, no sample over full scale.
 
     take: [channels, lead_frames + n] float32, n as long as the source that was aimed at; the lead (what lies under the
     first fade) gets the same gain but is not measured. Where there is no loudness to aim at, or the take is silent, the
@@ -66,9 +71,10 @@ def match(
         body = np.outer(aim.balance, aim.balance @ body).astype(np.float32)
     wanted_db = _wanted_db(body, aim, rate_hz) if level else 0.0
     room_db = aim.ceiling_dbtp - _peak_or_floor(body, rate_hz)
-    held = wanted_db > room_db + SAME_DB
-    gain_db = min(wanted_db, room_db) if held else wanted_db
-    if abs(gain_db) < SAME_DB:
+    spare_db = 20 * float(np.log10(aim.full_scale / max(float(np.abs(body).max(initial=0.0)), 1e-10)))
+    held = wanted_db > min(room_db, spare_db) + SAME_DB
+    gain_db = min(wanted_db, spare_db, room_db if held else np.inf)
+    if abs(gain_db) < SAME_DB and spare_db > -_ROUNDING_DB:
         return take, Level(0.0, held)
     return (take * np.float64(10 ** (gain_db / 20))).astype(np.float32), Level(gain_db, held)
 

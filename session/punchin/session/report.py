@@ -36,7 +36,7 @@ class Report:
     phase_ms: float | None = None  # how late it plays against the source's own groove, or the grid
     phase_error_ms: float = 0.0  # one standard error of it
     gain_db: float = 0.0  # what the level match did, or the ceiling alone
-    level_held: bool = False  # the ceiling had the last word over the level match, or it was off
+    level_held: bool = False  # the ceiling or full scale had the last word, or the level match was off
     ceiling_dbtp: float = -1.0  # or the source's own true peak, where that is higher
     clipped_samples: int = 0  # there, at or over full scale
     clipped_before: int = 0
