@@ -396,3 +396,8 @@ def test_a_chain_that_cannot_be_read_is_refused_with_what_to_do(tmp_path):
     with pytest.raises(Refused, match="Is a directory") as refused:
         fx.check(tmp_path)
     assert "TOML" in refused.value.hint
+
+
+def test_a_project_that_is_missing_is_no_wrong_command_line(capsys, home):
+    assert main(["takes", "list", "nope.rpp"]) == 4
+    assert capsys.readouterr().err.splitlines() == ["error: there is no nope.rpp", "  check the path"]

@@ -10,7 +10,7 @@ from punchin.clients.cli import arguments
 from punchin.clients.cli.reach import reach
 from punchin.clients.cli.table import size
 from punchin.clients.cli.talk import Talk
-from punchin.protocol.errors import BadUsage
+from punchin.protocol.errors import Refused
 
 
 def gc_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +69,7 @@ def takes(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     from punchin.session import takefiles
 
     if not args.project.exists():
-        raise BadUsage(f"there is no {args.project}")
+        raise Refused(f"there is no {args.project}", "check the path")
     folder = args.project if args.project.is_dir() else args.project.parent
     found = takefiles.unused(folder)
     removes = args.does == "gc" and not args.dry_run
