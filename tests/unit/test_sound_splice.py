@@ -55,10 +55,10 @@ CASES = [  # start, end, lead, fades
 def check(laid):
     """Any callable with splice's signature."""
     rng = np.random.default_rng(7)
-    old = rng.uniform(-1, 1, (2, 400)).astype(np.float32)
+    old = rng.uniform(-0.5, 0.5, (2, 400)).astype(np.float32)  # no mix of two of them comes near the ceiling
     for alike in (0.0, 0.6, -0.5):  # correlated, uncorrelated, opposed
         for start, end, lead, fades in CASES:
-            noise = rng.uniform(-1, 1, (2, lead + end - start)).astype(np.float32)
+            noise = rng.uniform(-0.5, 0.5, (2, lead + end - start)).astype(np.float32)
             new = (alike * old[:, start - lead : end] + (1 - abs(alike)) * noise).astype(np.float32)
             got = laid(old, new, start, end, fades)
             assert got.shape == old.shape
@@ -126,6 +126,18 @@ def test_power_stays_level_whatever_the_correlation():
         faded = splice(a, b_like, n - 100, n, Fades(Fade(n - 200), Fade(0)))
         middle = faded[:, n // 2 - 5000 : n // 2 + 5000]
         assert abs(10 * np.log10(np.mean(middle**2))) < 0.3
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95, 1.0, 1.3])
+def test_two_loud_sounds_are_no_louder_in_the_fade(level):
+    """Equal power lifts two unlike squares by 3 dB; as far as there is room under -1 dBFS, or the sides' own peak."""
+    frames = np.arange(9600)
+    old, new = (np.float32(level) * np.sign(np.sin(frames * hz))[None].astype(np.float32) for hz in (0.039, 0.041))
+    out = splice(old, new[:, 2400:7200], 4800, 7200, Fades(Fade(2400), Fade(2400)))
+    most = max(level, 10 ** (-1 / 20))
+    assert np.abs(out).max() <= most * (1 + 1e-6)
+    middle = out[:, 3400:3800]
+    assert np.sqrt(np.mean(middle**2)) > (0.99 if level == 0.5 else 0.6) * level
 
 
 def test_an_attack_in_the_fade_shortens_it():

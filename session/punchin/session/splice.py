@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from punchin.protocol.errors import PunchinError
+from punchin.session.level import CEILING_DBTP
 
 Audio = NDArray[np.float32]
 
@@ -21,6 +22,7 @@ FADES_S = (0.05, 0.04, 0.03, 0.02)  # tried from the longest
 EARLY_S = 0.005  # how far before its edge a fade may end
 _ATTACK_DB = 9.0  # a rise of level by more than this from block to block: more than any sine's own shape makes
 _BLOCK_S = 0.0025
+_LOUDEST = 10 ** (CEILING_DBTP / 20)  # a fade makes no sample louder than this, or than the louder side is
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ def splice(old: Audio, new: Audio, start_frame: int, end_frame: int, fades: Fade
     With x from 0 to 1 over the fade and r the correlation of old and new in it, clamped to [0, 1]:
     out = (old + x (new - old)) / sqrt(1 - 2 x (1 - x) (1 - r)). It keeps the power of the mix steady: r = 1 is the
     linear fade, r = 0 the equal-power fade. Where old and new are equal, r is 1 and so is the divisor: bit-equal.
+    Where the mix would be louder than the ceiling and than both sides, r is as much higher as it must be for that.
     """
     lead = _lead(old, new, start_frame, end_frame)
     if fades.into.reach_frames > lead or fades.back.reach_frames > end_frame - start_frame:
@@ -102,9 +105,12 @@ def _mix(gone: Audio, come: Audio) -> Audio:
     """From `gone` to `come` over their whole length, by the gain law of `splice`. Half-frame steps: it is symmetric."""
     frames = gone.shape[1]
     x = (np.arange(frames) + 0.5) / max(frames, 1)
-    law = np.sqrt(1 - 2 * x * (1 - x) * (1 - correlation(gone, come)))
     from_, to = gone.astype(np.float64), come.astype(np.float64)
-    return ((from_ + x * (to - from_)) / law).astype(np.float32)
+    linear, lift = from_ + x * (to - from_), 2 * x * (1 - x)  # never over both sides; the most that a fade is lifted by
+    peak = max(_LOUDEST, float(np.abs(gone).max(initial=0)), float(np.abs(come).max(initial=0)))
+    room = float(((1 - np.square(linear / peak)) / lift).min(initial=1.0))
+    law = np.sqrt(1 - lift * max(min(1 - correlation(gone, come), room), 0.0))
+    return (linear / law).astype(np.float32)
 
 
 def _lead(old: Audio, new: Audio, start_frame: int, end_frame: int) -> int:
