@@ -107,7 +107,7 @@ def _take_state() -> None:
     folder = home.state()
     holder = folder / "daemon.pid"
     if lock.take(folder / "daemon.lock", LOCK_WAIT_S) is None:
-        pid = holder.read_text("utf-8")
+        pid = holder.read_text("utf-8") if holder.exists() else "PID"  # it may not have written its own yet
         text = f"another daemon (pid {pid}) uses {folder}; its sockets are not in {connection.folder()}"
         raise Refused(text, f"kill {pid}   (it puts its jobs back, and the next start goes on with them)")
     with contextlib.suppress(OSError):  # of a full disk the journal tells better
