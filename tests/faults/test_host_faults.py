@@ -8,10 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import badgain
 import numpy as np
+import psutil
 import pytest
 import soundfile
 
@@ -31,12 +31,18 @@ def chain(folder, text):
     return path
 
 
+OTHERS = set()  # children from before a test: libraries keep some, as multiprocessing its tracker
+
+
+@pytest.fixture(autouse=True)
+def others():
+    OTHERS.clear()
+    OTHERS.update(children())
+
+
 def children():
-    """Process ids of our own children that still run."""
-    found = []
-    for task in Path("/proc/self/task").iterdir():
-        found += [int(pid) for pid in (task / "children").read_text().split()]
-    return found
+    """Process ids of our own children that still run, without those of others."""
+    return [child.pid for child in psutil.Process().children() if child.pid not in OTHERS]
 
 
 def command(reply_code):
