@@ -118,6 +118,27 @@ def test_every_verb_has_help_and_is_in_the_overview(capsys):
         assert f"usage: punchin {name}" in capsys.readouterr().out
 
 
+PARTS = {
+    "serve --bogus": ("unrecognized arguments: --bogus", "punchin serve --help"),
+    "serve --keep-alive soon": ("--keep-alive: 'soon' is no length of time", "punchin serve --help"),
+    "bench --size huge": ("--size: invalid choice: 'huge'", "punchin bench --help"),
+    "train": ("required: full|lora|validate", "punchin train --help"),
+    "train lora --dataset_base_path . --lora_rank x": ("invalid int value: 'x'", "punchin train lora --help"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", PARTS)
+def test_a_part_in_a_process_of_its_own_refuses_a_wrong_line_in_the_same_words(line, home):
+    done = subprocess.run([sys.executable, "-m", "punchin.clients.cli", *line.split()], capture_output=True, text=True)
+    said, then = PARTS[line]
+    error, hint = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert error.startswith("error: ")
+    assert said in error
+    assert hint == f"  {then}"
+
+
 @pytest.mark.parametrize(
     ("line", "word"),
     [("models pull --help", "--from"), ("presets save -h", "--strength"), ("fx apply --help", "--output")],

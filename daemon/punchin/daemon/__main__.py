@@ -23,7 +23,8 @@ import zmq
 from punchin.daemon import logs, unit
 from punchin.daemon.server import Server, Settings
 from punchin.protocol import connection, home, limits, lock, stops
-from punchin.protocol.errors import PunchinError, Refused
+from punchin.protocol.errors import BadUsage, PunchinError, Refused
+from punchin.protocol.usage import Parser
 
 LOCK_WAIT_S = 1.0  # somebody may be looking at the lock, or the daemon before may be ending
 UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -31,7 +32,12 @@ UNITS = {"s": 1, "m": 60, "h": 3600}
 
 def main() -> int:
     """Run one life."""
-    arguments = _parser().parse_args()
+    try:
+        arguments = _parser().read(sys.argv[1:], sys.stdout)
+    except BadUsage as error:
+        return _say(error)
+    if arguments is None:
+        return 0
     if arguments.install:
         return _service(lambda: unit.install(_kept(arguments)))
     if arguments.uninstall:
@@ -58,8 +64,8 @@ def main() -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="punchin serve",
         description="Run the daemon here, in the foreground. Verbs that need one start one themselves.",
     )
@@ -118,9 +124,13 @@ def _service(change: Callable[[], Path | None]) -> int:
     try:
         print(change() or "no service is installed")
     except PunchinError as error:
-        print(f"error: {error}\n  {error.hint}", file=sys.stderr)
-        return error.exit_code
+        return _say(error)
     return 0
+
+
+def _say(error: PunchinError) -> int:
+    print(f"error: {error}\n  {error.hint}", file=sys.stderr)
+    return error.exit_code
 
 
 def _say_who_runs() -> int:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 from punchin.protocol import stops
 from punchin.protocol.errors import BadUsage, Cancelled, PunchinError, Refused
 from punchin.protocol.holder import Holder
+from punchin.protocol.usage import Parser
 
 if TYPE_CHECKING:
     import torch
@@ -32,8 +33,10 @@ def main(given: Sequence[str] | None = None) -> int:
     """Measure and print. Returns the exit code."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     warnings.filterwarnings("ignore", module="torch.nn.utils|diffusers")  # the peer's, about its own weight norm
-    arguments = _arguments(given)
     try:
+        arguments = _parser().read(sys.argv[1:] if given is None else given, sys.stdout)
+        if arguments is None:
+            return 0
         answer = _measured(arguments)
     except Cancelled as error:
         say(str(error))
@@ -74,8 +77,8 @@ def _measured(arguments: argparse.Namespace) -> str:
     return json.dumps(report, indent=2) if arguments.json else benchrounds.markdown(report)
 
 
-def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="punchin bench", description="Measure this machine against diffusers.")
+def _parser() -> Parser:
+    parser = Parser(prog="punchin bench", description="Measure this machine against diffusers.")
     parser.add_argument("--size", choices=("small", "full"), default="small", help="full: the 2B model, 7 GB and more")
     parser.add_argument("--device", help="cuda, cuda:1 or cpu (default: cuda where there is one)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
@@ -86,7 +89,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-peak", action="store_true", help="skip the measurement of memory")
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
     parser.add_argument("--alone", choices=("ours", "diffusers"), help=argparse.SUPPRESS)
-    return parser.parse_args(given)
+    return parser
 
 
 def _whole(low: int) -> Callable[[str], int]:

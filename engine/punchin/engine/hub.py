@@ -5,7 +5,6 @@ A cut download goes on where it stopped. A folder under a name that no known mod
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import shutil
 import sys
@@ -20,6 +19,7 @@ from punchin.engine.spec import CONFIG_2B, CONFIG_XL
 from punchin.protocol import home, installed, stops
 from punchin.protocol.errors import BadUsage, PunchinError, Refused
 from punchin.protocol.models import BY_NAME, MODELS, Model
+from punchin.protocol.usage import Parser
 
 MAIN: Final = BY_NAME["turbo"].repository  # it also holds the shared parts
 HUBS: Final = ("huggingface", "modelscope")
@@ -181,7 +181,7 @@ def _source(text: str) -> Source:
 
 def run(words: list[str], out: TextIO, talk: Talk) -> int:
     """One command; the model's folder goes to `out`."""
-    parser = argparse.ArgumentParser(prog="punchin models", description="Fetch or remove models.")
+    parser = Parser(prog="punchin models", description="Fetch or remove models.")
     parser.add_argument("does", choices=("pull", "rm"))
     parser.add_argument("model", metavar="NAME")
     parser.add_argument(
@@ -189,7 +189,9 @@ def run(words: list[str], out: TextIO, talk: Talk) -> int:
         help="a hub, a folder with models, or one safetensors file (default: %(default)s); "
         "under a NAME of your own a model's folder",
     )  # fmt: skip
-    args = parser.parse_args(words)
+    args = parser.read(words, out)
+    if args is None:
+        return 0
     root = home.models()
     if args.does == "rm":
         talk.say(f"removed {remove(installed.named(args.model, root), root)}")

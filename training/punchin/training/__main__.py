@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hi
 
 from punchin.protocol.errors import BadUsage, Cancelled, OverLimit, PunchinError
 from punchin.protocol.holder import Holder
+from punchin.protocol.usage import Parser
 from punchin.training.console import Line
 from punchin.training.memory import enough
 from punchin.training.settings import Settings, names, out
@@ -84,11 +85,9 @@ HELP: Final = {
 }
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
-    made = argparse.ArgumentParser(
-        "punchin train", description="Train a LoRA, or all weights, of any ACE-Step model that is here."
-    )
+    made = Parser(prog="punchin train", description="Train a LoRA, or all weights, of any ACE-Step model that is here.")
     verbs = made.add_subparsers(dest="verb", required=True, metavar="full|lora|validate")
     for verb, about in (
         ("full", "train all weights of a part"),
@@ -123,10 +122,14 @@ def _add(one: argparse.ArgumentParser, name: str, hint: Any) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns the exit code."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the data is fetched in threads of our own
-    given = vars(parser().parse_args(arguments))
-    verb, line = given.pop("verb"), Line()
-    own = {name: given.pop(name) for name in ("lora", "checkpoint", "count") if name in given}
+    line = Line()
     try:
+        found = parser().read(sys.argv[1:] if arguments is None else arguments, sys.stdout)
+        if found is None:
+            return 0
+        given = vars(found)
+        verb = given.pop("verb")
+        own = {name: given.pop(name) for name in ("lora", "checkpoint", "count") if name in given}
         settings = _settings(verb, given)
         with stoppable() as told, enough():
             holder = Holder(told)

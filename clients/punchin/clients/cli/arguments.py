@@ -11,50 +11,25 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import TextIO
 
-from punchin.protocol import limits
-from punchin.protocol.errors import BadUsage, OverLimit
+from punchin.protocol import limits, usage
+from punchin.protocol.errors import OverLimit
 from punchin.protocol.limits import Limit
 
 CLOCK = "clock"
 
 
-class _HelpAsked(Exception):
-    """A line asks for help; the text is its argument."""
-
-
-class _Help(argparse.Action):
-    """`-h` of the command that it stands behind, `models pull` as well as `models`."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        raise _HelpAsked(parser.format_help())
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse without its exits: help is returned as text, a wrong line is a BadUsage."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(
-            add_help=False, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings
-        )
-        self.add_argument("-h", "--help", action=_Help, nargs=0, default=argparse.SUPPRESS, help="this text")
+class Parser(usage.Parser):
+    """The parser of a verb: one that takes `--preset` reads what is kept under that name too."""
 
     def read(self, words: Sequence[str], out: TextIO) -> argparse.Namespace | None:
-        """The values of a command line, or None when it asked for help, which then went to `out`."""
+        """As the protocol's parser. Raises Refused too: a preset that is not there, or cannot be read."""
         if "--preset" in self._option_string_actions and not {"-h", "--help"} & set(words):
             from punchin.clients.cli import presets
 
             words = presets.expand(words, self._option_string_actions)
-        try:
-            return self.parse_args(list(words))
-        except _HelpAsked as asked:
-            out.write(str(asked))
-            return None
-
-    def error(self, message: str) -> NoReturn:
-        """Called by argparse for a line that is wrong by itself."""
-        raise BadUsage(message.replace("argument ", "", 1), f"{self.prog} --help")
+        return super().read(words, out)
 
 
 def json_argument(parser: argparse._ActionsContainer, default: bool | str = False) -> None:
