@@ -27,6 +27,7 @@ from punchin.session.target import (
     file_stem,
     hold_name,
     lay_over,
+    narrowed,
 )
 from punchin.session.tempo import TempoMap
 
@@ -147,6 +148,10 @@ class FileTarget:
     def played(self, held: NDArray[Any], first: int) -> NDArray[Any]:
         """The file as it is."""
         return held
+
+    def audible(self, sound: Audio) -> Audio:
+        """All of it, or what a mono file holds of it in both channels."""
+        return np.broadcast_to(narrowed(sound, self.channels), sound.shape)
 
     def place(self, new: Audio) -> Placed:
         """Splice a take into the whole file; see `Target.place`."""

@@ -32,46 +32,38 @@ class Aim:
 
     loudness_db: LUFS, under 0.4 s RMS; None where source and context are silent.
     ceiling_dbtp: the highest true peak. full_scale: the highest sample, also under a ceiling over 0 dBTP.
-    balance: [channels], of unit length, how the source lies between them.
     """
 
     loudness_db: float | None
     ceiling_dbtp: float
     full_scale: float
-    balance: NDArray[np.float64]
 
     @classmethod
     def at(cls, source: Audio, context: Audio, rate_hz: int) -> Aim:
         """As loud as the source region, with a true peak of at most max(-1 dBTP, the source region's own).
 
-        source: [channels, n] float32. context: [channels, any] float32, whose loudness a silent source takes.
+        source: [channels, n] float32, what a take can replace of what is heard (`Target.audible`). context:
+        [channels, any] float32, whose loudness a silent source takes.
         """
         target = loudness_db(source, rate_hz)
         if target is None:
             target = loudness_db(context, rate_hz, source.shape[1])
-        balance = np.sqrt(np.square(source, dtype=np.float64).mean(axis=1)) if source.any() else np.ones(len(source))
         ceiling = max(CEILING_DBTP, _peak_or_floor(source, rate_hz))
         full_scale = max(FULL_SCALE, float(np.abs(source).max(initial=0.0)))
-        return cls(target, ceiling, full_scale, balance / np.linalg.norm(balance))
+        return cls(target, ceiling, full_scale)
 
 
-def match(
-    take: Audio, aim: Aim, rate_hz: int, lead_frames: int = 0, *, level: bool = True, mono: bool = False
-) -> tuple[Audio, Level]:
+def match(take: Audio, heard: Audio, aim: Aim, rate_hz: int, *, level: bool = True) -> tuple[Audio, Level]:
     """The take at the loudness it should have, its true peak under the ceiling, no sample over full scale.
 
-    take: [channels, lead_frames + n] float32, n as long as the source that was aimed at; the lead (what lies under the
-    first fade) gets the same gain but is not measured. Where there is no loudness to aim at, or the take is silent, the
-    level stays.
-    level: False leaves the loudness alone and only keeps the ceiling. mono: the take's file will have one channel, so
-    the take is measured as it will sound from there, not as wide as it came.
+    take: [channels, any] float32. heard: [channels, n] float32, what of it is heard where it lands
+    (`Target.audible`), n as long as the source that was aimed at; it alone is measured. Where there is no loudness to
+    aim at, or nothing is heard, the level stays.
+    level: False leaves the loudness alone and only keeps the ceiling.
     """
-    body = take[:, lead_frames:]
-    if mono:  # as one channel plays it: along the balance (pan) of its source, the middle where that is silent
-        body = np.outer(aim.balance, aim.balance @ body).astype(np.float32)
-    wanted_db = _wanted_db(body, aim, rate_hz) if level else 0.0
-    room_db = aim.ceiling_dbtp - _peak_or_floor(body, rate_hz)
-    spare_db = 20 * float(np.log10(aim.full_scale / max(float(np.abs(body).max(initial=0.0)), 1e-10)))
+    wanted_db = _wanted_db(heard, aim, rate_hz) if level else 0.0
+    room_db = aim.ceiling_dbtp - _peak_or_floor(heard, rate_hz)
+    spare_db = 20 * float(np.log10(aim.full_scale / max(float(np.abs(heard).max(initial=0.0)), 1e-10)))
     held = wanted_db > min(room_db, spare_db) + SAME_DB
     gain_db = min(wanted_db, spare_db, room_db if held else np.inf)
     if abs(gain_db) < SAME_DB and spare_db > -_ROUNDING_DB:
@@ -79,9 +71,9 @@ def match(
     return (take * np.float64(10 ** (gain_db / 20))).astype(np.float32), Level(gain_db, held)
 
 
-def _wanted_db(body: Audio, aim: Aim, rate_hz: int) -> float:
-    """The gain that makes `body` as loud as its source, 24 dB at most."""
-    now = loudness_db(body, rate_hz)
+def _wanted_db(heard: Audio, aim: Aim, rate_hz: int) -> float:
+    """The gain that makes `heard` as loud as its source, 24 dB at most."""
+    now = loudness_db(heard, rate_hz)
     if aim.loudness_db is None or now is None:
         return 0.0
     return float(np.clip(aim.loudness_db - now, -MOST_DB, MOST_DB))

@@ -173,6 +173,13 @@ class ItemSound:
         one, held = gain.ungain(new, heard, sounding, gains)
         return np.where(one == sounding, kept, np.repeat(one, 2, axis=0)), held
 
+    def audible(self, sound: NDArray[np.float32], rate_hz: int, origin_s: float, first: int) -> NDArray[np.float32]:
+        """What is heard of a sound [2, n], on target frames from `first` on, when this item's media holds it."""
+        gains = self.gains(origin_s + np.arange(first, first + sound.shape[1]) / rate_hz)
+        nothing = np.zeros_like(sound)
+        own, _ = self.take_back(sound, nothing, nothing[: self.channels], gains)
+        return (self.spread(own) * gains).astype(np.float32)
+
     def notes(self, start_s: float, end_s: float) -> list[str]:
         """What is approximated between two project times, in words."""
         out = []

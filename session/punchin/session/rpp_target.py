@@ -14,7 +14,7 @@ from punchin.session.region import Region
 from punchin.session.render import ItemSound
 from punchin.session.rpp_project import Project, Track
 from punchin.session.rpp_voices import Voices
-from punchin.session.target import Audio, How, Placed, check_take
+from punchin.session.target import Audio, How, Placed, check_take, narrowed
 
 
 class Form(NamedTuple):
@@ -149,6 +149,12 @@ class RppTarget:
         one = len(held) == 1 and self.item.take.pan == 0.0  # twice the same need not be measured twice
         return (sounding[:1] if one else sounding).astype(np.float32)
 
+    def audible(self, sound: Audio) -> Audio:
+        """What is heard of a sound when a take holds it; see `Target.audible`."""
+        if self.item is None:
+            return np.broadcast_to(narrowed(sound, self.channels), sound.shape)
+        return self.item.audible(sound, self.rate_hz, self.origin_s, self.start_frame)
+
     def place(self, new: Audio) -> Placed:
         """Splice a take into the original; see `Target.place`."""
         check_take(new, self)
@@ -156,7 +162,7 @@ class RppTarget:
         if self.item is not None:
             own, held = self._own(self.item, new)
         else:
-            own, held = new if self.channels == 2 else new.mean(axis=0, keepdims=True), 0
+            own, held = narrowed(new, self.channels), 0
         start, end = self.start_frame - self.file.first, self.end_frame - self.file.first
         fades = splice.choose(before, own, start, end, self.rate_hz)
         return Placed(before, splice.splice(before, own, start, end, fades), start, end, fades, self.rate_hz, held)

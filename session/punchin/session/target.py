@@ -176,6 +176,14 @@ class Target(Protocol):
         """
         ...
 
+    def audible(self, sound: Audio) -> Audio:
+        """What of a sound over the region is heard when a take holds it, [2, n]: what a take's level is judged by.
+
+        sound: [2, end_frame - start_frame]. One channel plays what the two have in common; a side that the item does
+        not play is silent, as are frames where its gain is too low for a take (`gain.ungain`).
+        """
+        ...
+
     def place(self, new: Audio) -> Placed:
         """Splice a take into the original.
 
@@ -212,6 +220,11 @@ def lay_over(first: LandingTake, second: LandingTake) -> LandingTake:
         first.file_name,
         tuple(dict.fromkeys((*first.warnings, *second.warnings))),
     )
+
+
+def narrowed(sound: Audio, channels: int) -> Audio:
+    """Two channels as a file of `channels` holds them: as they are, or their mean in one."""
+    return sound if channels == 2 else sound.mean(axis=0, keepdims=True)
 
 
 def with_warnings(name: str, warnings: Sequence[str]) -> str:

@@ -51,7 +51,7 @@ class Known:
         """Measure what was captured. Raises Refused where the original cannot be read any more."""
         span, first_bar = _span(captured)
         target = captured.target
-        aim = level.Aim.at(_source(captured), _context(captured), target.rate_hz)
+        aim = level.Aim.at(target.audible(_source(captured)), _context(captured), target.rate_hz)
         return cls(aim, measure.Before.of(target.before, span, target.played), first_bar)
 
 
@@ -72,8 +72,8 @@ def finish(
     stereo = np.repeat(made, 2, axis=0) if len(made) == 1 else made
     wet, fx_failed = _through_return_fx(request, stereo, listener)
     new = _at_target_rate(captured, way.back(wet))
-    mono, matching = target.channels == 1, request.level
-    new, matched = level.match(new, known.aim, target.rate_hz, target.lead_frames, level=matching, mono=mono)
+    sounding, matching = target.audible(new[:, target.lead_frames :]), request.level
+    new, matched = level.match(new, sounding, known.aim, target.rate_hz, level=matching)
     placed = target.place(new)
     facts = measure.Made(
         resampled=target.rate_hz != limits.MODEL_HZ or target.resamples(window.start, window.stop),
