@@ -47,7 +47,8 @@ def test_under_36_db_the_source_stays_and_is_counted(sounds):
     assert held == 2900
     assert kept[:, :200].tobytes() == source[:, :200].tobytes()
     assert kept[:, 300:3000].tobytes() == source[:, 300:3000].tobytes()
-    np.testing.assert_allclose(kept[:, 200:300] * fade[200:300], new[:, 200:300], atol=1e-7)
+    assert (kept[:, 200:300] != source[:, 200:300]).all()
+    assert kept[:, 3000:].tobytes() == new[:, 3000:].tobytes()
 
 
 def test_one_channel_held_counts_the_frame_once(sounds):
@@ -85,3 +86,37 @@ def test_float_media_null_far_below_140_db_after_a_round_trip(sounds):
     heard = (source.astype(np.float64) * gain).astype(np.float32)
     kept, _ = ungain(heard, heard + 1, source, gain)
     assert np.abs(kept.astype(np.float64) - source).max() < 10 ** (-132 / 20)
+
+
+@pytest.mark.parametrize("ends", ["in", "out"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_over_a_slow_fade_the_source_gives_way_without_a_step(ends, channels):
+    """Where the gain passes -36 dB the file goes from the source to the take over 20 ms: no frame jumps."""
+    at_s = np.arange(4 * 48_000) / 48_000
+    source = np.tile(0.5 * np.cos(2 * np.pi * 5 * at_s), (channels, 1)).astype(np.float32)
+    fade = np.clip(at_s / 40, 0, 1)[:: 1 if ends == "in" else -1]
+    new = np.tile(-0.5 * np.cos(2 * np.pi * 5 * at_s) * fade, (2, 1)).astype(np.float32)
+    file, held = ungain(new, (source * fade).astype(np.float32), source, fade)
+    own_step = np.abs(np.diff(source)).max()
+    assert np.abs(np.diff(file)).max() < own_step + 1.05 / 960
+    low = round(40 * 10 ** (-36 / 20) * 48_000)
+    assert held == pytest.approx(low, abs=1)
+    kept, whole = (slice(low), slice(low + 1100, None)) if ends == "in" else (slice(-low, None), slice(-low - 1100))
+    assert file[:, kept].tobytes() == source[:, kept].tobytes()
+    np.testing.assert_allclose((file * fade)[:, whole], new[: len(file), whole], atol=1e-7)
+
+
+def test_over_a_quick_fade_the_take_is_whole_from_30_db_on(sounds):
+    """The fade of an item's edge does not keep 20 ms of a first attack away."""
+    new, source = sounds
+    fade = np.clip(np.arange(5000) / 480, 0, 1)
+    file, _ = ungain(new * fade.astype(np.float32), (source * fade).astype(np.float32), source, fade)
+    np.testing.assert_allclose(file[:, 16:], new[:, 16:], atol=1e-6)
+    assert file[:, :8].tobytes() == source[:, :8].tobytes()
+
+
+def test_a_steady_low_gain_is_all_take(sounds):
+    new, source = sounds
+    file, held = ungain(new, source, source, 10 ** (-35 / 20))
+    assert held == 0
+    np.testing.assert_allclose(file * 10 ** (-35 / 20), new, atol=1e-7)
