@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 
+import msgspec
 import numpy as np
 import psutil
 import pytest
@@ -217,9 +218,22 @@ def test_each_job_is_one_line_whatever_its_prompt_and_its_error(client, capsys):
     run(client, f"fail={'x' * 1_000}\nsteps=1")
     assert main(["jobs"]) == 0
     _, failed, prompt = capsys.readouterr().out.splitlines()
-    assert prompt.endswith("text2music, 0 s: slow and soft")
+    assert prompt.endswith("generate, 0 s: slow and soft")
     assert failed.endswith("xxx…")
     assert len(failed) < 220
+
+
+@pytest.mark.parametrize(
+    ("task", "prompt", "what"),
+    [("extract", "", "extract, 0 s: vocals"), ("lego", "a warm choir", "layer, 0 s: vocals, a warm choir")],
+)
+def test_a_job_for_an_instrument_says_which(client, capsys, task, prompt, what):
+    client.pause()
+    source = client.put_audio(np.full((2, 19_200), 0.5, np.float32), 48_000)
+    asked = {"task": task, "prompt": prompt, "instrument": "vocals", "source": source, "frames": 19_200}
+    client.submit(msgspec.structs.replace(order(), **asked))
+    assert main(["jobs"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].rstrip().endswith(what)
 
 
 def test_punchin_cancel_ends_whatever_the_job_is_doing(client, capsys):

@@ -23,6 +23,7 @@ Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Channels = Annotated[int, Meta(ge=1, le=2)]
 Frames = Annotated[int, Meta(ge=1, le=600 * limits.MODEL_HZ)]
 
+TOLD: dict[Task, str] = {"lego": "layer", "text2music": "generate"}  # tasks that have another name for people
 TERMINAL: frozenset[State] = frozenset({"done", "failed", "cancelled"})
 
 

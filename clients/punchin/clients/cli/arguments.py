@@ -122,6 +122,15 @@ def key(text: str) -> str:
     return f"{found[1].upper()}{sign} {'minor' if found[3].lower().startswith('mi') or found[3] == 'm' else 'major'}"
 
 
+def instrument(text: str) -> str:
+    """What an instrument is called; which ones a model knows, its engine says."""
+    if not text.strip(" ,"):
+        raise argparse.ArgumentTypeError(f'"{text}" names no instrument; write one like drums, bass or vocals')
+    if len(text) > limits.NAME_CHARS:
+        raise argparse.ArgumentTypeError(f"has {len(text)} characters, allowed is {limits.NAME_CHARS}")
+    return text
+
+
 def language(text: str) -> str:
     """The code of a language, as ISO 639 has it, or `unknown`."""
     if text != "unknown" and not re.fullmatch(r"[a-z]{2,3}", text):

@@ -16,10 +16,12 @@ from punchin.clients.cli.table import age, table
 from punchin.clients.cli.talk import Talk
 from punchin.protocol import home
 from punchin.protocol.errors import BadUsage, PunchinError, Refused
-from punchin.protocol.order import JOB_ID, TERMINAL, Event, JobRecord, Take
+from punchin.protocol.order import JOB_ID, TERMINAL, TOLD, Event, JobRecord, Take
 
 if TYPE_CHECKING:
     from punchin.clients.client import Client
+
+NAMED = 10  # ids in one error, the newest; more of them are counted
 
 
 def jobs_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +35,10 @@ def jobs(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     if args.most < 1:
         raise BadUsage(f"--most is {args.most}, at least 1 is needed")
     with reach(talk) as client:
-        records = client.jobs(args.most)
+        pages = list(client.pages(args.most))
+    records = [record for page in pages for record in page.records]
+    for job in dict.fromkeys(job for page in pages for job in page.damaged):
+        talk.warn(f"job {job} can no longer be read: it is damaged in the journal; punchin show {job} says how")
     if args.json:
         print(json.dumps([facts(record) for record in records]), file=out)
         return 0
@@ -163,7 +168,8 @@ def find(records: list[JobRecord], text: str, what: str = "job") -> str:
     ids = [record.id for record in records if text]  # "" is what a script's empty variable leaves, and would fit each
     hits = [job for job in ids if job.startswith(text) or job.endswith(text)]
     if len(hits) > 1 and text not in hits:
-        raise BadUsage(f'"{text}" fits {len(hits)} jobs: {", ".join(hits[:4])}', "punchin jobs")
+        named = ", ".join(hits[:NAMED]) + f" and {len(hits) - NAMED} more" * (len(hits) > NAMED)
+        raise BadUsage(f'"{text}" fits {len(hits)} jobs: {named}', "punchin jobs")
     if not hits and not re.fullmatch(JOB_ID, text):
         raise Refused(f'there is no {what} "{text}"', "punchin jobs", "unknown_job")
     return hits[0] if len(hits) == 1 else text
@@ -205,7 +211,9 @@ def _what(record: JobRecord) -> str:
         return _line(record.error_text, 160)
     order = record.order
     seconds, several = sum(each.frames for each in order.passages) / 48_000, len(order.passages)
-    return f"{order.task}, {f'{several} passages, ' if several > 1 else ''}{seconds:.0f} s: {_line(order.prompt, 48)}"
+    length = f"{f'{several} passages, ' if several > 1 else ''}{seconds:.0f} s"
+    words = ", ".join(each for each in (order.instrument, order.prompt) if each)
+    return f"{TOLD.get(order.task, order.task)}, {length}: {_line(words, 48)}"
 
 
 def _line(text: str, most: int) -> str:

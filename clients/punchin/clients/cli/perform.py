@@ -11,12 +11,11 @@ from punchin.clients.cli import arguments, clock
 from punchin.clients.cli.talk import Talk
 from punchin.protocol import limits
 from punchin.protocol.errors import BadUsage, Refused
-from punchin.protocol.order import Task
+from punchin.protocol.order import TOLD, Task
 
 if TYPE_CHECKING:
     from punchin.clients.journey.request import Prompt, Request
 
-TOLD = {"lego": "layer", "extract": "extract"}  # tasks by another name than the model's
 SESSION_HELP = ".rpp, or .wav/.flac with --bpm or --tempo-map"
 
 
@@ -37,14 +36,16 @@ def cover_arguments(parser: argparse.ArgumentParser) -> None:
 def layer_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `punchin layer`."""
     session_arguments(parser)
-    parser.add_argument("--instrument", metavar="NAME", required=True, help="what to add: drums, bass, strings, ...")
+    parser.add_argument("--instrument", metavar="NAME", type=arguments.instrument, required=True,
+                        help="what to add: drums, bass, strings, ...")  # fmt: skip
     prompt_arguments(parser)
 
 
 def extract_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `punchin extract`."""
     session_arguments(parser)
-    parser.add_argument("--instrument", metavar="NAME", required=True, help="what to take out: vocals, drums, ...")
+    parser.add_argument("--instrument", metavar="NAME", type=arguments.instrument, required=True,
+                        help="what to take out: vocals, drums, ...")  # fmt: skip
     prompt_arguments(parser)
 
 
@@ -201,11 +202,17 @@ def _check(request: Request) -> None:
             raise BadUsage(f"an audio file comes back whole, there is no --land {request.land}", "leave --land out")
     elif request.session.suffix.lower() == ".rpp":
         if request.is_layer and request.track is not None:
-            raise BadUsage(f"{TOLD[request.task]} lands on a new track", "say --hear NAME for what the model hears")
+            raise BadUsage(
+                f"{TOLD.get(request.task, request.task)} lands on a new track",
+                "say --hear NAME for what the model hears",
+            )
         if request.hear and not request.is_layer:
             raise BadUsage("--hear is for layer and extract", "--track NAME says what is heard and made anew")
         if request.is_layer and request.land not in ("take", "track"):
-            raise BadUsage(f"{TOLD[request.task]} lands on a new track, not as {request.land}", "leave --land out")
+            raise BadUsage(
+                f"{TOLD.get(request.task, request.task)} lands on a new track, not as {request.land}",
+                "leave --land out",
+            )
         if request.track is None and not request.is_layer:
             raise BadUsage("--track is missing", f"punchin {request.task} {request.session} --track NAME ...")
         if request.bpm is not None or request.tempo_map is not None:

@@ -11,9 +11,10 @@ import numpy as np
 
 from punchin.clients.journey import making, travel
 from punchin.clients.journey.grid import OnGrid
-from punchin.clients.journey.landing import TOLD, Rolled
+from punchin.clients.journey.landing import Rolled
 from punchin.clients.journey.plan import FilePlan, decode
 from punchin.protocol.limits import MODEL_HZ
+from punchin.protocol.order import TOLD
 from punchin.session import measure, picture
 from punchin.session.audiofile import disk_error
 from punchin.session.target import file_stem

@@ -12,11 +12,9 @@ from punchin.clients.journey.capture import Capture
 from punchin.clients.journey.plan import Place
 from punchin.clients.journey.request import Request
 from punchin.clients.journey.returning import Finished
-from punchin.protocol.order import JobRecord, Provenance, Take
+from punchin.protocol.order import TOLD, JobRecord, Provenance, Take
 from punchin.session import document
 from punchin.session.report import Report
-
-TOLD = {"lego": "layer", "text2music": "generate"}  # tasks that have another name for people than for the model
 
 
 @dataclass(frozen=True, slots=True, eq=False)
