@@ -179,6 +179,29 @@ def test_nor_does_it_in_a_project_that_got_its_name_meanwhile(desk):
     assert len(item.takes) == 2
 
 
+def test_nor_where_no_word_came_between_its_first_name_and_the_undo(desk):
+    _, item = desk.simple()
+    desk.project.path = ""
+    job = asked(desk)
+    desk.project.path = "/song/song.rpp"
+    desk.open_jobs().clear()
+    desk.done(job)
+    assert len(item.takes) == 2
+
+
+def test_a_project_opened_in_place_of_one_without_a_name_gets_nothing(desk):
+    track, item = desk.simple()
+    desk.project.path = ""
+    job = asked(desk)
+    desk.project.path = "/other.rpp"
+    desk.open_jobs().clear()
+    desk.project.tracks.remove(track)
+    desk.project.add_track("Keys").add_item(0.0, 8.0, item.takes[0].source.path)
+    desk.done(job)
+    assert [len(each.takes) for each in desk.project.tracks[0].items] == [1]
+    assert desk.project.undo_log == []
+
+
 def test_a_missing_take_file_is_told_and_leaves_no_undo_step(desk):
     _, item = desk.simple()
     desk.done(asked(desk), file1=str(desk.media / "gone.wav"))

@@ -1,4 +1,5 @@
 -- Open jobs, kept inside the project itself, so that they outlive REAPER.
+local follow = require("punchin.follow")
 local wire = require("punchin.wire")
 
 local jobs = {}
@@ -37,13 +38,14 @@ function jobs.find(id)
   end
 end
 
--- Whether a project is still in a tab. Another one may have taken the place of one that was closed.
-function jobs.is_in_a_tab(proj, path)
+-- Whether a project is still in a tab. Another one may have taken the place of one that was closed: what tells them
+-- apart is the path or, where it had none and may have got one since, the track that a job was asked for.
+function jobs.is_in_a_tab(proj, path, track)
   local index = 0
   while true do
     local tab, name = reaper.EnumProjects(index)
     if not tab then return false end
-    if tab == proj then return name == path end
+    if tab == proj then return name == path or path == "" and follow.track(proj, track) ~= nil end
     index = index + 1
   end
 end

@@ -22,7 +22,7 @@ local LINGER_TICKS = 60 * 30
 local watcher = {
   tick = 0,
   looks = 0,
-  open = {}, -- id -> { proj, record, path }, from asked to landed, failed or cancelled
+  open = {}, -- id -> { proj, record, path, track }, from asked to landed, failed or cancelled
   unanswered = {}, -- id -> tick at which it was asked
   waiting = {}, -- done events that cannot land yet; a watcher that begins again reads them again
   last_open_tick = 0,
@@ -46,7 +46,8 @@ end
 local function take_up(id)
   local proj, record, path = jobs.find(id)
   if not proj then return false end -- cancelled before it left
-  watcher.open[id] = { proj = proj, record = record, path = path }
+  local first = wire.decode((record.parts or ""):match("[^\n]+") or "")
+  watcher.open[id] = { proj = proj, record = record, path = path, track = first.track }
   return true
 end
 
@@ -59,7 +60,7 @@ local function job_of(id)
     if known then known.path = path end -- it may have got a name since
     return proj, record
   end
-  if known and jobs.is_in_a_tab(known.proj, known.path) then return known.proj, known.record end
+  if known and jobs.is_in_a_tab(known.proj, known.path, known.track) then return known.proj, known.record end
   return nil
 end
 
