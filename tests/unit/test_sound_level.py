@@ -25,6 +25,14 @@ def test_short_sounds_are_measured_by_rms():
     assert loudness_db(tone(100.0, -20.0, 3.0), RATE, frames=1000) == pytest.approx(-23.01, abs=0.01)
 
 
+@pytest.mark.parametrize("rate", [11_025, 44_056, 44_100, 48_000, 48_048])
+def test_at_any_rate_a_sound_of_four_tenths_of_a_second_has_a_loudness(rate):
+    """A block of BS.1770 is no whole number of frames at each rate (44,056 and 48,048 Hz are film's)."""
+    for frames in range(round(0.4 * rate) - 2, round(0.4 * rate) + 3):
+        audio = tone(997.0, -23.0, 1.0, rate)[:, :frames]
+        assert loudness_db(audio, rate) == pytest.approx(-23.0 if frames >= 0.4 * rate else -26.01, abs=1)
+
+
 def test_silence_has_no_loudness():
     quiet = np.full((2, RATE), 1e-5, np.float32)
     for audio in (NONE, np.zeros((2, RATE), np.float32), np.zeros((2, 100), np.float32), quiet):

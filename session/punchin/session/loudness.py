@@ -19,7 +19,7 @@ def loudness_db(audio: Audio, rate_hz: int, frames: int | None = None) -> float 
     several sounds are to be compared (the shortest one's).
     """
     shortest = min(audio.shape[1], audio.shape[1] if frames is None else frames)
-    if shortest < round(SHORTEST_LUFS_S * rate_hz):
+    if shortest < SHORTEST_LUFS_S * rate_hz:
         return rms_db(audio)
     import warnings
 
