@@ -184,6 +184,20 @@ def test_a_gain_too_low_to_divide_by_keeps_the_original_and_is_counted(tmp_path)
     assert np.array_equal(placed.after[0, 1 : low - 1], a[0, 1 : low - 1].astype(np.float32))
 
 
+@pytest.mark.parametrize(("channels", "volpan", "gain"), [(2, "0.01 0 1 -1", 0.01), (1, "0.5 0 -0.03 -1", -0.015)])
+def test_on_an_item_too_quiet_to_hold_a_take_it_is_an_item_of_its_own(tmp_path, channels, volpan, gain):
+    """All of it would be under -36 dB: the take on it would be the source again."""
+    a = media(tmp_path, "Media/keys.wav", noise(channels, 8 * RATE))
+    path = project(tmp_path, track("Keys", item(0, 8, KEYS, VOLPAN=volpan)))
+    target = aimed(path)
+    result = landed(target, change=-0.5)
+    quiet = f"item 1 plays at {20 * np.log10(abs(gain)):.1f} dB, a take on it needs -33 dB"
+    assert target.notes == (f"{quiet}: the take is an item of its own",)
+    new, old = played(result.output, 8), np.broadcast_to(a, (2, 8 * RATE)) * gain
+    np.testing.assert_allclose(new[:, 2 * RATE : 3 * RATE], -0.5 * old[:, 2 * RATE : 3 * RATE], atol=1e-7)
+    np.testing.assert_allclose(new[:, 4 * RATE :], old[:, 4 * RATE :], atol=1e-7)
+
+
 def test_a_region_without_an_item_gets_one(tmp_path):
     media(tmp_path, "Media/keys.wav", noise(2, 2 * RATE))
     path = project(tmp_path, track("Keys", item(0, 1.5, KEYS), item(5, 1.5, KEYS)), track("Bass"))

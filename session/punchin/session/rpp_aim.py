@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil, floor
+from math import ceil, floor, log10
 
 from punchin.protocol import limits
 from punchin.protocol.errors import Refused
 from punchin.session import splice
+from punchin.session.gain import HELD_BELOW_DB
 from punchin.session.region import Region
 from punchin.session.render import ItemSound, fade_spans, open_item
 from punchin.session.rpp_project import MAX_LANES, Item, Project, Track
@@ -19,6 +20,7 @@ from punchin.session.tempo import TempoMap
 EDGE_S = 0.1  # a neighbour that reaches this far into a region is a crossfade, not a second layer of it
 COVER_S = 0.001  # an item that ends this much before a bar line was cut at it
 WHOLE_S = 1200  # an item longer than this is not written whole for a take of a few bars
+QUIET_DB = HELD_BELOW_DB + 3  # nothing of a take would be heard on a quieter item; a mono one panned hard loses 3 dB
 LEAD_S = splice.FADES_S[0] + splice.EARLY_S
 AROUND_S = limits.REGION.high  # how far around its region a layer may listen
 _LOSSLESS = {"PCM_S8": "PCM_24", "PCM_U8": "PCM_24", "PCM_16": "PCM_24", "PCM_24": "PCM_24", "PCM_32": "PCM_32"}
@@ -29,7 +31,8 @@ def at_track(project: Project, track: Track, region: Region, how: How) -> RppTar
     _check_lanes(track, region, how)
     voices = Voices(project, (Voice(track),))
     covering = _covering(track, region) if how == "take" else None
-    if covering is not None and covering.length_s <= WHOLE_S:
+    apart = _apart(covering) if covering else ()
+    if covering is not None and not apart:
         return _on_item(voices, track, region, covering)
     low_s, high_s = _cuts(voices, track, region)
     sounds = voices.sounds(low_s, high_s)
@@ -42,14 +45,13 @@ def at_track(project: Project, track: Track, region: Region, how: How) -> RppTar
     low = min(max(floor((low_s - origin_s) * rate_hz + 1e-6), clear), start)  # outwards: no fade moves beyond them
     high = max(ceil((high_s - origin_s) * rate_hz - 1e-6), stop)
     _check_cuts(track, origin_s + low / rate_hz, origin_s + high / rate_hz)
-    long = [f"item {covering.number} is over {WHOLE_S} s long: the take is an item of its own"] if covering else []
     before, after = (round((at_s - origin_s) * rate_hz) for at_s in _handles(voices, region, low_s, high_s))
     file = Span(min(before, low), max(after, high))
     around = voices.sounds(*(origin_s + frame / rate_hz for frame in file))
     form = _form([*sounds, *around], project, rate_hz, _channels(around) if sounds else 2)
     return RppTarget(
         project, _name(track), track, region, how, None, voices, form, origin_s,
-        file, Span(low, high), Span(start, stop), (*long, *_notes(project, track, sounds, region)),
+        file, Span(low, high), Span(start, stop), (*apart, *_notes(project, track, sounds, region)),
     )  # fmt: skip
 
 
@@ -132,6 +134,18 @@ def _covering(track: Track, region: Region) -> Item | None:
         if item is not covering[0] and (inside_s > EDGE_S or not at_edge):
             return None
     return covering[0]
+
+
+def _apart(item: Item) -> tuple[str, ...]:
+    """Why a take of an item is an item of its own, in words; empty where it is a take on the item."""
+    gain_db = 20 * log10(max(abs(item.gain * item.take.gain), 1e-6)) if item.take else 0.0
+    if item.length_s > WHOLE_S:
+        why = f"is over {WHOLE_S} s long"
+    elif gain_db < QUIET_DB:
+        why = f"plays at {gain_db:.1f} dB, a take on it needs {QUIET_DB:.0f} dB"
+    else:
+        return ()
+    return (f"item {item.number} {why}: the take is an item of its own",)
 
 
 def _clear_from(voices: Voices, region: Region) -> float:
