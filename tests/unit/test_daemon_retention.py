@@ -105,6 +105,34 @@ def test_an_age_of_years_is_a_clock_that_is_wrong_and_goes_for_room_alone(disk, 
     assert disk.collect().jobs == 2
 
 
+@pytest.mark.parametrize("days", [1, 8, 40, 14 * 365])
+def test_a_date_that_is_yet_to_come_is_no_age_and_goes_for_room_in_the_end(disk, monkeypatch, days):
+    """Jobs made while the clock was ahead, from the start; it is right now."""
+    disk.job("wait-job-001", -days, disk.blob(b"take", -days * 86_400), landed=False)
+    disk.job("land-job-001", -days, disk.blob(b"another", -days * 86_400))
+    nobodys = disk.blob(b"nobody's", -days * 86_400)
+    disk.store.begin("ab" * 32, 9).append(memoryview(b"half"))
+    at_s = time.time() + days * 86_400
+    os.utime(disk.store.parts / ("ab" * 32), (at_s, at_s))
+    done = disk.collect()
+    assert (done.jobs, done.blobs, done.freed_bytes) == (0, 1, 8)
+    assert disk.store.size(nobodys) is None
+    assert list(disk.store.parts.iterdir()) == []
+    assert [disk.has(name) for name in ("wait-job-001", "land-job-001")] == [True, True]
+    monkeypatch.setattr(retention, "MAX_STORE_BYTES", 4)
+    assert (disk.collect().jobs, disk.has("wait-job-001"), disk.has("land-job-001")) == (1, True, False)
+    monkeypatch.setattr(retention, "MAX_STORE_BYTES", 0)
+    disk.collect()
+    assert list(disk.store.everything()) == []
+
+
+def test_what_was_made_within_the_hour_by_a_clock_that_was_set_back_stays(disk, monkeypatch):
+    monkeypatch.setattr(retention, "MAX_STORE_BYTES", 0)
+    disk.job("just-made-01", -0.5 / 24, disk.blob(b"young", -1_800))
+    disk.blob(b"just put", -1_800)
+    assert (disk.collect().jobs, len(list(disk.store.everything()))) == (0, 2)
+
+
 def test_what_is_pinned_or_under_way_is_never_too_old(disk):
     take, source = disk.blob(b"pinned", 99 * 86_400), disk.blob(b"x" * 1_920, 99 * 86_400)
     disk.job("pinned-job-1", 99, take, pinned=True)

@@ -5,7 +5,8 @@ the only copy of them: it stays 30 days, and goes for room after all others. Pin
 nothing goes that is younger than an hour: a client may have put a blob for a job not yet submitted, or is about to
 fetch a take. The daemon does so by itself when it is idle, and at once when it is asked. By itself only while the
 clock has not been set by over an hour since it started: all that a clock says is old may have been made today. Nor
-does a job go for its age where that is over a year: its clock was wrong then, or this one is now.
+does a job go for its age where that is over a year, or its end is yet to come: its clock was wrong then, or this one is
+now. Such a job goes for room alone, in the order of its date. An hour is an hour in both directions.
 """
 
 from __future__ import annotations
@@ -75,18 +76,18 @@ def _mark(journal: Journal, blobs: dict[str, tuple[int, float]]) -> tuple[set[in
     for sha256, jobs in users.items():
         for number in jobs:
             uses.setdefault(number, []).append(sha256)
-    freed = [sha256 for sha256, (_, age_s) in blobs.items() if sha256 not in users and age_s > SPARE_S]
+    freed = [sha256 for sha256, (_, age_s) in blobs.items() if sha256 not in users and abs(age_s) > SPARE_S]
     left = sum(size for size, _ in blobs.values()) - sum(blobs[sha256][0] for sha256 in freed)
     now_ns, doomed = time.time_ns(), set[int]()
     for number, ended_ns, waits in journal.ended():  # in the order in which they may go
         age_s = (now_ns - ended_ns) / 1e9
         is_old = (MAX_WAIT_S if waits else MAX_AGE_S) < age_s <= MAX_BELIEVED_S
-        if age_s <= SPARE_S or not (is_old or left > MAX_STORE_BYTES):
+        if abs(age_s) <= SPARE_S or not (is_old or left > MAX_STORE_BYTES):
             continue
         doomed.add(number)
         for sha256 in uses.get(number, ()):
             users[sha256].discard(number)
-            if not users[sha256] and blobs.get(sha256, (0, 0.0))[1] > SPARE_S:
+            if not users[sha256] and abs(blobs.get(sha256, (0, 0.0))[1]) > SPARE_S:
                 freed.append(sha256)
                 left -= blobs[sha256][0]
     return doomed, freed
