@@ -10,9 +10,11 @@ import pytest
 from faults.fake_worker import take_bytes
 from faults.lives import check_events, daemon_pid, kill_daemon, order, run, wait_until
 
+from punchin.clients.cli import main
 from punchin.clients.connect import connect
 from punchin.protocol import connection, lock
-from punchin.protocol.errors import Refused, Unreachable
+from punchin.protocol.errors import JobFailed, Refused, Unreachable
+from punchin.protocol.order import Blob, Order
 
 
 def test_a_waiting_client_restarts_the_daemon_and_gets_its_takes(client):
@@ -176,18 +178,101 @@ def test_a_bug_while_takes_are_stored_fails_the_job_alone(monkeypatch):
         assert run(client)[0].state == "done"
 
 
-def test_a_row_that_is_damaged_costs_the_daemon_nothing(client, home):
-    damaged, _ = run(client)
+def change(home, change, *values):
+    """What a disk that forgets bits would do to the journal of a living daemon."""
     with contextlib.closing(sqlite3.connect(home / "state" / "journal.sqlite")) as db:
-        db.execute("UPDATE jobs SET request = x'c1ff', takes = x'c1ff'")
+        db.execute(change, values)
         db.commit()
+
+
+def test_a_damaged_job_is_named_and_the_others_are_listed(client, home, capsys):
+    records = [run(client)[0] for _ in range(5)]
+    bad = records[1]
+    change(home, "UPDATE jobs SET request = x'c1ff', takes = x'c1ff' WHERE id = ?", bad.id)
     before = client.status().pid
-    for call in (client.jobs, client.examine, lambda: client.job(damaged.id)):
-        with pytest.raises(Refused, match="is no journal") as error:
-            call()
-        assert "move" in error.value.hint
+    good = [record.id for record in reversed(records) if record is not bad]
+    assert [record.id for record in client.jobs()] == good
+    for most in (1, 2, 3):  # pages that end before it, at it, and after it
+        pages = list(client.pages(most))
+        assert [record.id for page in pages for record in page.records] == good[:most]
+    assert set(*(page.damaged for page in client.pages())) == {bad.id}
+    assert client.examine().damaged_jobs == (bad.id,)
+    assert client.examine().journal == "ok"
+    with pytest.raises(Refused, match=f"job {bad.id} is damaged in the journal: .*malformed") as error:
+        client.job(bad.id)
+    assert error.value.hint == "ask for its takes again; punchin jobs lists the others"
+    assert [event.state for event in client.follow(records[0].id)][-1] == "done"
+    assert main(["jobs"]) == 0
+    told = capsys.readouterr()
+    assert all(job in told.out for job in good)
+    assert f"job {bad.id} can no longer be read" in told.err
+    assert main(["show", bad.id]) == 4
+    assert "is damaged in the journal" in capsys.readouterr().err
     assert run(client)[0].state == "done"
     assert client.status().pid == before
+
+
+def test_all_jobs_are_damaged(client, home):
+    jobs = [run(client)[0].id for _ in range(3)]
+    change(home, "UPDATE jobs SET request = x'c1ff'")
+    assert [(page.records, page.damaged, page.more) for page in client.pages()] == [((), tuple(reversed(jobs)), False)]
+
+
+@pytest.mark.parametrize("how", ["lives on", "is killed"])
+def test_a_waiting_job_that_is_damaged_fails_alone(client, home, how):
+    client.pause()
+    bad, good = (client.submit(order(f"steps={n}")).id for n in (1, 2))
+    change(home, "UPDATE jobs SET request = x'c1ff' WHERE id = ?", bad)
+    before = client.status().pid
+    if how == "is killed":
+        kill_daemon()
+    client.resume()
+    ends = [[event for event in client.follow(job) if event.seq][-1] for job in (bad, good)]
+    assert [event.state for event in ends] == ["failed", "done"]
+    assert f"job {bad} is damaged in the journal" in ends[0].text
+    assert (client.status().pid == before) == (how == "lives on")
+
+
+def test_bytes_that_the_disk_changed_are_told_and_the_next_put_brings_them_again(client, home):
+    data = os.urandom(4_000)
+    asked = Order(
+        task="repaint",
+        frames=500,
+        model="identity",
+        source=Blob(sha256=client.put(data), channels=2, frames=500),
+    )
+    blob = home / "state" / "blobs" / asked.source.sha256[:2] / asked.source.sha256[2:]
+    blob.write_bytes(bytes([data[0] ^ 1]) + data[1:])
+    assert client.put(data) == asked.source.sha256  # it is there, and of the right size
+    job = client.submit(asked).id
+    list(client.follow(job))
+    with pytest.raises(JobFailed, match="was damaged on the daemon's disk, and is removed") as error:
+        client.result(job)
+    assert (error.value.code, error.value.hint) == (
+        "damaged_blob",
+        "run the same command again: what is missing is sent anew",
+    )
+    assert client.put(data) == asked.source.sha256
+    assert blob.read_bytes() == data
+    again = client.submit(asked).id
+    assert list(client.follow(again))[-1].state == "done"
+
+
+@pytest.mark.parametrize("then", ["gone", "unreadable"])
+def test_bytes_that_the_disk_does_not_give_a_job_are_told(client, home, then):
+    client.pause()
+    source = Blob(sha256=client.put(bytes(4_000)), channels=2, frames=500)
+    job = client.submit(Order(task="repaint", frames=500, model="identity", source=source)).id
+    blob = home / "state" / "blobs" / source.sha256[:2] / source.sha256[2:]
+    blob.unlink()
+    if then == "unreadable":
+        blob.mkdir()
+    client.resume()
+    list(client.follow(job))
+    record = client.job(job)
+    told = {"gone": ("unknown_blob", "is not in the store"), "unreadable": ("disk", "Is a directory")}[then]
+    assert record.error_code == told[0]
+    assert told[1] in record.error_text
 
 
 def test_a_blob_that_the_disk_does_not_give_is_told(client, home):

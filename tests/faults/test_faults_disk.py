@@ -167,6 +167,12 @@ def test_no_space_for_the_log_is_no_screen_of_tracebacks(home):
         assert process.stderr.read() == b""
 
 
+def test_no_space_for_the_workers_log_costs_the_log_alone(client, home):
+    (home / "state" / "logs" / "worker.log").mkdir()  # nothing that can be appended to, also for root
+    assert run(client)[0].state == "done"
+    assert "the worker has no log" in (home / "state" / "logs" / "daemon.log").read_text()
+
+
 def test_no_space_to_start_at_all(monkeypatch, home):
     """A limit of the system on the size of files, so that real writes fail."""
     (home / "runtime").mkdir()

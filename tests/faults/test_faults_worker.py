@@ -108,7 +108,7 @@ def test_a_worker_that_dies_is_seen_whatever_it_started(client, tmp_path):
 def test_a_worker_that_is_killed_is_said_to_be(monkeypatch, tmp_path):
     monkeypatch.setenv("PUNCHIN_FAKE", "slow-start=600")
     told = SimpleQueue()
-    worker = Worker(tmp_path / "worker.log", told.put)
+    worker = Worker(tmp_path / "worker.log", lambda sha256: None, told.put)
     worker.kill("it was not ready within 120 s")
     assert told.get(timeout=10) == Ended(worker, "it was not ready within 120 s")
 

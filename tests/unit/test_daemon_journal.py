@@ -9,8 +9,17 @@ import msgspec
 import pytest
 
 from punchin.daemon import crash
-from punchin.daemon.journal import MAY_BECOME, IllegalMove, Journal, JournalDamaged, JournalFull, UnknownJob
+from punchin.daemon.journal import (
+    MAY_BECOME,
+    DamagedJob,
+    IllegalMove,
+    Journal,
+    JournalDamaged,
+    JournalFull,
+    UnknownJob,
+)
 from punchin.daemon.recovery import recover
+from punchin.daemon.row import Damaged, Row
 from punchin.daemon.schema import SCHEMA
 from punchin.protocol.errors import Refused
 from punchin.protocol.messages import Preview
@@ -274,9 +283,76 @@ def test_damage_is_found_and_named(tmp_path, keep):
 def test_pages_newest_first(journal):
     for number in range(7):
         submit(journal, f"job-{number:05}")
-    assert [record.id[-1] for record in journal.page(None, 3)] == ["6", "5", "4"]
-    assert [record.id[-1] for record in journal.page("job-00004", 3)] == ["3", "2", "1"]
-    assert journal.page(None, 1)[0].plan == b""
+    assert [record.id[-1] for record in journal.newest()] == ["6", "5", "4", "3", "2", "1", "0"]
+    assert [record.id[-1] for record in journal.newest("job-00004")] == ["3", "2", "1", "0"]
+    assert next(journal.newest()).plan == b""
+
+
+ROT = {  # what stands in a column after a bit has changed
+    "request": b"\xc1\xff",
+    "takes": b"\xc1\xff",
+    "provenance": b"\x93",
+    "state": "dome",
+    "error_text": b"text",
+    "created_ns": "yesterday",
+    "seq": "many",
+    "plan": "text",
+}
+
+
+@pytest.mark.parametrize("column", sorted(ROT))
+def test_a_row_that_is_damaged_is_named_and_the_others_are_read(journal, column):
+    for number in range(3):
+        submit(journal, f"job-{number:05}")
+    journal._db.execute(f"UPDATE jobs SET {column} = ? WHERE id = 'job-00001'", (ROT[column],))
+    newest = list(journal.newest())
+    assert [found.id for found in newest] == ["job-00002", "job-00001", "job-00000"]
+    assert [isinstance(found, Damaged) for found in newest] == [False, True, False]
+    with pytest.raises(DamagedJob, match=r"job job-00001 is damaged in the journal: \w") as error:
+        journal.row("job-00001")
+    assert error.value.code == "damaged_job"
+    assert journal.row("job-00000").record.order == order()
+
+
+def test_an_order_that_has_become_one_to_refuse_is_a_damaged_row(journal):
+    submit(journal)
+    broken = msgspec.to_builtins(order()) | {"strength": 7.0}
+    journal._db.execute("UPDATE jobs SET request = ?", (msgspec.msgpack.encode(broken),))
+    assert isinstance(next(journal.newest()), Damaged)
+
+
+def test_a_text_that_is_no_longer_utf8_costs_no_list(journal):
+    submit(journal)
+    submit(journal, "job-00002")
+    journal._db.execute("UPDATE jobs SET landed = CAST(x'2fff2f' AS TEXT), state = 'cancelled' WHERE id = 'job-00001'")
+    assert [found.landed for found in journal.newest()] == ["", "/\ufffd/"]
+
+
+@pytest.mark.parametrize("column", sorted(ROT))
+@pytest.mark.parametrize("state", ["queued", "running"])
+def test_a_damaged_job_that_was_under_way_fails_at_the_next_start_and_the_others_go_on(journal, state, column):
+    for number in range(3):
+        bring(journal, state, f"job-{number:05}")
+    journal._db.execute(f"UPDATE jobs SET {column} = ? WHERE id = 'job-00001'", (ROT[column],))
+    cards, _ = recover(journal, "next")
+    assert [card.id for card in cards] == ["job-00000", "job-00002"]
+    last = journal.events("job-00001", 0, 99)[-1]
+    assert (last.seq, last.state) == (len(PATHS[state]) + 2, "failed")
+    assert "damaged in the journal" in last.text
+    assert [type(row) for row in journal.under_way()] == [Row, Row]
+    assert [number for number, _, _ in journal.ended()] == [2]  # and so it is forgotten with time
+
+
+def test_a_damaged_event_or_preview_costs_its_own_job_alone(journal):
+    for job in ("job-00001", "job-00002"):
+        submit(journal, job)
+        journal.add_preview(job, Preview(seed=3, index=0, start_frame=0, sha256="0" * 64, channels=2, frames=9))
+    journal._db.execute("UPDATE events SET state = 'rotten' WHERE job = 1")
+    journal._db.execute("UPDATE previews SET preview = x'c1' WHERE job = 1")
+    with pytest.raises(DamagedJob, match="job-00001 is damaged in the journal: an event"):
+        journal.events("job-00001", 0, 9)
+    assert journal.previews("job-00001") == ()
+    assert len(journal.events("job-00002", 0, 9)) == len(journal.previews("job-00002")) == 1
 
 
 def test_faults_are_named(monkeypatch):

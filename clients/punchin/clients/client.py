@@ -24,7 +24,18 @@ from punchin.clients import transfer
 from punchin.clients.line import LOOK_S, Line, Lost, read_notice
 from punchin.protocol import codec, limits, messages, version
 from punchin.protocol.errors import Cancelled, JobFailed, Refused, Unreachable
-from punchin.protocol.messages import Collected, Examined, Job, Lease, Preview, Reply, Request, Status, Welcome
+from punchin.protocol.messages import (
+    Collected,
+    Examined,
+    Job,
+    JobPage,
+    Lease,
+    Preview,
+    Reply,
+    Request,
+    Status,
+    Welcome,
+)
 from punchin.protocol.order import TERMINAL, Blob, Event, JobRecord, Order
 
 if TYPE_CHECKING:
@@ -181,16 +192,21 @@ class Client:
         return self._ask(messages.GetJob(ask=0, id=job_id), Job)
 
     def jobs(self, most: int = 1_000) -> list[JobRecord]:
-        """The newest jobs first, without their plans."""
-        records: list[JobRecord] = []
-        while len(records) < most:
-            before = records[-1].id if records else None
-            wanted = min(messages.PAGE_JOBS, most - len(records))
-            page = self._ask(messages.ListJobs(ask=0, before=before, most=wanted), messages.JobPage)
-            records += page.records
+        """The newest jobs first, without their plans; those that can be read."""
+        return [record for page in self.pages(most) for record in page.records]
+
+    def pages(self, most: int = 1_000) -> Iterator[JobPage]:
+        """The newest jobs first, page by page, without their plans.
+
+        `damaged` of a page: ids of those that can no longer be read; two pages may name the same one.
+        """
+        before, left = None, most
+        while left:
+            page = self._ask(messages.ListJobs(ask=0, before=before, most=min(messages.PAGE_JOBS, left)), JobPage)
+            yield page
             if not page.more:
-                break
-        return records
+                return
+            before, left = page.records[-1].id, left - len(page.records)
 
     def previews(self, job_id: str) -> list[Preview]:
         """Stretches of a job's takes that are decoded so far, also of a job that is done."""

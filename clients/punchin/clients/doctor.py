@@ -149,6 +149,9 @@ def _store(disk: Examined) -> Iterator[Finding]:
         f"journal {disk.journal}, {disk.journal_jobs} jobs; store {kept}",
         "" if sound else f"punchin stop, then move {home.state()} away: its jobs are forgotten, landed takes stay",
     )
+    if disk.damaged_jobs:
+        text = f"jobs that are damaged in the journal: {', '.join(disk.damaged_jobs)}"
+        yield Finding("warn", text, "ask for their takes again; those that have landed stay")
     if disk.missing_blobs:
         text = f"{disk.missing_blobs} takes of done jobs are not, or not whole, in the store"
         yield Finding("fail", text, "punchin redo ID makes one again; those that have landed are not touched")

@@ -13,15 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from punchin.daemon import happenings, retention, scheduler, waiting
 from punchin.daemon.foreman import Foreman
-from punchin.daemon.journal import JournalDamaged
+from punchin.daemon.row import Damaged
 from punchin.protocol import codec, messages, version
 from punchin.protocol.codec import Unreadable
 from punchin.protocol.errors import PunchinError, Refused
 from punchin.protocol.messages import Failure, Reply, Request
+from punchin.protocol.order import JobRecord
 
 MAX_PEERS: Final = 4_096  # the one that was silent longest is forgotten, and has to say hello again
 MAX_BAD: Final = 20  # unreadable messages of one peer in BAD_WINDOW_S; then it is not heard for as long
@@ -84,10 +83,6 @@ class Control:
         except PunchinError as error:
             code = error.code if isinstance(error, Refused) else "failed"
             return Failure(ask=request.ask, code=code, text=str(error), hint=error.hint)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:  # a row of the journal that is no longer one
-            log.exception("journal", extra={"request": type(request).__name__})
-            damage = JournalDamaged(self.foreman.journal.path, error)
-            return Failure(ask=request.ask, code=damage.code, text=str(damage), hint=damage.hint)
         except (OSError, sqlite3.Error) as error:  # of one request: the others, and the job that runs, go on
             kind = type(request).__name__
             log.exception("disk", extra={"request": kind})
@@ -194,15 +189,19 @@ class Control:
         return messages.Job(ask=ask, record=row.record, cancelling=cancelling, pinned=row.pinned)
 
     def _page(self, request: messages.ListJobs) -> Reply:
-        found = self.foreman.journal.page(request.before, request.most + 1)
-        more = len(found) > request.most
-        records = found[: request.most]
-        sizes = 0
-        for index, record in enumerate(records):
-            sizes += len(codec.canonical(record))
-            if sizes > PAGE_BYTES and index:
-                return messages.JobPage(ask=request.ask, records=tuple(records[:index]), more=True)
-        return messages.JobPage(ask=request.ask, records=tuple(records), more=more)
+        records: list[JobRecord] = []
+        damaged: list[str] = []
+        left_bytes, more = PAGE_BYTES, False
+        for found in self.foreman.journal.newest(request.before):
+            if isinstance(found, Damaged):
+                damaged.append(found.id)
+                continue
+            left_bytes -= len(codec.canonical(found))
+            more = bool(records) and (len(records) == request.most or left_bytes < 0)
+            if more:
+                break
+            records.append(found)
+        return messages.JobPage(ask=request.ask, records=tuple(records), more=more, damaged=tuple(damaged))
 
     def _history(self, request: messages.Attach) -> Reply:
         journal = self.foreman.journal
@@ -227,6 +226,7 @@ class Control:
             store_limit_bytes=retention.MAX_STORE_BYTES,
             disk_free_bytes=shutil.disk_usage(foreman.store.root).free,
             missing_blobs=retention.missing(foreman.journal, foreman.store),
+            damaged_jobs=tuple(found.id for found in foreman.journal.newest() if isinstance(found, Damaged)),
             log=str(self.about.log),
         )
 

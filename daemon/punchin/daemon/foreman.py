@@ -18,9 +18,11 @@ import msgspec
 
 from punchin.daemon import choice, happenings, scheduler, waiting
 from punchin.daemon.happenings import Action, Happening
-from punchin.daemon.journal import Journal, JournalFull, Row
+from punchin.daemon.journal import DamagedJob, Journal, JournalFull
 from punchin.daemon.keeper import Keeper
+from punchin.daemon.progress import Progress
 from punchin.daemon.recovery import card_of
+from punchin.daemon.row import Row
 from punchin.daemon.scheduler import Board
 from punchin.daemon.store import Store, StoreFull
 from punchin.daemon.worker import Ended, Said, Worker
@@ -31,7 +33,6 @@ from punchin.protocol.order import TERMINAL, Event, Order
 
 RETRY_S: Final = 1.0
 MAX_TEXT_CHARS: Final = 2_000  # what a worker says of its failure
-PROGRESS_S: Final = 0.1  # at most ten a second
 
 log = logging.getLogger(__name__)
 
@@ -63,13 +64,11 @@ class Foreman:
         self.trouble = self.trouble_hint = ""
         self.quit = False
         self.counters = dict.fromkeys(("submitted", "done", "failed", "cancelled", "worker_starts", "worker_deaths"), 0)
-        self.progress: Event | None = None
         self._log_folder, self._post, self._publish = log_folder, post, publish
         self._happenings: deque[Happening] = deque()
         self._actions: deque[Action] = deque()
         self._retry_s: float | None = None
-        self._progress_due_s: float | None = None
-        self._progress_sent_s = 0.0
+        self._progress = Progress(publish)
         self._keeper = Keeper(store, post)
 
     # ---- asked by clients ----
@@ -143,8 +142,7 @@ class Foreman:
             self._retry_s = None
         if self._happenings or self._actions:
             self._work()
-        if self._progress_due_s is not None and now_s >= self._progress_due_s:
-            self._send_progress(now_s)
+        self._progress.send_due(now_s)
         due_ns = scheduler.next_tick_ns(self.board)
         if due_ns is not None and time.monotonic_ns() >= due_ns and not self.trouble:
             self.happen(happenings.Tick())
@@ -155,7 +153,7 @@ class Foreman:
         if self._happenings and self._retry_s is None:
             return 0.0
         due_ns = scheduler.next_tick_ns(self.board) if not self.trouble else None
-        times = [self._retry_s, self._progress_due_s, None if due_ns is None else due_ns / scheduler.SECOND]
+        times = [self._retry_s, self._progress.due_s, None if due_ns is None else due_ns / scheduler.SECOND]
         return max(0.0, min((t - now_s for t in times if t is not None), default=60.0))
 
     def close(self) -> None:
@@ -229,22 +227,31 @@ class Foreman:
             columns |= {"error_code": move.code, "error_text": text, "error_hint": move.hint[:MAX_TEXT_CHARS]}
         if move.rung is not None:
             columns |= {"rung": move.rung, "ooms": 1}
-        if move.crashed:
-            columns["crashes"] = self.journal.row(move.job).crashes + 1
         if move.to == "running" and self.hand is not None:
-            order = self._with_model(self.journal.row(move.job).record.order, self.hand)
+            row = self._readable(move.job)
+            if row is None:
+                return
+            order = self._with_model(row.record.order, self.hand)
             columns["request"] = msgspec.msgpack.encode(order)
             text = f"{order.model} on {self.hand.ready.device if self.hand.ready else 'an engine'}"
         if move.provenance is not None:
             columns |= {"takes": msgspec.msgpack.encode(move.takes)}
             columns |= {"provenance": msgspec.msgpack.encode(move.provenance)}
         uses = frozenset(take.audio.sha256 for take in move.takes)
-        event = self.journal.move(move.job, move.to, time.time_ns(), text, uses, **columns)
+        event = self.journal.move(move.job, move.to, time.time_ns(), text, uses, move.crashed, **columns)
         self._publish_event(event)
         if move.to in ("done", "failed", "cancelled"):
             self.counters[move.to] += 1
         if move.to in ("queued", "failed", "cancelled"):
             self._keeper.drop(self._out_dir(move.job))
+
+    def _readable(self, job: str) -> Row | None:
+        """A job that is to run; None where its row can no longer be read: then it fails."""
+        try:
+            return self.journal.row(job)
+        except DamagedJob as error:
+            self._happenings.append(happenings.WorkerFailed(job, error.code, str(error), error.hint))
+            return None
 
     def _with_model(self, order: Order, hand: Hand) -> Order:
         if not order.model:
@@ -253,12 +260,12 @@ class Foreman:
         return order
 
     def _out_dir(self, job: str) -> Path:
-        return self.store.out_dir(job, self.journal.row(job).record.attempts)
+        return self.store.out_dir(job, self.journal.attempts(job))
 
     def _start_worker(self) -> None:
         self.counters["worker_starts"] += 1
         try:
-            self.hand = Hand(Worker(self._log_folder / "worker.log", self._post))
+            self.hand = Hand(Worker(self._log_folder / "worker.log", self.store.check, self._post))
         except OSError as error:
             self._happenings.append(happenings.WorkerGone(f"it could not be started: {error}"))
             return
@@ -267,7 +274,9 @@ class Foreman:
     def _run(self, job: str) -> None:
         if self.hand is None:
             return  # its end is in the inbox, and puts the job back
-        row = self.journal.row(job)
+        row = self._readable(job)
+        if row is None:
+            return
         try:
             out_dir = self.store.make_out_dir(job, row.record.attempts)
         except StoreFull as error:
@@ -293,49 +302,25 @@ class Foreman:
             case link.Ready():
                 hand.ready = reply
                 self.happen(happenings.WorkerReady())
-            case link.Progress():
-                self._progressed(reply)
+            case link.Progress(job=job):
+                if self.board.bench.job == job:
+                    self._progress.add(reply)
             case link.Part(job=job):
                 if self.board.bench.job == job:
                     self._keeper.keep_part(reply, self._out_dir(job))
             case link.Made(job=job, takes=takes, provenance=provenance):
-                self.progress = None
+                self._progress.forget(job)
                 self.happen(happenings.WorkerMade(job, takes, provenance))
             case link.Stopped(job=job):
                 self.happen(happenings.WorkerStopped(job))
             case link.Failed(job=job, code=code, text=text, hint=hint, next_rung=next_rung):
                 self.happen(happenings.WorkerFailed(job, code, text, hint, next_rung))
 
-    # ---- progress and events ----
-
-    def _progressed(self, said: link.Progress) -> None:
-        if self.board.bench.job != said.job:
-            return
-        before = self.progress
-        self.progress = Event(
-            job=said.job,
-            seq=0,
-            at_ns=time.time_ns(),
-            state="running",
-            phase=said.phase,
-            done=said.done,
-            total=said.total,
-        )
-        now_s = time.monotonic()
-        new_phase = before is None or before.phase != said.phase
-        if new_phase or now_s - self._progress_sent_s >= PROGRESS_S:
-            self._send_progress(now_s)
-        elif self._progress_due_s is None:
-            self._progress_due_s = self._progress_sent_s + PROGRESS_S
-
-    def _send_progress(self, now_s: float) -> None:
-        self._progress_due_s, self._progress_sent_s = None, now_s
-        if self.progress is not None:
-            self._publish(self.progress.job, Happened(event=self.progress))
+    # ---- events ----
 
     def _publish_event(self, event: Event) -> None:
-        if event.state != "running" and self.progress is not None and self.progress.job == event.job:
-            self.progress = None
+        if event.state != "running":
+            self._progress.forget(event.job)
         log.info("job", extra={"job": event.job, "seq": event.seq, "state": event.state, "text": event.text})
         self._publish(event.job, Happened(event=event))
 
@@ -365,8 +350,9 @@ class Foreman:
         if self.trouble and any(isinstance(action, happenings.Move) and action.job == job for action in self._actions):
             state = self.journal.row(job).record.state
             return Event(job=job, seq=0, at_ns=time.time_ns(), state=state, phase=f"waiting: {self.trouble}")
-        if self.progress is not None and self.progress.job == job:
-            return self.progress
+        newest = self._progress.newest
+        if newest is not None and newest.job == job:
+            return newest
         card, why = self.board.cards.get(job), waiting.why(self.board)
         if card is None or card.state != "queued" or not why:
             return None

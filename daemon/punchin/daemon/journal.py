@@ -9,19 +9,21 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
+from punchin.daemon import row as rows
 from punchin.daemon.crash import crash_point
+from punchin.daemon.row import Damaged, Row
 from punchin.daemon.schema import bring_up
 from punchin.protocol.codec import canonical
 from punchin.protocol.errors import PunchinError, Refused
 from punchin.protocol.messages import Preview
-from punchin.protocol.order import Event, JobRecord, Order, Provenance, State, Take
+from punchin.protocol.order import TERMINAL, Event, JobRecord, Order, State
 
 MAY_BECOME: Final[Mapping[State, frozenset[State]]] = {
     "queued": frozenset({"leased", "failed", "cancelled"}),
@@ -34,8 +36,7 @@ MAY_BECOME: Final[Mapping[State, frozenset[State]]] = {
 }
 DURABLE: Final[frozenset[State]] = frozenset({"queued", "leased", "done", "failed", "cancelled"})
 COLUMNS: Final = frozenset(
-    {"request", "takes", "provenance", "error_code", "error_text", "error_hint"}
-    | {"crashes", "interruptions", "rung", "ooms"}
+    {"request", "takes", "provenance", "error_code", "error_text", "error_hint", "interruptions", "rung", "ooms"}
 )
 FULL: Final = ("free some disk space (punchin gc), then try again", "disk_full")
 CURES: Final[Mapping[int, tuple[str, str]]] = {
@@ -46,9 +47,6 @@ CURES: Final[Mapping[int, tuple[str, str]]] = {
     ),
 }
 _pack = msgspec.msgpack.Encoder().encode
-_order = msgspec.msgpack.Decoder(Order)
-_takes = msgspec.msgpack.Decoder(tuple[Take, ...])
-_provenance = msgspec.msgpack.Decoder(Provenance)
 _preview = msgspec.msgpack.Decoder(Preview)
 
 
@@ -57,6 +55,14 @@ class UnknownJob(Refused):
 
     def __init__(self, job: str) -> None:
         super().__init__(f"job {job} is unknown here: never submitted, or removed by gc", "punchin jobs", "unknown_job")
+
+
+class DamagedJob(Refused):
+    """The row of one job can no longer be read; those of the others can."""
+
+    def __init__(self, job: str, why: str) -> None:
+        hint = "ask for its takes again; punchin jobs lists the others"
+        super().__init__(f"job {job} is damaged in the journal: {why}", hint, "damaged_job")
 
 
 class IllegalMove(PunchinError):
@@ -87,18 +93,9 @@ def trouble(path: Path, error: Exception) -> JournalFull | JournalDamaged:
     return JournalFull(error) if isinstance(error, sqlite3.OperationalError) else JournalDamaged(path, error)
 
 
-class Row(msgspec.Struct, frozen=True):
-    """A job with what only the daemon needs to know."""
-
-    record: JobRecord
-    number: int
-    crashes: int
-    interruptions: int
-    ooms: int
-    rung: int
-    keep_alive_s: float | None
-    cancel_asked: bool
-    pinned: bool
+def _text(raw: bytes) -> str:
+    """A text of the file, where a bit may have changed: SQLite's own way is to refuse the whole query."""
+    return raw.decode("utf-8", "replace")
 
 
 class Journal:
@@ -109,6 +106,7 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0)  # None: nothing begins unasked
+        self._db.text_factory = _text
         try:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA foreign_keys = ON")
@@ -168,13 +166,21 @@ class Journal:
         return self.row(job), new
 
     def move(
-        self, job: str, to: State, at_ns: int, text: str = "", uses: frozenset[str] = frozenset(), **columns: object
+        self,
+        job: str,
+        to: State,
+        at_ns: int,
+        text: str = "",
+        uses: frozenset[str] = frozenset(),
+        crashed: bool = False,
+        **columns: object,
     ) -> Event:
         """Put a job into a new state and record the event, or do neither; on return both are committed.
 
-        uses: blobs that are the job's from now on. columns: further columns of COLUMNS that change with the state.
+        uses: blobs that are the job's from now on. crashed: counts one more death of the engine.
+        columns: further columns of COLUMNS that change with the state.
         A lease counts as an attempt, before it runs.
-        Raises UnknownJob, IllegalMove, JournalFull. After any error the job is as it was.
+        Raises UnknownJob, DamagedJob, IllegalMove, JournalFull. After any error the job is as it was.
         """
         assert columns.keys() <= COLUMNS
         with self._write(durable=to in DURABLE) as db:
@@ -182,13 +188,14 @@ class Journal:
             if row is None:
                 raise UnknownJob(job)
             number, state, seq = row
+            if state not in MAY_BECOME:
+                raise DamagedJob(job, f"its state is {state!r}")
             if to not in MAY_BECOME[state]:
                 raise IllegalMove(job, state, to)
             ended_ns = at_ns if not MAY_BECOME[to] else None
             changes = {"state": to, "seq": seq + 1, "ended_ns": ended_ns} | columns
-            assignments = ", ".join(f"{name} = ?" for name in changes) + (
-                ", attempts = attempts + 1" if to == "leased" else ""
-            )
+            assignments = ", ".join(f"{name} = ?" for name in changes)
+            assignments += ", attempts = attempts + 1" * (to == "leased") + ", crashes = crashes + 1" * crashed
             db.execute(f"UPDATE jobs SET {assignments} WHERE number = ?", (*changes.values(), number))
             crash_point("journal.move")  # nothing in production; in the crash test the process ends here
             event = Event(job=job, seq=seq + 1, at_ns=at_ns, state=to, text=text)
@@ -200,13 +207,27 @@ class Journal:
                 db.execute("UPDATE lives SET finished = finished + 1 WHERE number = (SELECT max(number) FROM lives)")
         return event
 
+    def give_up(self, job: Damaged, at_ns: int) -> None:
+        """Fail a job whose row cannot be read, whatever its state is."""
+        error = DamagedJob(job.id, job.why)
+        with self._write(durable=True) as db:
+            seq = db.execute("SELECT max(seq) FROM events WHERE job = ?", (job.number,)).fetchone()[0] or 0
+            values = (at_ns, seq + 1, error.code, str(error), error.hint, job.number)
+            db.execute(
+                "UPDATE jobs SET state = 'failed', ended_ns = ?, seq = ?, error_code = ?, error_text = ?,"
+                " error_hint = ? WHERE number = ?",
+                values,
+            )
+            event = Event(job=job.id, seq=seq + 1, at_ns=at_ns, state="failed", text=str(error))
+            self._record_event(job.number, event)
+
     def _record_event(self, number: int, event: Event) -> None:
         values = (number, event.seq, event.at_ns, event.state, event.text)
         self._db.execute("INSERT INTO events (job, seq, at_ns, state, text) VALUES (?, ?, ?, ?, ?)", values)
 
     def _record_uses(self, number: int, blobs: frozenset[str]) -> None:
-        rows = [(number, sha256) for sha256 in sorted(blobs)]
-        self._db.executemany("INSERT OR IGNORE INTO uses (job, sha256) VALUES (?, ?)", rows)
+        uses = [(number, sha256) for sha256 in sorted(blobs)]
+        self._db.executemany("INSERT OR IGNORE INTO uses (job, sha256) VALUES (?, ?)", uses)
 
     def ask_cancel(self, job: str) -> None:
         """Remember that a job shall stop, so that no restart runs it again."""
@@ -249,40 +270,54 @@ class Journal:
         return self._db.execute("SELECT 1 FROM jobs WHERE id = ?", (job,)).fetchone() is not None
 
     def row(self, job: str) -> Row:
-        """One job, whole. Raises UnknownJob."""
-        row = self._db.execute(f"SELECT {_ROW} FROM jobs WHERE id = ?", (job,)).fetchone()
-        if row is None:
+        """One job, whole. Raises UnknownJob, DamagedJob."""
+        values = self._db.execute(f"SELECT {rows.COLUMNS} FROM jobs WHERE id = ?", (job,)).fetchone()
+        if values is None:
             raise UnknownJob(job)
-        return _to_row(row)
+        found = rows.read(values)
+        if isinstance(found, Damaged):
+            raise DamagedJob(job, found.why)
+        return found
 
-    def under_way(self) -> list[Row]:
-        """Jobs that have not ended, oldest first."""
-        states = [state for state, next_states in MAY_BECOME.items() if next_states]
-        marks = ", ".join("?" * len(states))
-        rows = self._db.execute(f"SELECT {_ROW} FROM jobs WHERE state IN ({marks}) ORDER BY number", states)
-        return [_to_row(row) for row in rows]
+    def attempts(self, job: str) -> int:
+        """How often a job was leased. Raises UnknownJob."""
+        return self._db.execute("SELECT attempts FROM jobs WHERE number = ?", (self._number(job),)).fetchone()[0]
 
-    def page(self, before: str | None, most: int) -> list[JobRecord]:
-        """Up to `most` jobs, newest first, those submitted before job `before`; without their plans."""
+    def under_way(self) -> list[Row | Damaged]:
+        """Jobs that have not ended, oldest first. One whose state is none has not."""
+        marks = ", ".join("?" * len(TERMINAL))
+        numbers = f"SELECT number FROM jobs WHERE state NOT IN ({marks})"  # of the index alone: most have ended
+        query = f"SELECT {rows.COLUMNS} FROM jobs WHERE number IN ({numbers}) ORDER BY number"
+        return [rows.read(values) for values in self._db.execute(query, tuple(TERMINAL))]
+
+    def newest(self, before: str | None = None) -> Iterator[JobRecord | Damaged]:
+        """Jobs, newest first, those submitted before job `before`; without their plans. Raises UnknownJob."""
         number = self._number(before) if before is not None else 2**62
-        rows = self._db.execute(
-            f"SELECT {_ROW} FROM jobs WHERE number < ? ORDER BY number DESC LIMIT ?", (number, most)
-        )
-        return [msgspec.structs.replace(_to_row(row).record, plan=b"") for row in rows]
+        query = f"SELECT {rows.COLUMNS} FROM jobs WHERE number < ? ORDER BY number DESC"
+        for values in self._db.execute(query, (number,)):
+            found = rows.read(values)
+            yield found if isinstance(found, Damaged) else msgspec.structs.replace(found.record, plan=b"")
 
     def events(self, job: str, since: int, most: int) -> list[Event]:
-        """Up to `most` events of a job with seq > since, in order. Raises UnknownJob."""
-        rows = self._db.execute(
-            "SELECT seq, at_ns, state, text FROM events WHERE job = ? AND seq > ? ORDER BY seq LIMIT ?",
+        """Up to `most` events of a job with seq > since, in order. Raises UnknownJob, DamagedJob."""
+        names = ("seq", "at_ns", "state", "text")
+        found = self._db.execute(
+            f"SELECT {', '.join(names)} FROM events WHERE job = ? AND seq > ? ORDER BY seq LIMIT ?",
             (self._number(job), since, most),
         )
-        return [Event(job=job, seq=seq, at_ns=at_ns, state=state, text=text) for seq, at_ns, state, text in rows]
+        try:
+            return [msgspec.convert({"job": job, **dict(zip(names, row, strict=True))}, Event) for row in found]
+        except msgspec.ValidationError as error:
+            raise DamagedJob(job, f"an event: {error}") from error
 
     def previews(self, job: str) -> tuple[Preview, ...]:
-        """The decoded stretches of a job's takes, by passage, seed and order."""
+        """The decoded stretches of a job's takes, by passage, seed and order; none where one can no longer be read."""
         query = "SELECT preview FROM previews WHERE job = ? ORDER BY passage, seed, part"
-        rows = self._db.execute(query, (self._number(job),))
-        return tuple(_preview.decode(row[0]) for row in rows)
+        found = self._db.execute(query, (self._number(job),))
+        try:
+            return tuple(_preview.decode(packed) for (packed,) in found)
+        except rows.UNREADABLE:  # they serve who listens ahead: the takes come whole
+            return ()
 
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state."""
@@ -302,11 +337,11 @@ class Journal:
 
         Oldest first, those that wait after all others.
         """
-        rows = self._db.execute(
+        found = self._db.execute(
             "SELECT number, ended_ns, state = 'done' AND landed = '' AS waits FROM jobs"
             " WHERE ended_ns IS NOT NULL AND NOT pinned ORDER BY waits, ended_ns, number"
         )
-        return [(number, ended_ns, bool(waits)) for number, ended_ns, waits in rows]
+        return [(number, ended_ns, bool(waits)) for number, ended_ns, waits in found]
 
     def users(self) -> dict[str, set[int]]:
         """Which jobs refer to each blob."""
@@ -316,9 +351,12 @@ class Journal:
         return users
 
     def results(self) -> dict[str, int]:
-        """The blobs of all takes of done jobs, and the bytes of each."""
-        rows = self._db.execute("SELECT takes FROM jobs WHERE state = 'done'")
-        return {take.audio.sha256: take.audio.size_bytes for (takes,) in rows for take in _takes.decode(takes)}
+        """The blobs of all takes of done jobs that can be read, and the bytes of each."""
+        sizes: dict[str, int] = {}
+        for (packed,) in self._db.execute("SELECT takes FROM jobs WHERE state = 'done'"):
+            with suppress(*rows.UNREADABLE):  # `newest` names it
+                sizes |= {take.audio.sha256: take.audio.size_bytes for take in rows.takes(packed)}
+        return sizes
 
     def forget(self, numbers: set[int]) -> None:
         """Remove jobs with their events, uses and previews."""
@@ -357,28 +395,3 @@ class Journal:
         """Record that this daemon ends on purpose."""
         with self._write(durable=False) as db:
             db.execute("UPDATE lives SET ended_ns = ? WHERE number = (SELECT max(number) FROM lives)", (at_ns,))
-
-
-_ROW: Final = (
-    "id, state, request, plan, created_ns, attempts, seq, takes, provenance, error_code, error_text, error_hint,"
-    " landed, number, crashes, interruptions, ooms, rung, keep_alive_s, cancel_asked, pinned"
-)
-
-
-def _to_row(row: tuple[Any, ...]) -> Row:
-    record = JobRecord(
-        id=row[0],
-        state=row[1],
-        order=_order.decode(row[2]),
-        plan=row[3],
-        created_ns=row[4],
-        attempts=row[5],
-        seq=row[6],
-        takes=_takes.decode(row[7]) if row[7] else (),
-        provenance=_provenance.decode(row[8]) if row[8] else None,
-        error_code=row[9],
-        error_text=row[10],
-        error_hint=row[11],
-        landed=row[12],
-    )
-    return Row(record, *row[13:19], cancel_asked=bool(row[19]), pinned=bool(row[20]))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import time
-
-import msgspec
+from typing import Any
 
 from punchin.daemon.crash import crash_point
 from punchin.daemon.happenings import Card
-from punchin.daemon.journal import Journal, Row, trouble
+from punchin.daemon.journal import Journal, trouble
+from punchin.daemon.row import Damaged, Row
 from punchin.daemon.scheduler import MAX_INTERRUPTIONS, SECOND
 from punchin.protocol.order import State
 
@@ -17,15 +17,21 @@ FUTILE_LIVES = 3  # killed at work, nothing finished, in a row: the queue starts
 
 
 def recover(journal: Journal, instance: str) -> tuple[list[Card], str]:
-    """The jobs to do, and why the queue starts paused ("" if it does not). Raises JournalFull, JournalDamaged."""
+    """The jobs to do, and why the queue starts paused ("" if it does not). One that cannot be read fails.
+
+    Raises JournalFull, JournalDamaged.
+    """
     try:
         futile = journal.begin_life(instance, time.time_ns())
         for row in journal.under_way():
             crash_point("journal.recover")
-            _put_back(journal, row)
-        cards = [card_of(row) for row in journal.under_way()]
+            if isinstance(row, Damaged):
+                journal.give_up(row, time.time_ns())
+            else:
+                _put_back(journal, row)
+        cards = [card_of(row) for row in journal.under_way() if isinstance(row, Row)]
         paused = journal.paused()
-    except (sqlite3.DatabaseError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except sqlite3.DatabaseError as error:
         raise trouble(journal.path, error) from error
     if paused or futile < FUTILE_LIVES or not cards:
         return cards, paused
@@ -36,7 +42,7 @@ def _put_back(journal: Journal, row: Row) -> None:
     job, state = row.record.id, row.record.state
     to: State = "queued"
     text = "the daemon was killed; this job starts again"
-    columns: dict[str, object] = {}
+    columns: dict[str, Any] = {}
     if row.cancel_asked:
         to, text = "cancelled", "cancelled before the daemon was killed"
     elif state == "queued":

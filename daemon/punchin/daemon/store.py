@@ -44,6 +44,14 @@ class UnknownBlob(Refused):
         super().__init__(f"blob {sha256[:12]} is not in the store", "submit the job again", "unknown_blob")
 
 
+class DamagedBlob(Refused):
+    """The disk gave other bytes than it was given."""
+
+    def __init__(self, sha256: str) -> None:
+        text = f"blob {sha256[:12]} was damaged on the daemon's disk, and is removed"
+        super().__init__(text, "run the same command again: what is missing is sent anew", "damaged_blob")
+
+
 class Upload:
     """A blob under way: bytes are appended in order, hashed as they come."""
 
@@ -123,6 +131,21 @@ class Store:
         except FileNotFoundError:
             raise UnknownBlob(sha256) from None
 
+    def check(self, sha256: str) -> None:
+        """Read a blob whole. Raises UnknownBlob, OSError; DamagedBlob where its bytes are others now: it is removed, so
+        that the next put brings them again.
+        """
+        path = self.path(sha256)
+        try:
+            with path.open("rb") as blob:
+                if hashlib.file_digest(blob, "sha256").hexdigest() == sha256:
+                    return
+                if os.path.samestat(os.fstat(blob.fileno()), path.stat()):  # not put again meanwhile
+                    path.unlink()
+        except FileNotFoundError:
+            raise UnknownBlob(sha256) from None
+        raise DamagedBlob(sha256)
+
     def begin(self, sha256: str, size_bytes: int) -> Upload:
         """Begin an upload, or go on with one. Raises StoreFull."""
         try:
@@ -171,7 +194,7 @@ class Store:
             os.fsync(file.fileno())
         crash_point("store.rename")
         path.replace(target)
-        os.utime(target)  # its age counts from now: a sweep spares the young
+        self.touch(sha256)  # its age counts from now: a sweep spares the young
         crash_point("store.folder")
         _sync_folder(target.parent)
 
@@ -205,7 +228,7 @@ class Store:
                 self.drop_out_dir(folder)
 
     def everything(self) -> Iterator[tuple[str, int, float]]:
-        """Each blob's sha256, bytes and age in seconds."""
+        """Each blob's sha256, bytes and age in seconds: negative where the clock was ahead."""
         now_s = time.time()
         for folder in sorted(self.blobs.iterdir()):
             if not folder.is_dir():
@@ -222,7 +245,7 @@ class Store:
     def touch(self, sha256: str) -> bool:
         """Make a blob young, so that no sweep takes it before its job is in the journal. False if it is not there."""
         try:
-            os.utime(self.path(sha256))
+            os.utime(self.path(sha256), (time.time(), time.time()))  # by this clock, also on another machine's disk
         except FileNotFoundError:
             return False
         return True
@@ -232,7 +255,7 @@ class Store:
         now_s = time.time()
         for part in self.parts.iterdir():
             with contextlib.suppress(FileNotFoundError):  # it became a blob meanwhile
-                if now_s - part.stat().st_mtime > age_s:
+                if abs(now_s - part.stat().st_mtime) > age_s:  # a date far ahead is a clock's that was wrong
                     part.unlink()
 
 

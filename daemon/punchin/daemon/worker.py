@@ -8,6 +8,7 @@ worker says arrives in the inbox in order, its end last.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shlex
 import signal
@@ -16,15 +17,19 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BufferedWriter
 from pathlib import Path
 from queue import SimpleQueue
 from typing import BinaryIO, cast
 
 from punchin.daemon.crash import crash_point
 from punchin.protocol import launch, link
+from punchin.protocol.errors import Refused
 
 MAX_LOG_BYTES = 4 * 1024 * 1024
 LAST_WORDS_S = 2.0  # for what a worker that has ended left in the pipe
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +49,15 @@ class Ended:
 
 
 class Worker:
-    """One process. `post` gets Said and Ended from another thread."""
+    """One process. `check` raises Refused or OSError for a blob that a job cannot use; it is called, and `post` gets
+    Said and Ended, from other threads.
+    """
 
-    def __init__(self, log: Path, post: Callable[[Said | Ended], None]) -> None:
-        """Start the process. Raises OSError."""
+    def __init__(self, log: Path, check: Callable[[str], None], post: Callable[[Said | Ended], None]) -> None:
+        """Start the process, without a log where that cannot be opened. Raises OSError."""
         crash_point("worker.start")
-        self._log = log
         with _open_log(log) as stderr:
-            self._log_start = stderr.tell()
+            self._log, self._log_start = Path(stderr.name), stderr.tell()
             self._process = subprocess.Popen(
                 command(),
                 stdin=subprocess.PIPE,
@@ -61,7 +67,7 @@ class Worker:
             )
         self.pid = self._process.pid
         self._commands: SimpleQueue[link.Command | None] = SimpleQueue()
-        self._post, self._why = post, ""
+        self._check, self._post, self._why = check, post, ""
         self._reader = threading.Thread(target=self._read, name="worker-read", daemon=True)
         self._reader.start()
         for name, work in (("worker-write", self._write), ("worker-end", self._see_end)):
@@ -88,9 +94,24 @@ class Worker:
         stdin = cast("BinaryIO", self._process.stdin)
         with contextlib.suppress(OSError):  # its reader tells of the end
             while (message := self._commands.get()) is not None:
-                link.write(stdin, message)
+                unfit = self._unfit(message) if isinstance(message, link.Run) else None
+                if unfit is None:
+                    link.write(stdin, message)
+                else:
+                    self._post(Said(self, unfit))
         with contextlib.suppress(OSError):
             stdin.close()
+
+    def _unfit(self, run: link.Run) -> link.Failed | None:
+        """Why a job cannot be made of its blobs: here, where the whole of them is read, the loop does not wait."""
+        try:
+            for sha256 in run.files:
+                self._check(sha256)
+        except Refused as error:
+            return link.Failed(job=run.job, code=error.code, text=str(error), hint=error.hint)
+        except OSError as error:
+            return link.Failed(job=run.job, code="disk", text=f"the blob store: {error}", hint="punchin doctor")
+        return None
 
     def _read(self) -> None:
         with cast("BinaryIO", self._process.stdout) as stdout:
@@ -121,11 +142,16 @@ def command() -> list[str]:
     return launch.tied(words)  # where they are not tied, a worker ends when its stdin does
 
 
-def _open_log(path: Path) -> BinaryIO:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
-        path.replace(path.with_suffix(".old"))
-    return path.open("ab")
+def _open_log(path: Path) -> BufferedWriter:
+    """The log to append to; where the disk gives none, what takes all and keeps nothing: the job goes on without."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
+            path.replace(path.with_suffix(".old"))
+        return path.open("ab")
+    except OSError as error:
+        log.warning("the worker has no log", extra={"why": str(error)})
+        return Path(os.devnull).open("ab")
 
 
 def _how(code: int) -> str:

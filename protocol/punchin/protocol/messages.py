@@ -266,11 +266,15 @@ class Job(Struct, tag="job", frozen=True, kw_only=True):
 
 
 class JobPage(Struct, tag="job_page", frozen=True, kw_only=True):
-    """Some jobs, newest first; `more` says that there are older ones."""
+    """Some jobs, newest first; `more` says that there are older ones.
+
+    damaged: ids of jobs between these that can no longer be read; the next page may tell the last of them again.
+    """
 
     ask: Ask
     records: tuple[JobRecord, ...]
     more: bool
+    damaged: tuple[str, ...] = ()  # as they stand in the journal, where they may be damaged, too
 
 
 class Preview(Struct, frozen=True, kw_only=True):
@@ -315,6 +319,7 @@ class Examined(Struct, tag="examined", frozen=True, kw_only=True):
     store_limit_bytes: int
     disk_free_bytes: int
     missing_blobs: int  # of done jobs, not or not whole in the store; 0 is well
+    damaged_jobs: tuple[str, ...] = ()  # ids of those that can no longer be read
     log: str  # its path
 
 
