@@ -225,6 +225,7 @@ def test_a_pull_that_failed_goes_on_where_it_stopped(server, models, source):
     failed = command(server, models, "pull", "turbo", "--from", source)
     assert failed.returncode == 1
     assert f"{path} from {source} was cut off" in failed.stderr
+    assert failed.stderr.splitlines()[-2].isascii(), "ModelScope's client says it in Chinese"
     assert "goes on where it stopped" in failed.stderr
     assert "Traceback" not in failed.stderr
     assert installed.folder(BY_NAME["turbo"], models) is None, "half a model is no model"
@@ -316,20 +317,35 @@ def test_a_disk_that_fills_is_named_and_not_what_was_copied(folder, models, monk
     monkeypatch.setenv("PUNCHIN_MODELS", str(models))
     monkeypatch.setattr(sys, "argv", ["hub", "pull", "base", "--from", str(folder)])
     assert hub.main() == 1
-    said = capsys.readouterr().err.splitlines()[-1]
+    said, hint = capsys.readouterr().err.splitlines()[-2:]
     assert said.startswith(f"error: No space left on device: {models}/.pulling/")
+    assert hint == "  free some, or set PUNCHIN_MODELS to a folder on another disk; the same command goes on"
 
 
 def test_what_an_earlier_try_left_is_counted_once(folder, models, monkeypatch):
     """Model, VAE and text encoder come from one repository: 6 of their 9 MB are here, 3 and the spare are needed."""
-    partial = models / ".pulling" / MAIN
-    partial.mkdir(parents=True)
-    (partial / "half").write_bytes(bytes(6_000_000))
+    for part in ("acestep-v15-turbo/model", "vae/diffusion_pytorch_model"):
+        path = f"{part}.safetensors"
+        (models / ".pulling" / MAIN / path).parent.mkdir(parents=True)
+        shutil.copyfile(folder / "Ace-Step1.5" / path, models / ".pulling" / MAIN / path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 68_000_000))
     source = Folder(folder)
     monkeypatch.setattr(source, "fetch", lambda *_: pytest.fail("fetched"))
     with pytest.raises(Refused, match=r"0\.07 GB are needed in .*, 0\.07 GB are free"):
         hub.pull(BY_NAME["turbo"], source, models, Quiet())
+
+
+def test_what_was_begun_of_another_model_or_by_another_client_is_no_room(folder, models, monkeypatch):
+    begun = models / ".pulling" / MAIN / "acestep-v15-turbo"
+    begun.mkdir(parents=True)
+    for name in ("model.safetensors", "model.safetensors.part", "model.safetensors.incomplete"):
+        (begun / name).write_bytes(bytes(9_000_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 68_000_000))
+    source = Folder(folder)
+    monkeypatch.setattr(source, "fetch", lambda *_: pytest.fail("fetched"))
+    for name in ("base", "turbo"):
+        with pytest.raises(Refused, match=r"0\.08 GB are needed in .*, 0\.07 GB are free"):
+            hub.pull(BY_NAME[name], source, models, Quiet())
 
 
 def cut(path):
@@ -396,6 +412,26 @@ def test_a_model_with_a_missing_shard_is_fetched_again(models):
     assert missing()
 
 
+def test_what_a_source_holds_in_part_takes_no_place(folder, models):
+    """A folder tells no hashes: what came of it is read before it is called a model."""
+    place, last = folder / "acestep-v15-xl-base", "model-00002-of-00002.safetensors"
+    shutil.copytree(folder / "acestep-v15-base", place)
+    (place / "model.safetensors").rename(place / "model-00001-of-00002.safetensors")
+    index = {"weight_map": {"x": "model-00001-of-00002.safetensors", "y": last}}
+    (place / "model.safetensors.index.json").write_text(json.dumps(index))
+    for name, spoil, text in (
+        ("xl-base", lambda: None, rf"holds no whole acestep-v15-xl-base: it lacks {last}"),
+        ("base", lambda: cut(folder / "acestep-v15-base/model.safetensors"), r"base: model\.safetensors is no whole"),
+        ("base", os.unlink, r"holds no acestep-v15-base: no silence_latent\.pt in ACE-Step/acestep-v15-base"),
+    ):
+        spoil(folder / "acestep-v15-base/silence_latent.pt") if spoil is os.unlink else spoil()
+        with pytest.raises(PunchinError, match=text):
+            hub.pull(BY_NAME[name], Folder(folder), models, Quiet())
+        assert not installed.is_here(BY_NAME[name], models)
+    (place / last).write_bytes(weights(100))
+    assert hub.pull(BY_NAME["xl-base"], Folder(folder), models, Quiet()).name == place.name
+
+
 def test_a_link_to_a_models_folder_is_removed_and_the_folder_stays(folder, models, tmp_path):
     where, disk = hub.pull(BY_NAME["base"], Folder(folder), models, Quiet()), tmp_path / "another disk"
     where.rename(disk)
@@ -411,7 +447,8 @@ def test_what_another_source_began_is_not_left_in_the_model(folder, models):
     """A cut pull from one hub says to try the other one."""
     begun = models / ".pulling" / "ACE-Step" / "acestep-v15-base"
     begun.mkdir(parents=True)
-    (begun / "model.safetensors.part").write_bytes(bytes(1000))
+    for theirs in ("part", "incomplete"):
+        (begun / f"model.safetensors.{theirs}").write_bytes(bytes(1000))
     where = hub.pull(BY_NAME["base"], Folder(folder), models, Quiet())
     assert sorted(path.name for path in where.iterdir()) == ["config.json", "model.safetensors", "silence_latent.pt"]
 

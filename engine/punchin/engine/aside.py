@@ -18,6 +18,8 @@ from punchin.protocol import lock
 from punchin.protocol.errors import Refused
 
 ASIDE: Final = ".pulling"  # below the models folder
+ROOM: Final = "free some, or set PUNCHIN_MODELS to a folder on another disk"  # what to do where a disk is full
+_REMAINS: Final = ("*.part", "*.incomplete", ".cache", "._____temp", ".msc", ".mv")  # what clients leave behind
 _SPARE_BYTES: Final = 64 * 2**20  # left free on the disk
 
 
@@ -64,7 +66,7 @@ def check_free(root: Path, needed: int) -> None:
     free = shutil.disk_usage(root).free
     if needed + _SPARE_BYTES > free:
         amounts = f"{(needed + _SPARE_BYTES) / 1e9:.2f} GB are needed in {root}, {free / 1e9:.2f} GB are free"
-        raise Refused(amounts, "free some, or set PUNCHIN_MODELS to a folder on another disk", code="disk")
+        raise Refused(amounts, ROOM, code="disk")
 
 
 @contextmanager
@@ -91,10 +93,10 @@ def watching(folder: Path, client: Path, total: int, talk: Talk) -> Iterator[Non
 
 def put(made: Path, place: Path, aside: Path) -> None:
     """Move a whole piece to its place; what a client left beside it goes."""
-    for remains in (*made.glob("*.part"), *(made / rest for rest in (".cache", "._____temp", ".msc", ".mv"))):
+    for remains in [each for rest in _REMAINS for each in made.glob(rest)]:
         if remains.is_dir():
             shutil.rmtree(remains)
-        elif remains.exists():
+        else:
             remains.unlink()
     place.parent.mkdir(parents=True, exist_ok=True)
     if place.exists():  # an earlier, broken one: nothing of it was found to be a model

@@ -5,6 +5,7 @@ A cut download goes on where it stopped. A folder under a name that no known mod
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import shutil
 import sys
@@ -12,7 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Final, NamedTuple, TextIO
 
-from punchin.engine.aside import Talk, alone, check_free, copied, put, size_of, take_away, watching
+from punchin.engine.aside import ROOM, Talk, alone, check_free, copied, put, take_away, watching
 from punchin.engine.keys import KNOWN, key_hash, shapes_of, weight_files
 from punchin.engine.sources import Folder, HuggingFace, ModelScope, Remote, Source
 from punchin.engine.spec import CONFIG_2B, CONFIG_XL
@@ -52,13 +53,25 @@ def pieces(model: Model, root: Path) -> list[Piece]:
 
 def _is_whole(place: Path) -> bool:
     """Whether all is there that a piece needs, each file of weights to its end."""
-    stem, beside = _NEEDS.get(place.name, ("model", "silence_latent.pt"))
     try:
-        for file in weight_files(place, stem).files:
-            shapes_of(file)
+        _check_whole(place)
     except Refused:
         return False
-    return (place / "config.json").is_file() and (place / beside).is_file()
+    return True
+
+
+def _check_whole(place: Path) -> None:
+    """Refused with what a piece lacks, or which file of weights is cut."""
+    stem, beside = _needs(place.name)
+    if absent := [name for name in ("config.json", beside) if not (place / name).is_file()]:
+        raise Refused(f"it lacks {' and '.join(absent)}")
+    for file in weight_files(place, stem).files:
+        shapes_of(file)
+
+
+def _needs(folder: str) -> tuple[str, str]:
+    """The stem of a piece's files of weights, and what it needs beside them and its config."""
+    return _NEEDS.get(folder, ("model", "silence_latent.pt"))
 
 
 def pull(model: Model, source: Source, root: Path, talk: Talk) -> Path:
@@ -72,10 +85,11 @@ def pull(model: Model, source: Source, root: Path, talk: Talk) -> Path:
     with alone(root) as aside:
         missing = pieces(model, root)
         listed = {piece: _remotes(piece, source) for piece in missing}
-        _check_disk(root, aside, listed)
+        _check_disk(root, aside, listed, source)
         for piece, remotes in listed.items():
             talk.say(f"{piece.place} from {source.name}")
             _fetch(piece, remotes, source, aside, talk)
+            _check_fetched(piece, source, aside)
             put(aside / piece.repository / piece.folder, root / piece.place, aside)
         for repository in {piece.repository for piece in missing}:
             shutil.rmtree(aside / repository, ignore_errors=True)
@@ -135,14 +149,28 @@ def _remotes(piece: Piece, source: Source) -> list[Remote]:
         and any(fnmatch(each.path[len(prefix) :], pattern) for pattern in patterns)
     ]
     names = {each.path[len(prefix) :] for each in found}
-    if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
-        raise PunchinError(f"{source.name} holds no {piece.place}: no config.json with weights in {piece.repository}")
+    absent = [name for name in ("config.json", _needs(piece.folder)[1]) if name not in names]
+    if absent or not any(name.endswith(".safetensors") for name in names):
+        lacks = " and ".join(absent) or "file of weights"
+        raise PunchinError(f"{source.name} holds no {piece.place}: no {lacks} in {piece.repository}")
     return found
 
 
-def _check_disk(root: Path, aside: Path, listed: dict[Piece, list[Remote]]) -> None:
-    there = sum(size_of(aside / repository) for repository in {piece.repository for piece in listed})
-    check_free(root, sum(remote.size_bytes for remotes in listed.values() for remote in remotes) - there)
+def _check_disk(root: Path, aside: Path, listed: dict[Piece, list[Remote]], source: Source) -> None:
+    """What is still to come must fit: of a file that is begun, the rest."""
+    wanted = [(remote, aside / piece.repository) for piece, remotes in listed.items() for remote in remotes]
+    check_free(root, sum(max(0, remote.size_bytes - source.begun(remote, into)) for remote, into in wanted))
+
+
+def _check_fetched(piece: Piece, source: Source, aside: Path) -> None:
+    """Raise PunchinError for a piece that the source holds only in part; what came of it goes."""
+    made = aside / piece.repository / piece.folder
+    try:
+        _check_whole(made)
+    except Refused as error:
+        shutil.rmtree(made)
+        said = str(error).replace(f"{made}/", "").replace(str(made), "it")
+        raise PunchinError(f"{source.name} holds no whole {piece.place}: {said}") from error
 
 
 def _fetch(piece: Piece, remotes: list[Remote], source: Source, aside: Path, talk: Talk) -> None:
@@ -235,7 +263,8 @@ def main() -> int:
         talk.say(f"error: {error}" + (f"\n  {error.hint}" if error.hint else ""))
         return error.exit_code
     except OSError as error:
-        talk.say(f"error: {error.strerror or error}: {error.filename2 or error.filename or home.models()}")
+        hint = f"\n  {ROOM}; the same command goes on" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        talk.say(f"error: {error.strerror or error}: {error.filename2 or error.filename or home.models()}{hint}")
         return 1
     except KeyboardInterrupt:
         talk.say("stopped; the same command finishes it")

@@ -5,14 +5,19 @@ The hubs are reached through their own client libraries, imported here when they
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, NoReturn, Protocol
 
 from punchin.protocol.errors import PunchinError, Refused
+
+_DISK: Final = frozenset(  # what a disk says; the rest of the errors that have a number are the network's
+    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.ENOENT, errno.ENOTDIR)
+)
 
 
 class Remote(NamedTuple):
@@ -32,8 +37,12 @@ class Source(Protocol):
         """What a repository holds. Raises Refused or PunchinError."""
         ...
 
+    def begun(self, remote: Remote, into: Path) -> int:
+        """How many bytes of a file are in `into` already, and will not be fetched again."""
+        ...
+
     def fetch(self, repository: str, remote: Remote, into: Path) -> None:
-        """Put a file at `into/remote.path`, going on where an earlier try was cut. Raises PunchinError."""
+        """Put a file at `into/remote.path`, going on where an earlier try was cut. Raises PunchinError, OSError."""
         ...
 
 
@@ -54,6 +63,10 @@ class HuggingFace:
             for each in info.siblings or []
         ]
 
+    def begun(self, remote: Remote, into: Path) -> int:
+        """How many bytes of a file are in `into` already."""
+        return _begun(remote, into, ".part")
+
     def fetch(self, repository: str, remote: Remote, into: Path) -> None:
         """Put a file at `into/remote.path`; what has come of it waits in `remote.path + ".part"`.
 
@@ -71,12 +84,8 @@ class HuggingFace:
                 headers = hub.utils.build_hf_headers()
                 url = hub.hf_hub_url(repository, remote.path)
                 transfer(url, file, resume_size=file.tell(), headers=headers, expected_size=remote.size_bytes)
-        except OSError as error:
-            if error.errno is not None and not isinstance(error, ConnectionError):
-                raise
-            raise _cut(self.name, remote, error) from error
         except Exception as error:
-            raise _cut(self.name, remote, error) from error
+            _tell(self.name, remote, error)
         part.replace(target)
 
 
@@ -94,15 +103,17 @@ class ModelScope:
             raise _unreachable(self.name, repository, error) from error
         return [Remote(each.path, each.size, each.sha256 or None) for each in listed if not each.is_dir]
 
+    def begun(self, remote: Remote, into: Path) -> int:
+        """How many bytes of a file are in `into` already."""
+        return _begun(remote, into, ".incomplete")
+
     def fetch(self, repository: str, remote: Remote, into: Path) -> None:
-        """Put a file at `into/remote.path`."""
+        """Put a file at `into/remote.path`; the client keeps what has come of it in `remote.path + ".incomplete"`."""
         hub = _client("modelscope_hub", "modelscope-hub")
         try:
             hub.HubApi().download_file(repository, "model", remote.path, local_dir=into)
         except Exception as error:
-            if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
-                raise
-            raise _cut(self.name, remote, error) from error
+            _tell(self.name, remote, error)
 
 
 class Folder:
@@ -116,6 +127,10 @@ class Folder:
         root = self._root(repository)
         found = [path for path in sorted(root.rglob("*")) if path.is_file()]
         return [Remote(str(path.relative_to(root)), path.stat().st_size, None) for path in found]
+
+    def begun(self, remote: Remote, into: Path) -> int:
+        """How many bytes of a file are in `into` already: all of it, or none that counts."""
+        return _begun(remote, into, "")
 
     def fetch(self, repository: str, remote: Remote, into: Path) -> None:
         """Copy a file; a file system that can share its blocks does so."""
@@ -145,6 +160,24 @@ def _unreachable(name: str, repository: str, error: Exception) -> PunchinError:
     return PunchinError(f"{name} does not give {repository}: {first}", f"try `--from {other}`, or a folder")
 
 
-def _cut(name: str, remote: Remote, error: Exception) -> PunchinError:
-    first = str(error).strip().split("\n")[0] or type(error).__name__
-    return PunchinError(f"{remote.path} from {name} was cut off: {first}", "run it again; it goes on where it stopped")
+def _begun(remote: Remote, into: Path, suffix: str) -> int:
+    """The bytes of a file that is there whole, else of the one with `suffix`, where it waits for the rest."""
+    whole, rest = into / remote.path, into / f"{remote.path}{suffix}"
+    if whole.is_file() and whole.stat().st_size == remote.size_bytes:
+        return remote.size_bytes
+    return rest.stat().st_size if suffix and rest.is_file() else 0
+
+
+def _tell(name: str, remote: Remote, error: Exception) -> NoReturn:
+    """Raise what a transfer that failed is told as: the disk's own error where it was the disk, else a cut.
+
+    ModelScope's client wraps the cause in words of its own, in Chinese; Hugging Face's in the same once more.
+    """
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    if isinstance(cause, OSError) and cause.errno in _DISK:
+        raise cause
+    said = str(cause).strip() or type(cause).__name__
+    text = f"{remote.path} from {name} was cut off: {said.splitlines()[0]}"
+    raise PunchinError(text, "run it again; it goes on where it stopped") from error
