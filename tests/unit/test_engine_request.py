@@ -3,8 +3,10 @@
 import inspect
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import checkpoints
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -48,6 +50,9 @@ BAD = {
     "shift": ({"shift": 21}, "shift is 21, allowed is 0.1 to 20"),
     "guidance": ({"cfg_scale": 31}, "guidance is 31, allowed is 0 to 30"),
     "seed": ({"seed": 2**32}, "seed is 4294967296, allowed is 0 to 4294967295"),
+    "a seed of nothing": ({"seed": None}, "seed cannot be None"),
+    "half a seed": ({"seed": [1, 1.5]}, "seed cannot be \\[1, 1.5\\]"),
+    "half a step": ({"num_inference_steps": 2.5}, "num_inference_steps cannot be 2.5"),
     "seeds": ({"seed": range(17)}, "variations is 17, allowed is 1 to 16"),
     "key": ({"keyscale": "H minor"}, "key 'H minor'"),
     "signature": ({"timesignature": 5}, "time signature '5'"),
@@ -63,6 +68,9 @@ BAD = {
     "range outside": (
         {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": [(6.1, 8)]},
         "6.1 to 8 s lies outside the source, 0 to 6 s",
+    ),
+    "a range that is not in a list": (
+        {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": (1, 3)}, "ranges cannot be \\(1, 3\\)",
     ),
     "ranges without a source": ({"repainting_ranges": [(1, 3)]}, "but no src_audio to repaint"),
     "overlap": (
@@ -91,11 +99,28 @@ BAD = {
     "rate": ({"task_type": "cover", "src_audio": audio(), "rate_hz": 44_100}, "44100 Hz, the engine takes 48000"),
     "channels": ({"task_type": "cover", "src_audio": audio(channels=8)}, "channels is 8, allowed is 1 to 2"),
     "shape": ({"task_type": "cover", "src_audio": torch.zeros(5)}, "shape \\[5\\]"),
+    "an array": ({"task_type": "cover", "src_audio": audio().numpy()}, "is a ndarray, it must be a tensor"),
+    "noise of another length": ({"noise": torch.zeros(1, 5, 64)}, "shape \\[1, 5, 64\\], it must be \\[1, 750, ch"),
     "not finite": ({"task_type": "cover", "src_audio": audio() / 0}, "576000 samples that are not finite"),
     "whole numbers": (
         {"task_type": "cover", "src_audio": (9999 * audio()).short()}, "is torch.int16, it must be float",
     ),
     "silent": ({"task_type": "cover", "src_audio": torch.zeros(2, 288_000)}, "is silent: its peak is 0"),
+    "a file's name": ({"task_type": "cover", "src_audio": "song.wav"}, "is 'song.wav', it must be a tensor"),
+    "a file's path": ({"reference_audios": [Path("song.wav")]}, "reference 1 is .*song.wav.*it must be a tensor"),
+    "objects": ({"task_type": "cover", "src_audio": audio().numpy().astype(object)}, "is an array of object"),
+    "frames before channels": ({"task_type": "cover", "src_audio": audio().numpy().T}, "channels is 288000"),
+    "prompts": ({"prompt": ["a", "b"]}, r"the prompt is \['a', 'b'\], it must be text"),
+    "instruments": ({"task_type": "lego", "src_audio": audio(), "instrument": ["drums"]}, "instrument is .* be text"),
+    "no language": ({"vocal_language": None}, "vocal_language is None, it must be text"),
+    "half a step": ({"num_inference_steps": 7.5}, "num_inference_steps is 7.5, it must be a whole number"),
+    "seed and a half": ({"seed": 1.5}, "seed is 1.5, it must be a whole number"),
+    "true seed": ({"seed": [True]}, "seed is True, it must be a whole number"),
+    "tempo in words": ({"bpm": "120"}, "bpm is '120', it must be a number"),
+    "duration in words": ({"duration": "30"}, "duration is '30', it must be a number"),
+    "one flat range": (
+        {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": (1, 3)}, "must be pairs of numbers",
+    ),
     "short reference": ({"reference_audios": [audio(0.9)]}, "reference length is 0.9 s, allowed is 1 to 600"),
     "silent reference": ({"reference_audios": [audio(2), torch.zeros(2, 96_000)]}, "reference 2 is silent"),
     "no codes": ({"task_type": "cover", "audio_code_string": "<|code_1|>"}, "holds no"),
@@ -118,6 +143,13 @@ BAD = {
     "interval": ({"cfg_interval": (0.9, 0.1)}, "never acts"),
     "preset": ({"preset": "difsynth"}, "preset is 'difsynth', known is diffsynth"),
     "mode": ({"cover_mode": "fast"}, "cover_mode is 'fast', allowed is fsq, latent"),
+    "another task's strength": (
+        {"task_type": "cover", "src_audio": audio(), "repainting_strength": 0.5}, "strength 0.5 has no effect in cover",
+    ),
+    "a cover's strength": (
+        {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": [(1, 3)], "audio_cover_strength": 0.5},
+        "audio_cover_strength 0.5 has no effect in repaint",
+    ),
     "strength": (
         {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": [(1, 3)], "repainting_strength": 1.1},
         "repainting_strength is 1.1, allowed is 0 to 1",
@@ -139,6 +171,19 @@ def test_guidance_on_turbo_is_not_applied_and_said(turbo):
     assert music.notes == ("guidance 4 was not applied: turbo is distilled and takes none",)
     assert torch.equal(music.latents, plain.latents)
     assert plain.notes == ()
+
+
+def test_numpys_numbers_and_arrays_are_what_they_say(turbo):
+    plainly = {"task_type": "repaint", "repainting_ranges": [(1.0, 3.0)], "bpm": 90.0, "num_inference_steps": 2}
+    plain = turbo("x", src_audio=audio(), seed=[7, 8], **plainly)
+    told = plainly | {
+        "repainting_ranges": np.array([[1.0, 3.0]]), "bpm": np.float32(90), "num_inference_steps": np.int32(2),
+    }  # fmt: skip
+    numpys = turbo("x", src_audio=audio().numpy(), seed=np.array([7, 8]), **told)
+    assert torch.equal(numpys.audio, plain.audio)
+    assert numpys.seeds == (7, 8)
+    assert {type(each) for each in (*numpys.seeds, numpys.steps)} == {int}
+    assert turbo("x", src_audio=audio(), seed=np.int64(8), **plainly).seeds == (8,)
 
 
 def test_a_reference_is_clipped_and_a_source_is_not():
@@ -247,6 +292,11 @@ def test_each_raw_parameter_is_an_argument_of_the_call(turbo):
     quiet, loud = (turbo("x", duration=1, num_inference_steps=1, peak_normalise=each).audio for each in (False, True))
     assert loud.abs().max() == pytest.approx(10 ** (-1 / 20))
     torch.testing.assert_close(loud, quiet * loud.abs().max() / quiet.abs().max())
+
+
+def test_a_seed_is_any_whole_number():
+    assert asked.seeds(np.int64(3)) == asked.seeds(torch.tensor(3)) == asked.seeds([3]) == (3,)
+    assert asked.seeds(np.arange(2)) == (0, 1)
 
 
 def test_codes_are_read_and_written():

@@ -15,11 +15,12 @@ from typing import Any, Final, Literal, TypeVar, get_args
 import torch
 from torch import Tensor
 
-from punchin.engine import prompts, steering, tasks
+from punchin.engine import given, prompts, steering, tasks
 from punchin.engine import request as asked
 from punchin.engine.codec import DECODE_TILE
 from punchin.engine.conditioner import Conditioner, Recent, Stage, Stretch
 from punchin.engine.device import is_out_of_memory
+from punchin.engine.given import Audio
 from punchin.engine.lora import Adapters, Lora, read_lora
 from punchin.engine.placement import Wish
 from punchin.engine.released import Loaded, load
@@ -115,9 +116,9 @@ class AceStepPipeline:
         cfg_scale: float | None = None,
         lyrics: str = "",
         task_type: Task = "text2music",
-        reference_audios: Sequence[Tensor] = (),
-        src_audio: Tensor | None = None,
-        input_audio: Tensor | None = None,
+        reference_audios: Sequence[Audio] = (),
+        src_audio: Audio | None = None,
+        input_audio: Audio | None = None,
         denoising_strength: float = 1.0,
         audio_cover_strength: float = 1.0,
         audio_code_string: str = "",
@@ -145,10 +146,10 @@ class AceStepPipeline:
         reference_seed: int = 0,
         sample_latents: bool = False,
         peak_normalise: bool = False,
-        noise: Tensor | None = None,
+        noise: Audio | None = None,
         preset: Preset = "",
     ) -> Music:
-        """Make music, one piece a seed. Audio in is [1 or 2, n] at 48 kHz; nothing is resampled.
+        """Make music, one piece a seed. Audio in is [1 or 2, n] at 48 kHz, tensor or array; nothing is resampled.
 
         prompt, lyrics ("" is instrumental), vocal_language: what to play. bpm, keyscale (`F# minor`), timesignature
         (2, 3, 4 or 6): None says N/A. duration: seconds, without a source (None: 30, or the codes' length); with one,
@@ -171,16 +172,17 @@ class AceStepPipeline:
         """
         if preset not in get_args(Preset):
             raise Refused(f"preset is {preset!r}, known is diffsynth", "leave it out for none")
-        if repainting_ranges and src_audio is None:
+        ranges = given.pairs(repainting_ranges, "repainting_ranges")
+        if ranges and src_audio is None:
             raise Refused("repainting_ranges were given, but no src_audio to repaint", code="task")
-        seeds = (seed,) if isinstance(seed, int) else tuple(seed)
         source = None if src_audio is None else asked.stereo(src_audio, "the source", rate_hz)
         codes = asked.parse_codes(audio_code_string) if audio_code_string else ()
         regions, blank, wanted = (), (0, 0), None
-        if source is not None and repainting_ranges:
-            source, regions, blank, wanted = asked.painted(source, repainting_ranges)
+        if source is not None and ranges:
+            source, regions, blank, wanted = asked.painted(source, ranges)
         length = self._length(source, codes, duration)
         ones = preset == "diffsynth"
+        ((first_t, last_t),) = given.pairs([cfg_interval], "cfg_interval")
         return _last(
             self.stages(
                 Request(
@@ -189,7 +191,7 @@ class AceStepPipeline:
                     prompt=prompt,
                     lyrics=lyrics,
                     language=vocal_language,
-                    instruments=prompts.instruments(instrument),
+                    instruments=prompts.instruments(given.text(instrument, "instrument")),
                     bpm=bpm,
                     keyscale=keyscale,
                     timesignature=None if timesignature is None else str(timesignature),
@@ -201,14 +203,14 @@ class AceStepPipeline:
                     regions=regions,
                     blank=blank,
                     wanted=wanted,
-                    seeds=seeds,
-                    noise=noise,
+                    seeds=given.seeds(seed),
+                    noise=None if noise is None else given.tensor(noise, "noise"),
                     num_inference_steps=num_inference_steps,
                     shift=shift,
                     cfg_scale=cfg_scale,
                     guidance_mode="cfg" if ones else guidance_mode,
-                    cfg_interval_start=cfg_interval[0],
-                    cfg_interval_end=cfg_interval[1],
+                    cfg_interval_start=first_t,
+                    cfg_interval_end=last_t,
                     denoising_strength=denoising_strength,
                     cover_noise_strength=cover_noise_strength,
                     audio_cover_strength=audio_cover_strength,
@@ -242,7 +244,7 @@ class AceStepPipeline:
         read = [(each if isinstance(each, Lora) else read_lora(each, self.loaded.model), x) for each, x in loras]
         self.adapters.use(read)
 
-    def codes(self, audio: Tensor, rate_hz: int = MODEL_HZ) -> str:
+    def codes(self, audio: Audio, rate_hz: int = MODEL_HZ) -> str:
         """The audio codes of audio [1 or 2, n], five a second, as `audio_code_string` takes them."""
         source = asked.stereo(audio, "the audio", rate_hz)
 

@@ -11,12 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import isfinite
+from operator import index
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
-from punchin.engine import prompts
+from punchin.engine import given, prompts
 from punchin.protocol import limits
 from punchin.protocol.errors import OverLimit, Refused
 from punchin.protocol.limits import HOP, LATENT_HZ, MODEL_HZ, Limit
@@ -84,13 +85,16 @@ class Request:
         limits.REGION.check(self.frames / MODEL_HZ)
         if self.prompt_duration_s is not None:
             limits.REGION.check(self.prompt_duration_s)
+        limits.VARIATIONS.check(len(self.seeds))
         for seed in self.seeds:
             limits.SEED.check(seed)
-        limits.VARIATIONS.check(len(self.seeds))
+        self._check_kinds()
         for name, limit in _SCALARS.items():
             value = getattr(self, name)
             if value is not None:
-                limit.check(value)
+                number = given.whole(value, name) if name in _WHOLE else given.real(value, name)
+                limit.check(number)
+                object.__setattr__(self, name, number)  # NumPy's as Python's own
         self._check_words()
         self._check_task()
         self._check_regions()
@@ -115,16 +119,26 @@ class Request:
         for name, value in raw.items():
             if name not in _RAW:
                 raise Refused(f"no engine parameter is called {name!r}", f"one of: {', '.join(sorted(_RAW))}")
-            if not isinstance(value, _RAW[name]) or (isinstance(value, bool) and bool not in _RAW[name]):
-                raise Refused(f"{name} cannot be {value!r}")
         return replace(self, **dict[str, Any](raw))
 
+    def _check_kinds(self) -> None:
+        for name, kinds in _RAW.items():
+            value = getattr(self, name)
+            if value is None and name in ("num_inference_steps", "shift", "cfg_scale"):
+                continue
+            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+                raise Refused(f"{name} cannot be {value!r}")
+
     def _check_words(self) -> None:
+        for name, text in (
+            ("vocal_language", self.language), ("rand_device", self.rand_device), ("keyscale", self.keyscale or ""),
+        ):  # fmt: skip
+            given.text(text, name)
         for name, text, most in (
             ("prompt", self.prompt, limits.PROMPT_CHARS),
             ("lyrics", self.lyrics, limits.LYRICS_CHARS),
         ):
-            if len(text) > most:
+            if len(given.text(text, f"the {name}")) > most:
                 raise Refused(f"the {name} has {len(text)} characters, allowed are {most}", code="over_limit")
         for name, allowed in (("cover_mode", CoverMode), ("guidance_mode", GuidanceMode), ("mask_mode", MaskMode)):
             if getattr(self, name) not in get_args(allowed):
@@ -149,6 +163,14 @@ class Request:
             raise Refused("input_audio has no effect at denoising_strength 1", "pass one below 1")
         if self.denoising_strength < 1 and self.cover_noise_strength > 0:
             raise Refused("denoising_strength and cover_noise_strength are two ways to say the same; pass one of them")
+        if self.audio_cover_strength < 1 and self.task != "cover" and not self.codes:
+            raise Refused(
+                f"audio_cover_strength {self.audio_cover_strength:g} has no effect in {self.task}", code="task"
+            )
+        if self.repainting_strength < 1 and self.task != "repaint":
+            raise Refused(f"repainting_strength {self.repainting_strength:g} has no effect in {self.task}", code="task")
+        if self.noise is not None and (self.noise.ndim != 3 or self.noise.shape[:2] != (1, self.latents)):
+            raise Refused(f"the noise has shape {list(self.noise.shape)}, it must be [1, {self.latents}, channels]")
 
     def _check_regions(self) -> None:
         if self.regions and self.task not in ("repaint", "lego"):
@@ -181,15 +203,14 @@ _SCALARS: Final[Mapping[str, Limit]] = {
     "repaint_blend_frames": Limit("repaint_blend_frames", 0, 250, "latent frames"),
     "reference_seed": limits.SEED,
 }
+_WHOLE: Final = ("num_inference_steps", "repaint_blend_frames", "reference_seed")
 _RAW: Final[Mapping[str, tuple[type, ...]]] = {
-    "num_inference_steps": (int,),
+    **dict.fromkeys(_WHOLE, (int,)),
     "guidance_mode": (str,),
     "cover_mode": (str,),
     "mask_mode": (str,),
     "sample_latents": (bool,),
     "peak_normalise": (bool,),
-    "repaint_blend_frames": (int,),
-    "reference_seed": (int,),
     **dict.fromkeys(
         (
             "shift", "cfg_scale", "cfg_interval_start", "cfg_interval_end", "denoising_strength",
@@ -200,17 +221,18 @@ _RAW: Final[Mapping[str, tuple[type, ...]]] = {
 }  # fmt: skip
 
 
-def stereo(audio: Tensor, what: str, rate_hz: int = MODEL_HZ) -> Tensor:
+def stereo(audio: given.Audio, what: str, rate_hz: int = MODEL_HZ) -> Tensor:
     """Audio [1 or 2, n] as [2, n] float32 on the CPU. Refused: another rate or shape, whole numbers, NaN, silence.
 
     Mono is duplicated, as the original does; nothing is resampled here.
     """
     if rate_hz != MODEL_HZ:
         raise Refused(f"{what} is at {rate_hz} Hz, the engine takes {MODEL_HZ}", "resample it first", code="rate")
+    audio = given.tensor(audio, what)
     if audio.ndim != 2 or audio.shape[1] == 0:
         raise Refused(f"{what} has shape {list(audio.shape)}, it must be [channels, frames]")
     if not 1 <= audio.shape[0] <= 2:
-        raise OverLimit(limits.CHANNELS, audio.shape[0])
+        raise OverLimit(limits.CHANNELS, audio.shape[0], "pass [channels, frames]")
     if not audio.is_floating_point():
         raise Refused(f"{what} is {audio.dtype}, it must be float with full scale at 1", "divide by its full scale")
     audio = audio.detach().to("cpu", torch.float32)
@@ -223,7 +245,7 @@ def stereo(audio: Tensor, what: str, rate_hz: int = MODEL_HZ) -> Tensor:
     return audio.expand(2, -1).contiguous()
 
 
-def reference(audio: Tensor, number: int = 1, rate_hz: int = MODEL_HZ) -> Tensor:
+def reference(audio: given.Audio, number: int = 1, rate_hz: int = MODEL_HZ) -> Tensor:
     """A reference as `stereo` gives it, within its limits of length, clipped to [-1, 1] as the original does."""
     checked = stereo(audio, f"reference {number}", rate_hz)
     limits.REFERENCE.check(checked.shape[1] / MODEL_HZ)
@@ -249,7 +271,7 @@ def painted(source: Tensor, ranges_s: Sequence[tuple[float, float]]) -> Painted:
     """
     length = source.shape[1]
     spans: list[tuple[int, int]] = []
-    for start_s, end_s in sorted(ranges_s):
+    for start_s, end_s in _sorted(ranges_s):
         if not (isfinite(start_s) and isfinite(end_s)):
             hint = "give seconds; an end of -1 is the source's end"
             raise Refused(f"repainting range {start_s:g} to {end_s:g} s is not finite", hint)
@@ -278,6 +300,13 @@ def painted(source: Tensor, ranges_s: Sequence[tuple[float, float]]) -> Painted:
     return Painted(grown, regions, blank, (left * HOP + min(first, 0), grown.shape[1]))
 
 
+def _sorted(ranges_s: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    try:
+        return sorted((float(start_s), float(end_s)) for start_s, end_s in ranges_s)
+    except (TypeError, ValueError) as error:
+        raise Refused(f"repainting_ranges cannot be {ranges_s!r}", "give pairs of seconds: [(8.0, 16.0)]") from error
+
+
 def _merged(regions: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     """Rising regions, with those that share a frame as one."""
     made: list[tuple[int, int]] = []
@@ -289,7 +318,8 @@ def _merged(regions: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
 
 
 def duration_frames(duration_s: float) -> int:
-    """48 kHz frames of a duration. Raises OverLimit."""
+    """48 kHz frames of a duration. Raises OverLimit, Refused for what is no number."""
+    duration_s = given.real(duration_s, "duration")
     limits.REGION.check(duration_s)
     return round(duration_s * MODEL_HZ)
 
@@ -299,7 +329,8 @@ def parse_codes(text: str) -> tuple[int, ...]:
 
     Refused where there is none, and where one is cut or misspelt: without it all that follows would come 0.2 s early.
     """
-    codes = tuple(min(int(code), 63_999) for code in re.findall(r"<\|audio_code_(\d{1,9})\|>", text))
+    found = re.findall(r"<\|audio_code_(\d{1,9})\|>", given.text(text, "audio_code_string"))
+    codes = tuple(min(int(code), 63_999) for code in found)
     if not codes:
         raise Refused("the audio code string holds no <|audio_code_N|>")
     if bad := text.count("<|audio_code_") - len(codes):
