@@ -40,6 +40,7 @@ def test_the_same_may_be_asked_of_fewer_passages():
     ("fields", "said"),
     [
         ({"seeds": (-1,)}, "Bass: seed is -1, allowed is 0"),
+        ({"seeds": (7, 8, 7)}, "Bass: seed 7 is asked for twice: it would give the same take"),
         ({"bpm": 9.0}, "Bass: tempo is 9 bpm, allowed is 30 to 300"),
         ({"mask": ((3, 9),)}, "Bass: mask 3 to 9 must rise"),
         ({"wanted": (0, 9_601)}, "Bass: wanted frames 0 to 9601"),

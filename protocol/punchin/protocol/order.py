@@ -57,7 +57,7 @@ class Passage(Struct, frozen=True, kw_only=True):
     source: what the model hears (context and region), 48 kHz. None for text2music alone.
     mask: latent frames [start, stop) to make anew (repaint, lego). Empty: all of it.
     wanted: 48 kHz frames [start, stop) of the window that come back. None: all of it.
-    seeds: one take each.
+    seeds: one take each, and so each once.
     bpm, signature: what the prompt says; None is N/A. bpm may be fractional: the prompt rounds it.
     name: what people call it, for progress and errors where an order has several.
     """
@@ -80,6 +80,8 @@ class Passage(Struct, frozen=True, kw_only=True):
     def _check(self) -> None:
         for seed in self.seeds:
             limits.SEED.check(seed)
+            if self.seeds.count(seed) > 1:
+                raise Refused(f"seed {seed} is asked for twice: it would give the same take")
         if self.bpm is not None:
             limits.TEMPO.check(self.bpm)
         if self.source is not None and self.source.frames != self.frames:
