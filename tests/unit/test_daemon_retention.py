@@ -230,6 +230,17 @@ def test_an_upload_that_ends_while_old_ones_are_looked_for_is_no_error(disk, mon
     assert not (disk.store.parts / "old").exists()
 
 
+def test_a_blob_that_is_removed_while_all_are_looked_at_is_no_error(disk):
+    """The thread that tells a worker of its job removes what it finds damaged."""
+    (disk.store.blobs / "ab").mkdir()
+    for name in ("1", "2", "3"):
+        (disk.store.blobs / "ab" / name).write_bytes(b"x")
+    found = disk.store.everything()
+    assert next(found)[0] == "ab1"
+    disk.store.remove("ab2")
+    assert [sha256 for sha256, _, _ in found] == ["ab3"]
+
+
 def test_a_stray_file_among_the_attempts_keeps_no_daemon_from_starting(disk):
     disk.store.make_out_dir("job-00001", 1)
     (disk.store.takes / ".DS_Store").touch()

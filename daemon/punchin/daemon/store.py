@@ -234,8 +234,9 @@ class Store:
             if not folder.is_dir():
                 continue  # a stray file, such as a file manager leaves
             for blob in sorted(folder.iterdir()):
-                found = blob.stat()
-                yield folder.name + blob.name, found.st_size, now_s - found.st_mtime
+                with contextlib.suppress(FileNotFoundError):  # found damaged, and removed, meanwhile
+                    found = blob.stat()
+                    yield folder.name + blob.name, found.st_size, now_s - found.st_mtime
 
     def remove(self, sha256: str) -> None:
         """Remove a blob that nothing refers to."""
