@@ -50,9 +50,6 @@ BAD = {
     "shift": ({"shift": 21}, "shift is 21, allowed is 0.1 to 20"),
     "guidance": ({"cfg_scale": 31}, "guidance is 31, allowed is 0 to 30"),
     "seed": ({"seed": 2**32}, "seed is 4294967296, allowed is 0 to 4294967295"),
-    "a seed of nothing": ({"seed": None}, "seed cannot be None"),
-    "half a seed": ({"seed": [1, 1.5]}, "seed cannot be \\[1, 1.5\\]"),
-    "half a step": ({"num_inference_steps": 2.5}, "num_inference_steps cannot be 2.5"),
     "seeds": ({"seed": range(17)}, "variations is 17, allowed is 1 to 16"),
     "key": ({"keyscale": "H minor"}, "key 'H minor'"),
     "signature": ({"timesignature": 5}, "time signature '5'"),
@@ -68,9 +65,6 @@ BAD = {
     "range outside": (
         {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": [(6.1, 8)]},
         "6.1 to 8 s lies outside the source, 0 to 6 s",
-    ),
-    "a range that is not in a list": (
-        {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": (1, 3)}, "ranges cannot be \\(1, 3\\)",
     ),
     "ranges without a source": ({"repainting_ranges": [(1, 3)]}, "but no src_audio to repaint"),
     "overlap": (
@@ -99,7 +93,6 @@ BAD = {
     "rate": ({"task_type": "cover", "src_audio": audio(), "rate_hz": 44_100}, "44100 Hz, the engine takes 48000"),
     "channels": ({"task_type": "cover", "src_audio": audio(channels=8)}, "channels is 8, allowed is 1 to 2"),
     "shape": ({"task_type": "cover", "src_audio": torch.zeros(5)}, "shape \\[5\\]"),
-    "an array": ({"task_type": "cover", "src_audio": audio().numpy()}, "is a ndarray, it must be a tensor"),
     "noise of another length": ({"noise": torch.zeros(1, 5, 64)}, "shape \\[1, 5, 64\\], it must be \\[1, 750, ch"),
     "not finite": ({"task_type": "cover", "src_audio": audio() / 0}, "576000 samples that are not finite"),
     "whole numbers": (
@@ -292,11 +285,6 @@ def test_each_raw_parameter_is_an_argument_of_the_call(turbo):
     quiet, loud = (turbo("x", duration=1, num_inference_steps=1, peak_normalise=each).audio for each in (False, True))
     assert loud.abs().max() == pytest.approx(10 ** (-1 / 20))
     torch.testing.assert_close(loud, quiet * loud.abs().max() / quiet.abs().max())
-
-
-def test_a_seed_is_any_whole_number():
-    assert asked.seeds(np.int64(3)) == asked.seeds(torch.tensor(3)) == asked.seeds([3]) == (3,)
-    assert asked.seeds(np.arange(2)) == (0, 1)
 
 
 def test_codes_are_read_and_written():

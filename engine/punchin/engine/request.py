@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import isfinite
-from operator import index
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 import torch
@@ -85,10 +84,9 @@ class Request:
         limits.REGION.check(self.frames / MODEL_HZ)
         if self.prompt_duration_s is not None:
             limits.REGION.check(self.prompt_duration_s)
-        limits.VARIATIONS.check(len(self.seeds))
         for seed in self.seeds:
             limits.SEED.check(seed)
-        self._check_kinds()
+        limits.VARIATIONS.check(len(self.seeds))
         for name, limit in _SCALARS.items():
             value = getattr(self, name)
             if value is not None:
@@ -119,15 +117,9 @@ class Request:
         for name, value in raw.items():
             if name not in _RAW:
                 raise Refused(f"no engine parameter is called {name!r}", f"one of: {', '.join(sorted(_RAW))}")
-        return replace(self, **dict[str, Any](raw))
-
-    def _check_kinds(self) -> None:
-        for name, kinds in _RAW.items():
-            value = getattr(self, name)
-            if value is None and name in ("num_inference_steps", "shift", "cfg_scale"):
-                continue
-            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            if not isinstance(value, _RAW[name]) or (isinstance(value, bool) and bool not in _RAW[name]):
                 raise Refused(f"{name} cannot be {value!r}")
+        return replace(self, **dict[str, Any](raw))
 
     def _check_words(self) -> None:
         for name, text in (
@@ -163,12 +155,12 @@ class Request:
             raise Refused("input_audio has no effect at denoising_strength 1", "pass one below 1")
         if self.denoising_strength < 1 and self.cover_noise_strength > 0:
             raise Refused("denoising_strength and cover_noise_strength are two ways to say the same; pass one of them")
-        if self.audio_cover_strength < 1 and self.task != "cover" and not self.codes:
-            raise Refused(
-                f"audio_cover_strength {self.audio_cover_strength:g} has no effect in {self.task}", code="task"
-            )
-        if self.repainting_strength < 1 and self.task != "repaint":
-            raise Refused(f"repainting_strength {self.repainting_strength:g} has no effect in {self.task}", code="task")
+        for name, has_effect in (
+            ("audio_cover_strength", self.task == "cover" or bool(self.codes)),
+            ("repainting_strength", self.task == "repaint"),
+        ):
+            if getattr(self, name) < 1 and not has_effect:
+                raise Refused(f"{name} {getattr(self, name):g} has no effect in {self.task}", code="task")
         if self.noise is not None and (self.noise.ndim != 3 or self.noise.shape[:2] != (1, self.latents)):
             raise Refused(f"the noise has shape {list(self.noise.shape)}, it must be [1, {self.latents}, channels]")
 
@@ -271,7 +263,7 @@ def painted(source: Tensor, ranges_s: Sequence[tuple[float, float]]) -> Painted:
     """
     length = source.shape[1]
     spans: list[tuple[int, int]] = []
-    for start_s, end_s in _sorted(ranges_s):
+    for start_s, end_s in sorted(ranges_s):
         if not (isfinite(start_s) and isfinite(end_s)):
             hint = "give seconds; an end of -1 is the source's end"
             raise Refused(f"repainting range {start_s:g} to {end_s:g} s is not finite", hint)
@@ -298,13 +290,6 @@ def painted(source: Tensor, ranges_s: Sequence[tuple[float, float]]) -> Painted:
     regions = _merged((left + start // HOP, left - (-end // HOP)) for start, end in spans)
     blank = (left, total - left - length // HOP if right else 0)
     return Painted(grown, regions, blank, (left * HOP + min(first, 0), grown.shape[1]))
-
-
-def _sorted(ranges_s: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    try:
-        return sorted((float(start_s), float(end_s)) for start_s, end_s in ranges_s)
-    except (TypeError, ValueError) as error:
-        raise Refused(f"repainting_ranges cannot be {ranges_s!r}", "give pairs of seconds: [(8.0, 16.0)]") from error
 
 
 def _merged(regions: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
