@@ -235,3 +235,48 @@ def test_what_was_there_is_measured_once_for_all_takes(before, after):
         for take in (after, np.roll(after, 300, axis=1), 2 * before):
             assert report(ahead, take, fades, MADE) == report(Before.of(before.copy(), span), take, fades, MADE)
             assert report(ahead, take, fades, MADE) == report(alone, take, fades, MADE)
+
+
+def left_alone(audio, first):
+    """The hearing of an item that is panned hard left."""
+    return audio * np.array([[1], [0]], np.float32)
+
+
+def test_only_what_is_heard_has_seams_and_a_key(before, after):
+    """The side that is not played holds loud music: it may not cover a click in the other."""
+    loud = 10 * chords(seed=3)[1]
+    was, now = (np.stack([audio[0], loud]) for audio in (before, after))
+    now[0, START - 300] += 0.3
+    result = report(Before.of(was, SPAN, left_alone), now, FADES, MADE)
+    alone = report(Before.of(left_alone(was, 0), SPAN), left_alone(now, 0), FADES, MADE)
+    assert result == alone
+    assert result.seam_db[0] > 3
+    assert not result.ok
+
+
+def test_only_what_is_heard_is_in_time():
+    """A take that plays 60 ms late, where the unheard side goes on in time."""
+    grid = TempoMap.at_bpm(120).grid(0, 20)
+    span = replace(SPAN, grid=grid)
+    at_s = np.arange(10 * BAR) / RATE
+    on, late = (0.3 * np.sin(2100 * at_s) * np.exp(-25 * ((at_s - by) % 0.5)) for by in (0.0, 0.06))
+    was = np.stack([on, on]).astype(np.float32)
+    now = was.copy()
+    now[0, START:END] = late[START:END]
+    result = report(Before.of(was, span, left_alone), now, FADES, MADE)
+    assert result.phase_ms == pytest.approx(60, abs=30)
+    assert [text for text in result.failed if text.startswith("phase")]
+
+
+def test_what_is_heard_far_from_the_region_is_asked_for_where_it_lies(before):
+    """In a long file a part of it is heard: each frame of it under the gain that it has there."""
+    fade = np.linspace(0.2, 1, 50 * BAR).astype(np.float32)
+    long = np.tile(before, (1, 5))
+    span = Span(RATE, 42 * BAR, 44 * BAR, tuple(range(0, 50 * BAR + 1, BAR)), plays=(BAR, 49 * BAR))
+    take = long.copy()
+    take[:, span.start_frame : span.end_frame] *= 0.9
+    faded = report(
+        Before.of(long, span, lambda audio, first: audio * fade[first:][: audio.shape[1]]), take, FADES, MADE
+    )
+    whole = report(Before.of(long * fade, span), take * fade, FADES, MADE)
+    assert replace(faded, outside_max_abs_diff=0.0) == replace(whole, outside_max_abs_diff=0.0)

@@ -83,8 +83,8 @@ class Before:
 
     audio: [channels, n] float32 at `span.rate_hz`, as long as what is landed on (a file, an item, a track's stretch)
     and as far around the region as there is sound: the context's bar lines are the measure for the seams.
-    hear: what an item's gain, fades and pan make of the samples: peak, loudness, silence and clipping are of what is
-    heard, now and before.
+    hear: what an item's gain, fades and pan make of the samples: all is measured of what is heard, now and before, but
+    length and outside, which are of every sample.
     true_peak_db, clipped_samples: of the region and the 55 ms before it, where a fade may lie.
     loudness_db, silent, key, timing: of the region; the loudness of its context where it is silent.
     edges: by width of a fade, of the one that a splice likes best; `edges_at` finds the others.
@@ -104,26 +104,26 @@ class Before:
     @classmethod
     def of(cls, audio: Audio, span: Span, hear: Hearing = as_held) -> Before:
         """Measure `audio`; see the class."""
-        region, rate_hz = audio[:, span.start_frame : span.end_frame], span.rate_hz
-        touched = _touched(audio, span, hear)
+        sound, at = _sounding(audio, span, hear)
+        region, touched, rate_hz = _region(sound, at), _touched(sound, at), span.rate_hz
         longest = round(FADES_S[0] * rate_hz)
         return cls(
             audio,
             span,
             hear,
             true_peak_db(touched, rate_hz),
-            _loudness_before(audio, span, hear),
-            rms_db(hear(region, span.start_frame)) is None,
+            _loudness_before(sound, at),
+            rms_db(region) is None,
             _clipped(touched),
             key_of(region, rate_hz),
-            None if span.grid is None else groove.timing(onsets_in(audio, span), rate_hz, span.grid, span.first_s),
-            {longest: _edges(audio, span, longest)},
+            None if at.grid is None else groove.timing(onsets_in(sound, at), rate_hz, at.grid, at.first_s),
+            {longest: _edges(sound, at, longest)},
         )
 
     def edges_at(self, width_frames: int) -> Edges:
         """How the original jumps at its bar lines and at the region's edges, looked at over so many frames."""
         known = self.edges.get(width_frames)
-        return _edges(self.audio, self.span, width_frames) if known is None else known
+        return _edges(*_sounding(self.audio, self.span, self.hear), width_frames) if known is None else known
 
 
 def report(before: Before, after: Audio, fades: Fades, made: Made) -> Report:
@@ -132,13 +132,12 @@ def report(before: Before, after: Audio, fades: Fades, made: Made) -> Report:
     What cannot be measured (no bar lines, no onsets, silence) is None, and None breaks no limit.
     """
     span, rate_hz = before.span, before.span.rate_hz
-    new = after[:, span.start_frame : span.end_frame]
-    heard, touched = before.hear(new, span.start_frame), _touched(after, span, before.hear)
-    struck = onsets_in(after, span)
+    sound, at = _sounding(after, span, before.hear)
+    heard, touched, struck = _region(sound, at), _touched(sound, at), onsets_in(sound, at)
     width = max(fades.into.reach_frames, fades.back.reach_frames)
     edges = before.edges_at(width)
-    time = _timing(struck, before)
-    key = key_of(new, rate_hz)
+    time = _timing(struck, at, before)
+    key = key_of(heard, rate_hz)
     peak, loudness = true_peak_db(touched, rate_hz), loudness_db(heard, rate_hz)
     was = before.loudness_db
     found = Report(
@@ -146,9 +145,9 @@ def report(before: Before, after: Audio, fades: Fades, made: Made) -> Report:
         outside_max_abs_diff=outside_max_abs_diff(before.audio, after, span, fades),
         fade_ms=fades.into.reach_frames * 1000 / rate_hz,
         fade_out_ms=fades.back.reach_frames * 1000 / rate_hz,
-        seam_db=_jumps(edges.habit, after, span, _plays(before.audio, span)),
+        seam_db=_jumps(edges.habit, sound, at),
         seam_before_db=edges.jumps_db,
-        attacks_db=_attacks(edges.habit, after, span, struck),
+        attacks_db=_attacks(edges.habit, sound, at, struck),
         onset_p95_ms=time.p95_ms,
         tempo_ratio=time.ratio,
         tempo_error=time.ratio_error,
@@ -201,20 +200,38 @@ def _difference(a: Audio, b: Audio) -> NDArray[np.float64]:
     return out
 
 
-def _touched(audio: Audio, span: Span, hear: Hearing) -> Audio:
-    """What is heard of the region, and before it of all that a fade may change: two sounds at once peak higher."""
+def _sounding(audio: Audio, span: Span, hear: Hearing) -> tuple[Audio, Span]:
+    """What is heard of the region and a minute around it, and the span as it lies in that."""
+    reach = round((_CONTEXT_S + _AROUND_S) * span.rate_hz)
+    first = max(span.start_frame - reach, 0)
+    low, high = _plays(audio, span)
+    moved = replace(
+        span,
+        start_frame=span.start_frame - first,
+        end_frame=span.end_frame - first,
+        bar_lines_frames=tuple(line - first for line in span.bar_lines_frames),
+        first_s=span.first_s + first / span.rate_hz,
+        plays=(low - first, high - first),
+    )
+    return hear(audio[:, first : span.end_frame + reach], first), moved
+
+
+def _region(audio: Audio, span: Span) -> Audio:
+    return audio[:, span.start_frame : span.end_frame]
+
+
+def _touched(audio: Audio, span: Span) -> Audio:
+    """The region, and before it all that a fade may change: two sounds at once peak higher."""
     start = span.start_frame
-    first = max(start - lead_frames(start, span.rate_hz), _plays(audio, span)[0])
-    return hear(audio[:, first : span.end_frame], first)
+    return audio[:, max(start - lead_frames(start, span.rate_hz), _plays(audio, span)[0]) : span.end_frame]
 
 
 def _clipped(audio: Audio) -> int:
     return int(np.count_nonzero(np.abs(audio) >= 1.0))
 
 
-def _timing(struck: Onsets, before: Before) -> Timing:
+def _timing(struck: Onsets, span: Span, before: Before) -> Timing:
     """The take's timing against what was there; all None without a grid."""
-    span = before.span
     if span.grid is None or before.timing is None:
         return Timing(len(struck.frames))
     return groove.against(groove.timing(struck, span.rate_hz, span.grid, span.first_s), before.timing)
@@ -231,11 +248,12 @@ def _edges(before: Audio, span: Span, width: int) -> Edges:
         line for line in span.bar_lines_frames if low <= line <= high and not span.start_frame <= line <= span.end_frame
     ]
     habit = seams.habit(before, span.rate_hz, lines, width)
-    return Edges(habit, _jumps(habit, before, span, heard))
+    return Edges(habit, _jumps(habit, before, span))
 
 
-def _jumps(habit: Habit | None, audio: Audio, span: Span, heard: tuple[int, int]) -> Pair:
+def _jumps(habit: Habit | None, audio: Audio, span: Span) -> Pair:
     """How far `audio` jumps at both edges, over the habit; None where that is the end of what is heard."""
+    heard = _plays(audio, span)
     if habit is None:
         return None, None
     into = habit.over_db(audio, span.rate_hz, span.start_frame) if span.start_frame > heard[0] else None
@@ -251,13 +269,13 @@ def _attacks(habit: Habit | None, after: Audio, span: Span, struck: Onsets) -> f
     return habit.attacks_db(after, span.rate_hz, inside.frames)
 
 
-def _loudness_before(before: Audio, span: Span, hear: Hearing) -> float | None:
+def _loudness_before(before: Audio, span: Span) -> float | None:
     """The region's loudness, or its context's where there was silence."""
     start, end, rate_hz = span.start_frame, span.end_frame, span.rate_hz
-    was = loudness_db(hear(before[:, start:end], start), rate_hz)
+    was = loudness_db(before[:, start:end], rate_hz)
     if was is not None:
         return was
     reach, plays = round(_CONTEXT_S * rate_hz), _plays(before, span)
     sides = (max(start - reach, plays[0]), start), (end, min(end + reach, plays[1]))
-    around = np.concatenate([hear(before[:, low:high], low) for low, high in sides], axis=1)
+    around = np.concatenate([before[:, low:high] for low, high in sides], axis=1)
     return loudness_db(around, rate_hz, end - start)
