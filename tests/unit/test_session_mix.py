@@ -41,6 +41,14 @@ def test_volume_pan_and_mute_of_a_track_are_heard(demo):
     np.testing.assert_allclose(mixed(demo), wanted, atol=1e-7)
 
 
+def test_a_track_of_flipped_polarity_is_taken_away(demo):
+    rpp = demo / "demo.rpp"
+    head, keys = rpp.read_text().split("NAME Keys")
+    rpp.write_text(head + "NAME Keys" + keys.replace("IPHASE 0", "IPHASE 1"))
+    wanted = media(demo, "drums") + media(demo, "bass") - media(demo, "keys")
+    np.testing.assert_allclose(mixed(demo), wanted, atol=1e-7)
+
+
 def test_named_tracks_are_heard_alone(demo):
     session = rpp_session.open_project(demo / "demo.rpp")
     bass = next(track.guid for track in session.project.tracks if track.name == "Bass")

@@ -98,7 +98,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One track. gain and pan are the fader's.
+    """One track. gain and pan are the fader's; gain is negative where the track's polarity is flipped.
 
     lanes: how many fixed lanes it has, 0 for none; playing_lanes: the numbers of those that play, None where it has
     none. masks: where several play, an item silences those in lanes before its own.
@@ -201,7 +201,7 @@ def _track(document: Document, chunk: Chunk, index: int) -> Track:
         name=rpp.readable(name[1]) if len(name) > 1 else "",
         guid=_word({"TRACKID": document.find(chunk, "TRACKID") or []}, "TRACKID") or guid,
         muted=number_at(document.find(chunk, "MUTESOLO") or [], 1) != 0,
-        gain=number_at(fader, 1, 1.0),
+        gain=number_at(fader, 1, 1.0) * (-1.0 if number_at(document.find(chunk, "IPHASE") or [], 1) else 1.0),
         pan=number_at(fader, 2),
         free=mode == 1,
         delay_s=number_at(delay, 1) if not int(number_at(delay, 2)) & 1 else 0.0,
