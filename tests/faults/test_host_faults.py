@@ -366,3 +366,25 @@ def test_play_without_a_device_says_so(tmp_path):
 def test_errors_are_ours():
     assert issubclass(fx.EffectFailed, PunchinError)
     assert frames.MAX_FRAME_BYTES > hostlink.MAX_CHAIN_BYTES
+
+
+def test_an_apply_that_is_ended_leaves_no_audio_behind(tmp_path):
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    soundfile.write(tmp_path / "in.wav", AUDIO.T, RATE_HZ, subtype="FLOAT")
+    deaf = shlex.join([sys.executable, "-c", "import sys; sys.stdin.read()"])
+    words = ["fx", "apply", chain(tmp_path, SHIFT), tmp_path / "in.wav", "-o", tmp_path / "out.wav"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "punchin.clients.cli", *words],
+        env=os.environ | {"TMPDIR": str(temporary), "PUNCHIN_PLUGIN_HOST": deaf},
+    )
+    try:
+        while not list(temporary.glob("punchin-fx-*/dry.f32")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(20) == -signal.SIGTERM
+    finally:
+        process.kill()
+        process.wait()
+    assert list(temporary.iterdir()) == []

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 
-from punchin.protocol import hostlink, limits
+from punchin.protocol import hostlink, limits, stops
 from punchin.protocol.errors import PunchinError, Refused
 from punchin.protocol.hostlink import EFFECT_TIMEOUT_S, MAX_CHAIN_BYTES, Apply, Check, Done, Failed, Ready, Working
 
@@ -140,7 +140,7 @@ def _read_chain(chain: Path) -> tuple[str, str]:
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="punchin-fx-") as folder:
+    with stops.unwound(), tempfile.TemporaryDirectory(prefix="punchin-fx-") as folder:
         yield Path(folder)
 
 
