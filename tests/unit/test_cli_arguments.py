@@ -177,6 +177,15 @@ def test_a_midi_input_is_chosen_by_its_whole_name_and_the_right_option_is_named(
     assert error.value.hint == "--clock-port NAME"
 
 
+def test_a_machine_without_midi_is_told_in_our_words_alone(home):
+    """ALSA and JACK have some of their own. Where there is MIDI, nothing is said at all."""
+    words = [sys.executable, "-m", "punchin.clients.cli", "clock", "--list"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    said = done.stderr.splitlines()
+    assert (done.returncode, len(said)) in ((0, 0), (4, 2)), said
+    assert not said or said[0].startswith("error: ")
+
+
 def test_version_for_people_and_programs(capsys):
     assert main(["version"]) == 0
     assert capsys.readouterr().out == f"punchin {PACKAGE}, protocol {PROTOCOL}\n"

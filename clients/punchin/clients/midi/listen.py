@@ -6,6 +6,7 @@ mido and its backend are imported when a port is opened. Messages are stamped on
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import socket
 import threading
@@ -101,7 +102,8 @@ def listen(port: str | None, option: str = "--port") -> Iterator[Ear]:
     backend, names = _backend(option)
     name = _choose(port, names, option)
     try:
-        opened = backend.open_input(name, callback=ear.hear)
+        with _quiet():
+            opened = backend.open_input(name, callback=ear.hear)
     except Exception as error:  # each backend has errors of its own
         raise Refused(f'the MIDI input "{name}" cannot be opened: {error}', "punchin clock --list") from error
     with contextlib.closing(opened):
@@ -134,10 +136,28 @@ def _backend(option: str = "--port") -> tuple[Any, list[str]]:
     for name in (None, JACK):
         backend = mido.Backend(name)  # None: MIDO_BACKEND, or rtmidi's choice
         try:
-            return backend, sorted(set(backend.get_input_names()))
+            with _quiet():
+                return backend, sorted(set(backend.get_input_names()))
         except Exception as error:  # each backend has errors of its own
             why = why or str(error)
     raise Refused(f"this machine has no MIDI: {why}", f"start JACK, or use {option} socket:HOST:PORT")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """ALSA and JACK write lines of their own to stderr; what matters of it is in the error that comes of them too."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # closed by who began us
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _choose(port: str | None, names: list[str], option: str) -> str:
