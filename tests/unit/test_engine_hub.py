@@ -381,6 +381,22 @@ def test_what_is_broken_is_fetched_again_and_nothing_else(folder, models, monkey
     assert fetched == []
 
 
+def test_what_else_is_kept_in_a_broken_models_folder_stays(folder, models):
+    hub.pull(BY_NAME["turbo"], Folder(folder), models, Quiet())
+    place = models / "Ace-Step1.5" / "acestep-v15-turbo"
+    (place / "takes").mkdir()
+    kept = {"notes.txt": b"mine", "my-lora.safetensors": weights(9), "takes/one.wav": b"RIFF"}
+    for name, data in kept.items():
+        (place / name).write_bytes(data)
+    before = {path.name for path in place.iterdir()}
+    cut(place / "model.safetensors")
+    (place / "model-00001-of-00002.safetensors").write_bytes(b"of another form of it")
+    hub.pull(BY_NAME["turbo"], Folder(folder), models, Quiet())
+    assert {name: (place / name).read_bytes() for name in kept} == kept
+    assert {path.name for path in place.iterdir()} == before
+    assert hub.pieces(BY_NAME["turbo"], models) == []
+
+
 def test_a_copy_of_the_main_repository_is_found_and_mended_where_it_stands(folder, models, monkeypatch):
     """The models folder itself may be it: then model and shared parts stand directly in it."""
     monkeypatch.setenv("PUNCHIN_MODELS", str(models))

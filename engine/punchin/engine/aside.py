@@ -11,6 +11,7 @@ import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -20,6 +21,7 @@ from punchin.protocol.errors import Refused
 ASIDE: Final = ".pulling"  # below the models folder
 ROOM: Final = "free some, or set PUNCHIN_MODELS to a folder on another disk"  # what to do where a disk is full
 _REMAINS: Final = ("*.part", "*.incomplete", ".cache", "._____temp", ".msc", ".mv")  # what clients leave behind
+_WEIGHTS: Final = ("model*.safetensors*", "diffusion_pytorch_model*.safetensors*")
 _SPARE_BYTES: Final = 64 * 2**20  # left free on the disk
 
 
@@ -92,7 +94,10 @@ def watching(folder: Path, client: Path, total: int, talk: Talk) -> Iterator[Non
 
 
 def put(made: Path, place: Path, aside: Path) -> None:
-    """Move a whole piece to its place; what a client left beside it goes."""
+    """Move a whole piece to its place; what a client left beside it goes.
+
+    Of an earlier, broken one there what is no model's comes along: somebody may keep notes or a LoRA with it.
+    """
     for remains in [each for rest in _REMAINS for each in made.glob(rest)]:
         if remains.is_dir():
             shutil.rmtree(remains)
@@ -100,9 +105,31 @@ def put(made: Path, place: Path, aside: Path) -> None:
             remains.unlink()
     place.parent.mkdir(parents=True, exist_ok=True)
     if place.exists():  # an earlier, broken one: nothing of it was found to be a model
+        _bring_along(place, made)
         os.replace(place, aside / f"old-{place.name}-{os.getpid()}")
     os.replace(made, place)
     sweep(aside)
+
+
+def _bring_along(place: Path, made: Path) -> None:
+    """Links in `made` to what only `place` has and no model needs: wherever we are killed, it has its place."""
+    if place.is_symlink():  # the folder stays where it is, with all that is in it
+        return
+    for path in place.iterdir():
+        model = any(fnmatch(path.name, pattern) for pattern in (*_WEIGHTS, *_REMAINS))
+        if model or (made / path.name).exists():
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.copytree(path, made / path.name, symlinks=True, copy_function=_linked)
+        else:
+            _linked(path, made / path.name)
+
+
+def _linked(path: str | Path, to: str | Path) -> None:
+    try:
+        os.link(path, to, follow_symlinks=False)
+    except OSError:  # a file system without links
+        shutil.copy2(path, to, follow_symlinks=False)
 
 
 def copied(
