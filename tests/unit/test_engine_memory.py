@@ -161,6 +161,27 @@ def test_a_vram_config_computes_in_what_it_says_or_not_at_all(dtype):
     )
 
 
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        ({"ofload_device": "cpu", "vram_limits": 3}, "has an unknown ofload_device, vram_limits"),
+        ({"vram_limit": "3.5"}, "vram_limit is '3.5', it must be a number of GiB"),
+        ({"vram_limit": float("nan")}, "vram_limit is nan"),
+    ],
+)
+def test_a_vram_config_that_says_something_else_is_refused_in_words(wrong, match):
+    config = {"offload_device": "cpu", "computation_device": "cuda", **wrong}
+    with pytest.raises(Refused, match=match):
+        from_diffsynth(config, SPEC_2B, VAE_RELEASED, 24 * GIB)
+
+
+def test_there_is_no_rung_above_the_best(two_gpus):
+    """A negative one would be counted from the worst."""
+    for wish in (Wish(rung=-1), Wish(rung=-1, vram_config=CONFIG)):
+        with pytest.raises(Refused, match="rung is -1, it counts down from the best plan: at least 0"):
+            place(SIZES, wish)
+
+
 def test_what_torch_keeps_of_a_model_that_was_let_go_is_free_for_the_next(monkeypatch):
     """Else the model that replaces one of half the GPU would find too little room beside its remains."""
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3 * GIB, 24 * GIB))

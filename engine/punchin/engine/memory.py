@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
+from numbers import Real
 from typing import Any, Final, Literal
 
 import torch
@@ -29,6 +31,9 @@ Precision = Literal["float32", "bfloat16", "int8"]
 TEXT_NUMBERS: Final = 595_776_512  # of Qwen3-Embedding-0.6B
 GIB: Final = 2**30
 HEADROOM_BYTES: Final = 192 * 2**20  # kernels' own workspaces and the allocator's rounding
+
+_STATES: Final = ("offload", "onload", "preparing", "computation")
+_DIFFSYNTH: Final = (*(f"{state}_{what}" for state in _STATES for what in ("dtype", "device")), "vram_limit")
 
 STAGES: Final[Mapping[str, tuple[Name, ...]]] = {
     "words": ("text", "condition"),
@@ -212,9 +217,10 @@ def from_diffsynth(
     config: `offload_`, `onload_`, `preparing_` and `computation_` with `dtype` and `device`, and `vram_limit` in GiB.
     Offloaded to where it computes: resident. Onloaded there: swapped. Prepared or computed there: the DiT streams and
     the rest takes turns. With a `vram_limit`, the best plan not above the one asked for that fits it. What has no
-    equal is said in the plan's notes. Raises Refused where nothing fits, and for a `computation_dtype` other than
-    bfloat16 (the default) and float32.
+    equal is said in the plan's notes. Raises Refused where nothing fits, for other names, a limit that is no number,
+    and a `computation_dtype` other than bfloat16 (the default) and float32.
     """
+    _check_names(config)
     device = _device(config, "computation_device", None)
     here = [named(_device(config, f"{state}_device", device)) == named(device) for state in ("offload", "onload")]
     parts = components(spec, vae_spec, text_numbers)
@@ -223,8 +229,8 @@ def from_diffsynth(
     every = ladder(parts, acts, device, "float32" if dtype == torch.float32 else "bfloat16")
     plans = [each for each in every if not each.notes]  # those that compute in another type have one
     asked = 0 if here[0] else 3 if here[1] else len(plans) - 1
-    limit = config.get("vram_limit")
-    room = free_bytes if limit is None else min(free_bytes, int(float(limit) * GIB))
+    limit = _limit(config)
+    room = free_bytes if limit is None else min(free_bytes, int(limit * GIB))
     # DiffSynth's wrappers move weights in for good while there is room, so a limit may also mean a better plan.
     begin = 0 if limit is not None else min(asked, len(plans) - 1)
     fitting = [number for number, each in enumerate(plans) if number >= begin and each.needs_bytes <= room]
@@ -238,6 +244,19 @@ def from_diffsynth(
     return Plan(
         device=chosen.device, rung=chosen.rung, placed=chosen.placed, peaks=chosen.peaks, notes=_unmapped(config)
     )
+
+
+def _check_names(config: Mapping[str, Any]) -> None:
+    if unknown := sorted(str(name) for name in config if name not in _DIFFSYNTH):
+        raise Refused(f"vram_config has an unknown {', '.join(unknown)}", f"it may have {', '.join(_DIFFSYNTH)}")
+
+
+def _limit(config: Mapping[str, Any]) -> float | None:
+    """Its `vram_limit` in GiB."""
+    limit = config.get("vram_limit")
+    if limit is not None and not (isinstance(limit, Real) and isfinite(limit)):
+        raise Refused(f"vram_limit is {limit!r}, it must be a number of GiB", "e.g. 3.5, or None for no limit")
+    return None if limit is None else float(limit)
 
 
 def _device(config: Mapping[str, Any], name: str, default: str | None) -> str:

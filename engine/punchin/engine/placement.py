@@ -64,6 +64,8 @@ def place(sizes: Sizes, wish: Wish) -> Placement:
     """
     if wish.dtype is not None and wish.dtype not in _PRECISION:
         raise Refused(f"weights cannot be {wish.dtype}", "float32 or bfloat16")
+    if wish.rung < 0:
+        raise Refused(f"rung is {wish.rung}, it counts down from the best plan: at least 0")
     if wish.vram_config is not None:
         return _by_config(sizes, wish, wish.vram_config)
     device = _device(wish.device or _first())
