@@ -102,6 +102,19 @@ def test_a_model_is_named_as_in_diffsynths_scripts(model, tmp_path, monkeypatch,
     assert torch.equal(loaded(settings).silence, loaded(settings_of(model)).silence)
 
 
+def test_a_tiny_ones_folder_alone_gets_tinys_parts_and_not_turbos(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("PUNCHIN_MODELS", str(tmp_path / "models"))
+    main_folder = tmp_path / "models" / "Ace-Step1.5"
+    main_folder.mkdir(parents=True)
+    (main_folder / "acestep-v15-turbo").symlink_to(model)
+    for name in ("vae", "Qwen3-Embedding-0.6B"):
+        (main_folder / name).symlink_to(model.parent / name)
+    bare = shutil.copytree(tiny.ready(), tmp_path / "out" / "epoch-4-punchin")
+    for named in ({"model": bare}, {"model": None, "model_paths": json.dumps([str(bare)])}):
+        found = sources.where(settings_of(**named)).folders
+        assert (found.dit, found.vae.parent, found.text.parent) == (bare, *[tiny.ready().parent] * 2)
+
+
 def test_a_silence_and_a_tokenizer_of_their_own(model, tmp_path):
     silence = torch.arange(64 * 5.0).view(1, 64, 5)
     torch.save(silence, tmp_path / "my_silence.pt")

@@ -43,8 +43,8 @@ class Where:
 def where(settings: Settings) -> Where:
     """Where the model's parts are, by whichever option names them. Raises Refused with what is missing.
 
-    A VAE and a text encoder that are not with the model, as with a full training's `punchin` output, are the installed
-    main repository's.
+    A VAE and a text encoder that are not with the model, as with a full training's `punchin` output, are those of the
+    known model that it is like.
     """
     given = [settings.model, settings.model_paths, settings.model_id_with_origin_paths]
     if sum(each is not None for each in given) > 1:
@@ -54,7 +54,8 @@ def where(settings: Settings) -> Where:
     elif settings.model_id_with_origin_paths is not None:
         found = _by_kind([_origin(each) for each in settings.model_id_with_origin_paths.split(",")])
     else:
-        found = released.folders(_named(settings.model or DEFAULT), _shared())
+        dit = released.dit_folder(_named(settings.model or DEFAULT))
+        found = released.folders(dit, _shared(dit))
     silence, tokenizer = settings.silence_latent_path, settings.tokenizer_path
     return Where(
         found,
@@ -75,8 +76,13 @@ def _named(model: str) -> Path:
     return place
 
 
-def _shared() -> Path | None:
-    """The installed main repository, which has the parts that the released models share; None where it is not here."""
+def _shared(dit: Path) -> Path | None:
+    """Where a DiT's VAE and text encoder are that do not lie with it; None where they are not here.
+
+    Of one like punchin-tiny with that, of the others in the installed main repository, which they share.
+    """
+    if released.like(Spec.from_config(read_json(dit / "config.json"))).family == "tiny":
+        return tiny.ready().parent
     turbo = installed.folder(BY_NAME["turbo"])
     return None if turbo is None else turbo.parent
 
@@ -136,7 +142,7 @@ def _by_kind(paths: Sequence[Path]) -> Folders:
             "no DiT is among the models named", "name a folder such as acestep-v15-base", code="model_missing"
         )
     if len(found) < 3:
-        return replace(released.folders(found["dit"], _shared()), **found)
+        return replace(released.folders(found["dit"], _shared(found["dit"])), **found)
     return Folders(**found)
 
 
