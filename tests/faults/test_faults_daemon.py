@@ -10,6 +10,7 @@ import pytest
 from faults.fake_worker import take_bytes
 from faults.lives import check_events, daemon_pid, kill_daemon, order, run, wait_until
 
+from punchin.clients import doctor
 from punchin.clients.cli import main
 from punchin.clients.connect import connect
 from punchin.protocol import connection, lock
@@ -198,6 +199,7 @@ def test_a_damaged_job_is_named_and_the_others_are_listed(client, home, capsys):
     assert set(*(page.damaged for page in client.pages())) == {bad.id}
     assert client.examine().damaged_jobs == (bad.id,)
     assert client.examine().journal == "ok"
+    assert any(bad.id in finding.text for finding in doctor._store(client.examine()))
     with pytest.raises(Refused, match=f"job {bad.id} is damaged in the journal: .*malformed") as error:
         client.job(bad.id)
     assert error.value.hint == "ask for its takes again; punchin jobs lists the others"

@@ -343,6 +343,15 @@ def test_a_damaged_job_that_was_under_way_fails_at_the_next_start_and_the_others
     assert [number for number, _, _ in journal.ended()] == [2]  # and so it is forgotten with time
 
 
+def test_values_of_another_type_do_not_reach_who_counts_with_them(journal):
+    """One bit makes a blob of a text; a status and a gc of all jobs must not end in it."""
+    for number in range(2):
+        bring(journal, "done", f"job-{number:05}")
+    journal._db.execute("UPDATE jobs SET state = CAST(state AS BLOB), ended_ns = 'x' WHERE number = 1")
+    assert journal.counts() == {"done": 2}
+    assert sorted(journal.ended()) == [(1, 0, False), (2, 6, True)]
+
+
 def test_a_damaged_event_or_preview_costs_its_own_job_alone(journal):
     for job in ("job-00001", "job-00002"):
         submit(journal, job)

@@ -320,8 +320,8 @@ class Journal:
             return ()
 
     def counts(self) -> dict[str, int]:
-        """How many jobs are in each state."""
-        return dict(self._db.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall())
+        """How many jobs are in each state, and in what a damaged row has for one."""
+        return dict(self._db.execute("SELECT CAST(state AS TEXT), count(*) FROM jobs GROUP BY 1").fetchall())
 
     def check(self) -> str:
         """`ok`, or the first thing that SQLite finds wrong with the file."""
@@ -335,11 +335,12 @@ class Journal:
     def ended(self) -> list[tuple[int, int, bool]]:
         """(number, ended_ns, waits) of the jobs that ended and are not pinned; `waits`: its takes have not landed.
 
-        Oldest first, those that wait after all others.
+        Oldest first, those that wait after all others. Of a date that is damaged: 0, which nobody believes.
         """
         found = self._db.execute(
-            "SELECT number, ended_ns, state = 'done' AND landed = '' AS waits FROM jobs"
-            " WHERE ended_ns IS NOT NULL AND NOT pinned ORDER BY waits, ended_ns, number"
+            "SELECT number, CASE typeof(ended_ns) WHEN 'integer' THEN ended_ns ELSE 0 END AS at_ns,"
+            " state = 'done' AND landed = '' AS waits FROM jobs"
+            " WHERE ended_ns IS NOT NULL AND NOT pinned ORDER BY waits, at_ns, number"
         )
         return [(number, ended_ns, bool(waits)) for number, ended_ns, waits in found]
 
