@@ -100,6 +100,8 @@ def test_a_bare_folder_with_what_lies_beside_the_files(tmp_path):
         ([{"audio": "a.wav", "prompt": "x", "vocal_language": ["en"]}], "vocal_language is ['en']"),
         ([{"audio": "a.wav", "prompt": "x", "instrument": ["drums", "bass"]}], "with commas between several"),
         ([{"audio": "~nobody-here/a.wav", "prompt": "x"}], "audio is '~nobody-here/a.wav'"),
+        ([{"audio": "a.wav", "prompt": "x", "bpm": 10**400}], "too large"),
+        ([{"audio": "a.wav", "prompt": "slow \ud800"}], "prompt is 'slow \\ud800': halves of characters"),
         ({"metadata": [], "samples": ["a.wav"]}, "no objects"),
         ({"metadata": {"genre_ratio": "many"}, "samples": []}, "genre_ratio is 'many'"),
         (["a.wav"], "no list of objects"),
@@ -119,9 +121,10 @@ def test_wrong_files_are_named(tmp_path):
             metadata.write_text("x")
         with pytest.raises(Refused, match=said):
             dataset.read(tmp_path, metadata)
-    (tmp_path / "broken.json").write_text("[{")
-    with pytest.raises(Refused, match="cannot be read"):
-        dataset.read(tmp_path, tmp_path / "broken.json")
+    for broken in ("[{", "[" * 100_000):
+        (tmp_path / "broken.json").write_text(broken)
+        with pytest.raises(Refused, match="cannot be read"):
+            dataset.read(tmp_path, tmp_path / "broken.json")
     (tmp_path / "wide.csv").write_text("audio,prompt\na.wav,slow, sad\n")
     with pytest.raises(Refused, match="entry 1 has 3 cells, the first line has 2") as caught:
         dataset.read(tmp_path, tmp_path / "wide.csv")
@@ -144,7 +147,7 @@ def test_what_a_spreadsheet_writes_is_read(tmp_path):
     table = tmp_path / "songs.CSV"
     for rows in (
         'audio,prompt,bpm\r\na.wav,"slow, sad",92.4\r\n,,\r\n\r\nb.wav,fast,\r\n,,\r\n',
-        "audio;prompt;bpm\r\na.wav;slow, sad;92.4\r\n;;\r\n\r\nb.wav;fast;\r\n;;\r\n",
+        "audio; prompt ;bpm\r\na.wav;slow, sad;92.4\r\n;;\r\n\r\nb.wav;fast;\r\n;;\r\n",
     ):
         table.write_bytes(rows.encode("utf-8-sig"))
         one, two = dataset.read(tmp_path, table)
@@ -153,6 +156,20 @@ def test_what_a_spreadsheet_writes_is_read(tmp_path):
     with pytest.raises(Refused, match="entry 1 has 3 cells") as caught:
         dataset.read(tmp_path, table)
     assert "`;`" in caught.value.hint
+
+
+def test_keys_that_are_not_used_are_told(tmp_path):
+    row, said = {"audio": "a.wav", "prompt": "x", "lyric": "la", "src_audio": "s.wav", "bpm": 90}, []
+    dataset.read(tmp_path, written(tmp_path, "json", [row, {**row, "tempo": 92}]), say=said.append)
+    assert said == ["metadata.json has keys that are not used: lyric, src_audio, tempo"]
+    files = ("audio", "src_audio")
+    (tmp_path / "m.csv").write_text("audio,prompt,src_audio,\na.wav,x,s.wav,\n")
+    dataset.read(tmp_path, tmp_path / "m.csv", files, ("src_audio",), said.append)
+    (tmp_path / "o.json").write_text(
+        json.dumps({"metadata": {}, "samples": [{"audio_path": "a", "caption": "x", "labeled": True}]})
+    )
+    dataset.read(tmp_path, tmp_path / "o.json", say=said.append)
+    assert len(said) == 1, "a column without a name, and what the original's own pages need, is no mistake"
 
 
 def test_a_line_of_jsonl_ends_at_its_newline_alone(tmp_path):
@@ -206,8 +223,10 @@ def test_sound_is_stereo_at_48_khz_and_bad_audio_is_named(tmp_path):
     (tmp_path / "junk.wav").write_bytes(b"junk")
     audiofile.write(tmp_path / "short.wav", np.zeros((2, 4_800), np.float32), 48_000)
     audiofile.write(tmp_path / "nan.wav", np.full((2, 96_000), np.nan, np.float32), 48_000)
+    audiofile.write(tmp_path / "integers.wav", np.full((2, 96_000), 20_000, np.float32), 48_000)
     (tmp_path / "stems.wav").mkdir()
     for name, said in (
+        ("integers", "up to 20000 times full scale, over 100"),
         ("junk", "junk.wav"), ("short", "0.10 s long"), ("nan", "not finite"), ("no", "no.wav"), ("stems", "a folder"),
         ("slow, dusty " * 30, "File name too long"),
     ):  # fmt: skip
@@ -293,6 +312,12 @@ def test_every_item_comes_as_often_as_asked_whatever_the_processes(processes):
     assert later != seen[: len(later)], "each epoch has its own order"
 
 
+def test_an_epoch_has_an_end():
+    with pytest.raises(PunchinError, match="items in an epoch is 30000000, allowed is 1 to 10000000") as caught:
+        Order(range(3), 0, repeat=10**7, batch=1, processes=1, accumulate=1)
+    assert "raise num_epochs" in caught.value.hint
+
+
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_fetching_ahead_changes_no_order(workers):
     wanted = [[3], [1, 2], [0], [2, 2]]
@@ -309,7 +334,7 @@ GIVEN = {"kind": "lora", "dataset_base_path": "x"}
         ({"lora_target_modules": " , "}, "names no layer"),
         ({"learning_rate": 0.0}, "learning_rate is 0"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
-        ({"num_epochs": 0}, "num_epochs is 0"),
+        ({"num_epochs": 0}, "num_epochs is 0, allowed is 1 to 1000000000"),
         ({"save_steps": 0}, "save_steps is 0"),
         ({"condition_dropout": 1.5}, "condition_dropout is 1.5"),
         ({"cover_share": 0.7, "repaint_share": 0.7}, "1.4 together"),
@@ -335,9 +360,15 @@ GIVEN = {"kind": "lora", "dataset_base_path": "x"}
         ({"seed": 2**32}, "seed is 4294967296, allowed is 0 to 4294967295"),
         ({"max_audio_duration": 0.1}, "1 s or more"),
         ({"max_audio_duration": float("nan")}, "1 s or more"),
-        ({"weight_decay": -1.0}, "below 0"),
+        ({"weight_decay": -1.0}, "weight_decay is -1, allowed is 0 to 1"),
         ({"weight_decay": float("nan")}, "weight_decay is nan"),
         ({"sample_duration": 0.1}, "sample_duration is 0.1 s, allowed is 0.25 to 600"),
+        ({"weight_decay": float("inf")}, "weight_decay is inf, allowed is 0 to 1"),
+        ({"num_epochs": 10**30}, "num_epochs is 1e+30, allowed is 1 to 1000000000"),
+        ({"save_formats": " , "}, "save_formats names none"),
+        ({"lora_base_model": ","}, "lora_base_model names nothing"),
+        ({"kind": "full", "trainable_models": ","}, "trainable_models names nothing"),
+        ({"preset_lora_path": "x", "preset_lora_model": "vae"}, "preset_lora_model is 'vae'"),
         ({"lora_alpha": 0.0}, "lora_alpha must be above 0"),
         ({"lora_alpha": float("nan")}, "nothing would be learned"),
         ({"lora_dropout": 1.0}, "lora_dropout below 1"),

@@ -468,6 +468,33 @@ def test_a_dataset_that_grew_is_another_training(model, tmp_path, quiet):
         trained("lora", model, songs, tmp_path / "out", quiet, max_steps=2, **RANK)
 
 
+@pytest.mark.parametrize("processed", [False, True])
+def test_other_audio_or_words_are_another_training(model, tmp_path, quiet, processed):
+    songs, data, out = (write_songs(tmp_path / "songs", 2), tmp_path / "data", tmp_path / "out")
+
+    def once(steps):
+        given = arguments(model, songs, out, max_steps=steps, **RANK)
+        if processed:
+            made = {**given, "output_path": str(data), "task": "sft:data_process"}
+            run.train(Settings(kind="lora", **made), quiet, never)
+            given |= {"dataset_base_path": str(data), "dataset_metadata_path": None, "task": "sft:train"}
+        run.train(Settings(kind="lora", **given), quiet, never)
+        return state.load(out / STATE)[1]["progress"]["step"]
+
+    once(1)
+    text, audio = (songs / "metadata.json").read_text(), (songs / "1.wav").read_bytes()
+    for name, changed in (
+        ("metadata.json", text.replace("tone 1", "bell 1").encode()),
+        ("1.wav", audio[:-4] + b"\0" * 4),
+    ):
+        before = (songs / name).read_bytes()
+        (songs / name).write_bytes(changed)
+        with pytest.raises(Refused, match="what the items are made of: "):
+            once(2)
+        (songs / name).write_bytes(before)
+    assert once(2) == 2
+
+
 def test_a_full_disk_is_told_and_the_last_state_stays(model, songs, tmp_path, quiet, monkeypatch):
     out = tmp_path / "out"
     trained("lora", model, songs, out, quiet, max_steps=1, **RANK)
@@ -492,6 +519,8 @@ def test_a_full_disk_is_told_and_the_last_state_stays(model, songs, tmp_path, qu
         ({"model": None, "model_paths": "not json"}, "model_paths is no JSON"),
         ({"model_paths": '["x"]'}, "three ways"),
         ({"model": None, "model_id_with_origin_paths": "ACE-Step/none:model.safetensors"}, "is not here"),
+        ({"model": None, "model_id_with_origin_paths": "x:/etc/*"}, "x:/etc/* is not here"),
+        ({"model": None, "model_id_with_origin_paths": "x:a**b"}, "x:a**b is not here"),
         ({"validation_count": 3}, "none would be left"),
         ({"fp8_models": "dog"}, "fp8_models names 'dog'"),
         ({"device": "tpu"}, "cuda or cpu"),
@@ -532,6 +561,27 @@ def test_held_out_recordings_are_looked_for_before_the_model_is_read(model, song
     assert "validation loss" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"lora_target_modules": "to_q"}, "'to_q', which no layer has"),
+        ({"lora_checkpoint": "/nowhere.safetensors"}, "there is no LoRA file /nowhere.safetensors"),
+        ({"preset_lora_path": "/nowhere.safetensors", "preset_lora_model": "dit"}, "there is no LoRA file"),
+        ({"output_path": __file__}, "is no folder"),
+        ({"seed": 3}, "seed: 0 -> 3"),
+    ],
+)
+def test_what_is_wrong_is_said_before_the_device_is_asked_for(model, songs, tmp_path, quiet, more, said):
+    out = tmp_path / "out"
+    if "seed" in more:
+        trained("lora", model, songs, out, quiet, max_steps=1, **RANK)
+    given = arguments(model, songs, out, **RANK)
+    asked = []
+    with pytest.raises(PunchinError, match=re.escape(said)):
+        run.train(Settings(kind="lora", **{**given, **more}), quiet, never, lambda: asked.append("device"))
+    assert asked == []
+
+
 def test_a_stop_is_heard_before_the_model_is_read(model, songs, tmp_path, quiet, monkeypatch):
     monkeypatch.setattr(sources, "load", None)
     asked = iter([False] * 3 + [True])
@@ -551,6 +601,26 @@ def test_prompts_that_are_not_read_to_their_end_are_named(model, songs, tmp_path
     assert ": 1.wav\n" in said
 
 
+def test_what_is_not_heard_or_read_is_named(model, songs, tmp_path, capsys):
+    folder = write_songs(tmp_path / "songs", 2)
+    audiofile.write(folder / "1.wav", np.zeros((6, 605 * 8_000), np.float32), 8_000)
+    rows = json.loads((folder / "metadata.json").read_text())
+    rows[0] |= {"lyrics": "la la dusty " * 800, "lyric": "la la", "tempo": 99}
+    (folder / "metadata.json").write_text(json.dumps(rows))
+    line = command_line("lora", arguments(model, folder, tmp_path / "out", max_steps=1, **RANK))
+    assert main([*line, "--max_audio_duration", "3"]) == 0
+    said = capsys.readouterr().err
+    assert "metadata.json has keys that are not used: lyric, tempo\n" in said
+    assert "1 of 2 lyrics are over 2048 tokens; their ends are not read: 0.wav\n" in said
+    assert "1 of 2 recordings have more than two channels; the first two are heard: 1.wav\n" in said
+    assert "600 s" not in said, "three seconds are what was asked for"
+    loaded = run.ready(Settings(kind="lora", **arguments(model, folder, tmp_path / "out")))
+    settings = Settings(kind="lora", **arguments(model, folder, tmp_path / "out"))
+    told = []
+    run._tell_cut(settings, *loaded, told.append)
+    assert "1 of 2 recordings are over 600 s; their ends are not heard: 1.wav" in told
+
+
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried\nmore"), MemoryError("no")])
 def test_memory_that_runs_out_is_told_with_what_takes_less(model, songs, tmp_path, capsys, monkeypatch, error):
     def full(self, batch):
@@ -562,6 +632,17 @@ def test_memory_that_runs_out_is_told_with_what_takes_less(model, songs, tmp_pat
     assert f"error: memory ran out: {str(error).partition(chr(10))[0]}\n" in said
     assert "--use_gradient_checkpointing" in said
     assert (tmp_path / "out" / STATE).exists()
+
+
+def test_a_page_skips_what_cannot_be_heard(model, tmp_path, capsys):
+    songs = write_songs(tmp_path / "songs", 2)
+    audiofile.write(songs / "0.wav", np.full((2, 96_000), np.nan, np.float32), 48_000)
+    line = command_line("validate", arguments(model, songs, tmp_path / "page", max_audio_duration=1.0))
+    assert main(line) == 4
+    assert "0.wav has samples that are not finite" in capsys.readouterr().err
+    assert main([*line, "--skip_bad"]) == 0
+    assert "1 of 2 skipped" in capsys.readouterr().err
+    assert "1 prompts rendered again" in (tmp_path / "page" / "index.html").read_text()
 
 
 def test_a_page_without_a_folder_is_told(model, songs, tmp_path, capsys):
@@ -590,5 +671,8 @@ def test_two_trainings_in_one_folder_are_refused(model, songs, tmp_path, quiet):
 def test_silence_is_drawn_black_and_without_a_warning(tmp_path):
     with warnings.catch_warnings(action="error"):
         path = validation.spectrogram(np.zeros((2, 48_000), np.float32), tmp_path / "silence.png")
+    (tmp_path / "file").touch()
+    with pytest.raises(PunchinError, match="cannot be written"):
+        validation.spectrogram(np.zeros((2, 48_000), np.float32), tmp_path / "file" / "silence.png")
     pixels = imread(path)
     assert (pixels[pixels.shape[0] // 3, pixels.shape[1] // 2, :3] == 0).all()

@@ -174,7 +174,7 @@ def _validated(
     pipe = validation.AceStepPipeline(replace(loaded, variant=variant))
     validation.apply(loaded, pipe, lora, checkpoint)
     line.say(f"rendering {min(count, len(items))} prompts with {loaded.folders.dit.name}")
-    return str(validation.page(settings, loaded, pipe, items[:count], out(settings), holder.stop))
+    return str(validation.page(settings, loaded, pipe, items[:count], out(settings), holder.stop, line.say))
 
 
 if __name__ == "__main__":

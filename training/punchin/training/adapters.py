@@ -7,7 +7,7 @@ folder and diffusers' file carry alpha beside the weights.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from punchin.engine.lora import Adapters, Lora, read_lora
 from punchin.engine.model import AceStep
 from punchin.protocol.errors import Refused
 from punchin.training import state
-from punchin.training.settings import COMPONENTS, Settings
+from punchin.training.settings import Settings
 
 ADAPTER: Final = "default"
 EIGHTH: Final = torch.float8_e4m3fn  # in which frozen weights may be kept
@@ -35,10 +35,9 @@ TO_DIFFUSERS: Final = (
 def add(model: AceStep, settings: Settings) -> LoraConfig:
     """Give the DiT its adapters, filled from `lora_checkpoint` where there is one; they alone are trained.
 
-    Raises Refused for a target that matches no linear layer, and for a checkpoint of another rank or of other layers.
+    Raises Refused for a checkpoint of another rank or of other layers.
     """
     decoder = model.decoder
-    _check_targets(decoder, settings.targets)
     start = read_lora(settings.lora_checkpoint, model) if settings.lora_checkpoint else None
     config = LoraConfig(
         r=settings.lora_rank,
@@ -60,9 +59,19 @@ def add(model: AceStep, settings: Settings) -> LoraConfig:
     return config
 
 
-def _check_targets(decoder: nn.Module, targets: Sequence[str]) -> None:
-    linears = [name for name, module in decoder.named_modules() if isinstance(module, nn.Linear)]
-    for target in targets:
+def check(model: AceStep, settings: Settings) -> None:
+    """Raise Refused for a target that is no linear layer, and for a LoRA file that is not there or not of `model`.
+
+    Layers and shapes are all that is looked at, so the model may be on the meta device.
+    """
+    if settings.preset_lora_path is not None:
+        read_lora(settings.preset_lora_path, model)
+    if settings.kind != "lora":
+        return
+    if settings.lora_checkpoint is not None:
+        read_lora(settings.lora_checkpoint, model)
+    linears = [name for name, module in model.decoder.named_modules() if isinstance(module, nn.Linear)]
+    for target in settings.targets:
         if not any(name == target or name.endswith(f".{target}") for name in linears):
             endings = sorted({name.rpartition(".")[2] for name in linears})
             raise Refused(
@@ -97,9 +106,6 @@ def fuse_preset(model: AceStep, settings: Settings) -> None:
     """Write `preset_lora_path` into the weights, before anything is trained. Raises Refused where it does not fit."""
     if settings.preset_lora_path is None:
         return
-    if settings.preset_lora_model not in COMPONENTS:
-        known = ", ".join(COMPONENTS)
-        raise Refused(f"preset_lora_model is {settings.preset_lora_model!r}", f"one of: {known}", code="lora")
     adapters = Adapters(model)
     adapters.use([(read_lora(settings.preset_lora_path, model), 1.0)])
     adapters.fuse()

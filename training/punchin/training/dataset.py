@@ -12,7 +12,7 @@ import io
 import json
 import os
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -50,12 +50,14 @@ class Item:
 
 
 def read(
-    base: Path, metadata: Path | None = None, file_keys: Sequence[str] = ("audio",), extra: Sequence[str] = ()
-) -> list[Item]:
+    base: Path, metadata: Path | None = None, file_keys: Sequence[str] = ("audio",), extra: Sequence[str] = (),
+    say: Callable[[str], None] = lambda text: None,
+) -> list[Item]:  # fmt: skip
     """The items of a dataset: those of `metadata` with paths below `base`, or the audio below `base` itself.
 
-    file_keys: which keys hold paths. extra: which further keys are taken. Raises Refused for a missing file, an empty
-    dataset, missing or unreadable keys, with the row's number. Whether the audio can be read shows when it is read.
+    file_keys: which keys hold paths. extra: which further keys are taken; the rest is told to `say`. Raises Refused
+    for a missing file, an empty dataset, missing or unreadable keys, with the row's number. Whether the audio can be
+    read shows when it is read.
     """
     if not base.is_dir():
         raise Refused(f"there is no dataset folder {base}", code="dataset")
@@ -66,6 +68,8 @@ def read(
         items = _folder(base)
     else:
         rows = _rows(metadata)
+        if unused := sorted({key for row in rows for key in row if key} - KNOWN - {*extra}):
+            say(f"{metadata.name} has keys that are not used: {', '.join(unused)}")
         items = [
             _item(row, f"{metadata.name}, entry {n}", base, file_keys, extra) for n, row in enumerate(rows, start=1)
         ]
@@ -87,7 +91,7 @@ def _rows(metadata: Path) -> list[dict[str, Any]]:
             rows = json.loads(text)
         else:
             raise Refused(f"{metadata.name} is no metadata", "give a .json, .jsonl or .csv file", code="dataset")
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise Refused(f"{metadata} cannot be read: {error}", code="dataset") from error
     if isinstance(rows, dict) and isinstance(rows.get("samples"), list):
         return _original(rows, metadata.name)
@@ -109,7 +113,7 @@ def _cells(row: Mapping[str | None, Any], name: str, number: int, between: str) 
     if None in row:
         many = f"{len(row) - 1 + len(row[None])} cells, the first line has {len(row) - 1}"
         raise Refused(f"{name}, entry {number} has {many}", f"put text with `{between}` in quotes", code="dataset")
-    return {str(key): value for key, value in row.items()}
+    return {str(key).strip(): value for key, value in row.items()}
 
 
 def _item(row: Mapping[str, Any], where: str, base: Path, file_keys: Sequence[str], extra: Sequence[str]) -> Item:
@@ -162,6 +166,8 @@ def _text(told: Mapping[str, Any], key: str, where: str) -> str:
     if not isinstance(value, str):
         hint = "with commas between several: drums,bass" if key == "instrument" else ""
         raise Refused(f"{where}, {key} is {value!r}, and must be text", hint, code="dataset")
+    if any("\ud800" <= each <= "\udfff" for each in value):
+        raise Refused(f"{where}, {key} is {value!r}: halves of characters", "write it as UTF-8", code="dataset")
     return value
 
 
@@ -171,7 +177,7 @@ def _number(value: Any, where: str) -> float | None:
     try:
         number = float(value)
         limits.TEMPO.check(number)
-    except (TypeError, ValueError, PunchinError) as error:
+    except (TypeError, ValueError, OverflowError, PunchinError) as error:
         raise Refused(f"{where} is {value!r}: {error}", code="dataset") from error
     return number
 
@@ -250,7 +256,7 @@ def _original(dataset: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
         row["prompt"] = _tagged(said, tag, about.get("tag_position") or "prepend")
         if sample.get("is_instrumental") or about.get("all_instrumental"):
             row["lyrics"] = ""
-        rows.append(row)
+        rows.append({key: row[key] for key in row if key in KNOWN | EXTRA})  # the rest is for its own pages
     return rows
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from punchin.engine import prompts, tasks, weights
 from punchin.engine.released import VAE_STEM, Loaded
-from punchin.engine.text import CAPTION_TOKENS
+from punchin.engine.text import CAPTION_TOKENS, LYRIC_TOKENS
 from punchin.protocol.errors import Refused
 from punchin.protocol.limits import HOP, LATENT_HZ, MODEL_HZ, REGION
 from punchin.protocol.order import Task
@@ -30,6 +31,7 @@ from punchin.training.dataset import Item
 
 KIND: Final = "punchin example 1"
 LEAST_S: Final = 1
+PEAK: Final = 100  # of full scale: a hot float mix is far below, integers written as floats are above
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +87,8 @@ def checked(path: Path) -> audiofile.AudioInfo:
 def sound(path: Path, longest_s: float | None = None) -> Tensor:
     """The audio of a file as [2, n] float32 at 48 kHz; its first `longest_s` seconds, 600 at most.
 
-    Mono is doubled, of more channels the first two are taken. Raises Refused with the path for what cannot be read or
-    is shorter than a second or not finite.
+    Mono is doubled, of more channels the first two are taken. Raises Refused with the path for what cannot be read, is
+    shorter than a second, not finite or far over full scale.
     """
     about = checked(path)
     most = round(min(longest_s or REGION.high, REGION.high) * about.rate_hz)
@@ -94,6 +96,8 @@ def sound(path: Path, longest_s: float | None = None) -> Tensor:
     heard = torch.from_numpy(resample(audio, rate_hz, MODEL_HZ))
     if not bool(heard.isfinite().all()):
         raise Refused(f"{path} has samples that are not finite", code="audio")
+    if (peak := float(heard.abs().max())) > PEAK:
+        raise Refused(f"{path} goes up to {peak:g} times full scale, over {PEAK}", "scale it to 1", code="audio")
     return heard[:2] if len(heard) >= 2 else heard.expand(2, -1).contiguous()
 
 
@@ -111,7 +115,6 @@ class Listener:
         latents = self._latent(audio[:, : seconds * MODEL_HZ])
         used = asked(item)
         names = prompts.instruments(item.extra.get("instrument", "")) if used else ()
-        lines = prompts.lyric_prompt(item.lyrics or prompts.INSTRUMENTAL, item.vocal_language)
         captions: dict[Task, Tensor] = {
             task: self._loaded.text.caption(
                 prompts.caption_prompt(prompts.instruction(task, names), item.prompt, item.metas(seconds))
@@ -121,7 +124,7 @@ class Listener:
         return Example(
             latents=latents,
             captions=captions,
-            lyrics=self._loaded.text.lyrics(lines)[0].float().cpu(),
+            lyrics=self._loaded.text.lyrics(_lines(item))[0].float().cpu(),
             references=tuple(self._reference(path) for path in files(item.extra.get("reference_audios"))),
             source=self._source(item, len(latents)),
             task=used,
@@ -131,6 +134,14 @@ class Listener:
         """Whether the text encoder reads an item's prompt in part only: then what follows it is not read at all."""
         text = prompts.caption_prompt(prompts.instruction("text2music"), item.prompt, item.metas(REGION.high))
         return self._loaded.text.length(text) > CAPTION_TOKENS
+
+    def cuts_lyrics(self, item: Item) -> bool:
+        """Whether an item's lyrics are read in part only."""
+        return self._loaded.text.length(_lines(item)) > LYRIC_TOKENS
+
+    def cuts_audio(self, item: Item) -> bool:
+        """Whether an item is longer than any window, and no shorter part of it was asked for."""
+        return (self._longest_s or math.inf) > REGION.high and _about(item, lambda file: file.length_s) > REGION.high
 
     def made_of(self, item: Item) -> str:
         """A sha256 of all that an item's example depends on: what is said of it, its recordings, options and model.
@@ -165,6 +176,23 @@ class Listener:
             return None
         latent = self._latent(sound(paths[0], frames / LATENT_HZ))[None]
         return tasks.padded(latent, self._loaded.silence.cpu(), frames)[0]
+
+
+def mixed(item: Item) -> bool:
+    """Whether an item has channels that are not heard."""
+    return _about(item, lambda file: file.channels) > 2
+
+
+def _about(item: Item, told: Callable[[audiofile.AudioInfo], float]) -> float:
+    """What an item's audio file says of itself; 0 where it is bad, which is told elsewhere."""
+    try:
+        return told(checked(item.audio))
+    except Refused:
+        return 0
+
+
+def _lines(item: Item) -> str:
+    return prompts.lyric_prompt(item.lyrics or prompts.INSTRUMENTAL, item.vocal_language)
 
 
 def asked(item: Item) -> Task | None:

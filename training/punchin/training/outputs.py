@@ -20,22 +20,37 @@ from punchin.engine.weights import open_checkpoint
 from punchin.protocol import installed
 from punchin.protocol.errors import Refused
 from punchin.training import adapters, state
-from punchin.training.settings import COMPONENTS, Settings, out
+from punchin.training.settings import COMPONENTS, Settings, differing, out
 
 STATE: Final = "training-state.safetensors"
 HISTORY: Final = "history.json"
 
 
-def check_empty(settings: Settings) -> None:
-    """Raise Refused where another training's checkpoints are in the way: nothing is overwritten."""
+def check(settings: Settings) -> None:
+    """Raise Refused where another training's state or checkpoints are in the way: nothing is overwritten."""
     folder = out(settings)
-    if (folder / STATE).exists() or not folder.is_dir():
+    if folder.exists() and not folder.is_dir():
+        raise Refused(f"{folder} is no folder", "give another output_path", code="conflict")
+    if (folder / STATE).exists():
+        told, now = state.facts_of(folder / STATE).get("settings", {}), settings.fixed()
+        now.pop("model")  # a state knows it by its weights, which are not read yet
+        check_same(folder, {name: told.get(name) for name in now}, now)
         return
-    found = sorted(path.name for path in folder.iterdir() if path.name.startswith(("step-", "epoch-")))
+    found = sorted(path.name for path in folder.glob("*") if path.name.startswith(("step-", "epoch-")))
     if found:
         raise Refused(
             f"{folder} holds {found[0]} but no {STATE} to go on from",
             "give another output_path, or move them away",
+            code="conflict",
+        )
+
+
+def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise Refused where the training in `folder` was told other things than are told now."""
+    if changed := differing(before, now):
+        raise Refused(
+            f"{folder} holds a training with other settings: {'; '.join(changed[:4])}",
+            "give the same settings to go on, or another output_path",
             code="conflict",
         )
 

@@ -17,14 +17,15 @@ from accelerate.utils import gather_object
 
 from punchin.engine.pipeline import AceStepPipeline
 from punchin.engine.released import Loaded
-from punchin.engine.text import CAPTION_TOKENS
+from punchin.engine.text import CAPTION_TOKENS, LYRIC_TOKENS
 from punchin.protocol.errors import BadUsage, Cancelled, Refused
+from punchin.protocol.limits import REGION
 from punchin.protocol.order import Task
 from punchin.session import audiofile
-from punchin.training import dataset, outputs, sources, state
+from punchin.training import adapters, dataset, outputs, sources, state
 from punchin.training.console import Line, length
 from punchin.training.dataset import Item
-from punchin.training.examples import Listener
+from punchin.training.examples import Listener, mixed
 from punchin.training.settings import Settings, out
 from punchin.training.supply import NAMED, Processed, Recordings, Shelf, processed, there, usable
 from punchin.training.trainer import Trainer
@@ -40,12 +41,13 @@ def train(settings: Settings, line: Line, stop: Callable[[], bool], device: Call
     """
     began, processes = time.monotonic(), _processes(settings)
     if settings.task != "sft:data_process":
-        outputs.check_empty(settings)
+        outputs.check(settings)
     say = line.say if processes.is_main_process else lambda text: None
     together = partial(_any, stop)
     items = _items(settings, say, together)  # before the model: a wrong path shows at once
     apart = _apart(settings, say, together)
     place = sources.where(settings)
+    adapters.check(sources.outline(place), settings)
     device()
     if together():
         raise Cancelled("stopped before the model was read; nothing was written")
@@ -89,7 +91,7 @@ def ready(
 ) -> tuple[list[Item], Loaded]:  # fmt: skip
     """Dataset and model, as they are. device: called before the model is read. Raises Cancelled for `stop`."""
     processes = _processes(settings)
-    items = there(_read(settings, settings.dataset_metadata_path), skip_bad=settings.skip_bad, say=say, stop=stop)
+    items = there(_read(settings, settings.dataset_metadata_path, say), skip_bad=settings.skip_bad, say=say, stop=stop)
     place = sources.where(settings)
     device()
     return items, _loaded(settings, place, processes)
@@ -133,7 +135,7 @@ def _items(settings: Settings, say: Callable[[str], None], stop: Callable[[], bo
     """
     if settings.task == "sft:train" and settings.dataset_metadata_path is None:
         return None
-    items = _read(settings, settings.dataset_metadata_path)
+    items = _read(settings, settings.dataset_metadata_path, say)
     good = there(items, skip_bad=settings.skip_bad, say=say, stop=stop)
     return items if settings.task == "sft:data_process" else good
 
@@ -142,24 +144,31 @@ def _apart(settings: Settings, say: Callable[[str], None], stop: Callable[[], bo
     """What `validation_metadata_path` holds out; nothing where it is not told, or nothing is trained."""
     if settings.validation_metadata_path is None or settings.task == "sft:data_process":
         return []
-    return there(_read(settings, settings.validation_metadata_path), skip_bad=settings.skip_bad, say=say, stop=stop)
+    items = _read(settings, settings.validation_metadata_path, say)
+    return there(items, skip_bad=settings.skip_bad, say=say, stop=stop)
 
 
 def _tell_cut(settings: Settings, items: Sequence[Item], loaded: Loaded, say: Callable[[str], None]) -> None:
-    """Say which prompts are read in part."""
-    listener = _listener(settings, loaded)
-    cut = [item.audio.name for item in items if listener.cuts(item)]
-    if cut:
-        who = ", ".join(cut[:NAMED]) + (f" and {len(cut) - NAMED} more" if len(cut) > NAMED else "")
-        say(f"{len(cut)} of {len(items)} prompts are over {CAPTION_TOKENS} tokens; their ends are not read, nor bpm, "
-            f"time signature and key, which come after them: {who}")  # fmt: skip
+    """Say which items are read or heard in part."""
+    listener, unread = _listener(settings, loaded), "their ends are not read"
+    for what, is_so in (
+        (f"prompts are over {CAPTION_TOKENS} tokens; {unread}, nor bpm, time signature and key after them",
+         listener.cuts),
+        (f"lyrics are over {LYRIC_TOKENS} tokens; {unread}", listener.cuts_lyrics),
+        (f"recordings are over {REGION.high:g} s; their ends are not heard", listener.cuts_audio),
+        ("recordings have more than two channels; the first two are heard", mixed),
+    ):  # fmt: skip
+        cut = [item.audio.name for item in items if is_so(item)]
+        if cut:
+            who = ", ".join(cut[:NAMED]) + (f" and {len(cut) - NAMED} more" if len(cut) > NAMED else "")
+            say(f"{len(cut)} of {len(items)} {what}: {who}")
 
 
-def _read(settings: Settings, metadata: str | None) -> list[Item]:
+def _read(settings: Settings, metadata: str | None, say: Callable[[str], None]) -> list[Item]:
     base = Path(settings.dataset_base_path).expanduser()
     keys, extra = (_listed(each) for each in (settings.data_file_keys, settings.extra_inputs))
     files = [*keys, *(name for name in extra if name in ("reference_audios", "src_audio"))]
-    return dataset.read(base, None if metadata is None else Path(metadata).expanduser(), files, extra)
+    return dataset.read(base, None if metadata is None else Path(metadata).expanduser(), files, extra, say)
 
 
 def _listed(given: str | None) -> list[str]:

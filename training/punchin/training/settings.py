@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from math import inf
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
@@ -28,6 +28,7 @@ FORMATS: Final[Mapping[Kind, tuple[str, ...]]] = {
 RANK = Limit("lora_rank", 1, 1024, "")
 RATE = Limit("learning_rate", 1e-12, 1, "")
 SHARE = Limit("share", 0, 1, "")
+DECAY = Limit("weight_decay", 0, 1, "")  # times the rate it is taken off each weight: never more than all of it
 EMA = Limit("ema_decay", 0, 0.999999, "")
 COUNT = Limit("", 1, 1_000_000_000, "")
 _COUNTS: Final = (
@@ -181,17 +182,18 @@ class Settings:
 
     def _check_numbers(self) -> None:
         RATE.check(self.rate)
+        DECAY.check(self.weight_decay)
         EMA.check(self.ema_decay)
         SEED.check(self.seed)
         for name in _COUNTS:
             value = getattr(self, name)
-            if value is not None and value < COUNT.low:
-                raise BadUsage(f"{name} is {value}; it must be 1 or more")
+            if value is not None:
+                replace(COUNT, name=name).check(value)
         for name in (*_SHARES, "lora_dropout", "min_timestep_boundary", "max_timestep_boundary"):
             value = getattr(self, name)
             if value is not None and not SHARE.low <= value <= SHARE.high:
                 raise BadUsage(f"{name} is {value:g}, allowed is 0 to 1")
-        for name in ("weight_decay", "max_grad_norm", "lr_warmup_steps", "dataset_num_workers", "validation_count"):
+        for name in ("max_grad_norm", "lr_warmup_steps", "dataset_num_workers", "validation_count"):
             if not getattr(self, name) >= 0:  # nor NaN
                 raise BadUsage(f"{name} is {getattr(self, name):g}; it cannot be below 0")
         if self.max_audio_duration is not None and not self.max_audio_duration >= 1:
@@ -205,6 +207,8 @@ class Settings:
             return
         if not self.preset_lora_model:
             raise BadUsage("preset_lora_path needs preset_lora_model", "add `--preset_lora_model dit`")
+        if self.preset_lora_model not in COMPONENTS:
+            raise BadUsage(f"preset_lora_model is {self.preset_lora_model!r}", f"one of: {', '.join(COMPONENTS)}")
         whole = [form for form in self.formats if form in ("diffusers", "punchin")]
         if self.kind == "full" and self.fp8_models and whole:  # the base's files do not have the preset in them
             raise BadUsage(
@@ -217,9 +221,13 @@ class Settings:
             if getattr(self, name) not in get_args(allowed):
                 raise BadUsage(f"{name} is {getattr(self, name)!r}, allowed is {', '.join(get_args(allowed))}")
         known = ("dit", "conditioner") if self.kind == "full" else ("dit",)
+        what = "trainable_models" if self.kind == "full" else "lora_base_model"
+        if not self.trained:
+            raise BadUsage(f"{what} names nothing to train", f"one of: {', '.join(known)}")
+        if not self.formats:
+            raise BadUsage("save_formats names none: nothing would be kept", f"one of: {', '.join(FORMATS[self.kind])}")
         for name in self.trained:
             if name not in known:
-                what = "trainable_models" if self.kind == "full" else "lora_base_model"
                 raise BadUsage(f"{what} names {name!r}, which is not trained here", f"one of: {', '.join(known)}")
         for form in self.formats:
             if form not in FORMATS[self.kind]:

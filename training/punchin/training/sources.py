@@ -6,6 +6,7 @@ the plan that inference makes.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -117,8 +118,9 @@ def _origin(given: str) -> Path:
     identity, _, pattern = given.partition(":")
     places = [home.models() / identity.rpartition("/")[2], Path("models") / identity]
     for place in places:
-        if found := sorted(place.glob(pattern.rstrip("/") or "*.safetensors")):
-            return found[0]
+        with contextlib.suppress(NotImplementedError, ValueError):  # no pattern below a folder: it finds nothing
+            if found := sorted(place.glob(pattern.rstrip("/") or "*.safetensors")):
+                return found[0]
     looked = ", ".join(str(place / pattern) for place in places)
     raise Refused(f"{given} is not here; looked for {looked}", "`punchin models pull base`", code="model_missing")
 
@@ -144,6 +146,12 @@ def _by_kind(paths: Sequence[Path]) -> Folders:
     if len(found) < 3:
         return replace(released.folders(found["dit"], _shared(found["dit"])), **found)
     return Folders(**found)
+
+
+def outline(place: Where) -> AceStep:
+    """The model's layers and their shapes, on the meta device: no weight is read."""
+    with torch.device("meta"):
+        return AceStep(Spec.from_config(read_json(place.folders.dit / "config.json")))
 
 
 def load(place: Where, device: torch.device, dtype: torch.dtype, *, first_on_cpu: bool = False) -> Loaded:

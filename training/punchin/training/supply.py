@@ -9,17 +9,21 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Protocol
 
 import torch
 
 from punchin.protocol.errors import Cancelled, PunchinError, Refused
+from punchin.protocol.limits import Limit
+from punchin.training import state
 from punchin.training.dataset import Item
 from punchin.training.examples import Example, Listener, checked, recordings
 
 NAMED: Final = 5  # bad files in one message
 CURE: Final = "repair or remove what is named, or train without such files: `--skip_bad`"
+EPOCH: Final = Limit("items in an epoch", 1, 10_000_000, "")  # their order is in memory
 CACHE_BYTES: Final = 4 * 2**30  # of examples kept in memory: about 2,000 songs
 
 
@@ -29,6 +33,10 @@ class Shelf(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, number: int) -> Example: ...
+
+    def made_of(self, number: int) -> str:
+        """What tells an example from one of other audio, metadata, options or model."""
+        ...
 
 
 class Recordings:
@@ -49,6 +57,10 @@ class Recordings:
             while len(self._kept) > 1 and sum(map(_bytes, self._kept.values())) > CACHE_BYTES:
                 self._kept.popitem(last=False)
         return self._kept[number]
+
+    def made_of(self, number: int) -> str:
+        """See `Listener.made_of`."""
+        return self._listener.made_of(self._items[number])
 
 
 class Processed:
@@ -74,6 +86,10 @@ class Processed:
             widths = f"{example.lyrics.shape[1]} wide, the model's text encoder {self._width}"
             raise Refused(f"{path} is of another model: {widths}", "process the data with this one", code="dataset")
         return example
+
+    def made_of(self, number: int) -> str:
+        """What stands in its file."""
+        return state.facts_of(self._paths[number]).get("made_of", "")
 
 
 def processed(folder: Path) -> list[Path]:
@@ -157,6 +173,8 @@ class Order:
     ) -> None:
         self.numbers, self.seed, self.repeat = list(numbers), seed, repeat
         self.batch, self.processes, self.accumulate = batch, processes, accumulate
+        EPOCH.check(len(self.numbers) * repeat, "lower dataset_repeat, and raise num_epochs")
+        self._epoch = lru_cache(maxsize=2)(self._shuffled)  # two: the next one's first items are fetched ahead
 
     @property
     def batches_in_epoch(self) -> int:
@@ -182,7 +200,7 @@ class Order:
             whole.append(([shuffled[place % len(shuffled)] for place in places], [base + place for place in places]))
         return whole
 
-    def _epoch(self, epoch: int) -> list[int]:
+    def _shuffled(self, epoch: int) -> list[int]:
         every = [number for number in self.numbers for _ in range(self.repeat)]
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         return [every[place] for place in torch.randperm(len(every), generator=generator).tolist()]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -24,7 +26,7 @@ from punchin.training.console import Line, length
 from punchin.training.ema import Ema
 from punchin.training.examples import Example
 from punchin.training.objective import Objective, checkpointed
-from punchin.training.settings import COMPONENTS, Settings, differing, out
+from punchin.training.settings import COMPONENTS, Settings, out
 from punchin.training.supply import Order, Shelf, ahead
 
 VALIDATION_TIMES: Final = tuple((i + 0.5) / 8 for i in range(8))
@@ -247,10 +249,16 @@ class Trainer:
 
     def _facts(self) -> dict[str, Any]:
         fixed = {**self.settings.fixed(), "processes": self.accelerator.num_processes, "model": self.loaded.sha256}
-        fixed["items"] = len(self.order.numbers)
+        fixed["items"], fixed["what the items are made of"] = len(self.order.numbers), self._made_of
         if self.settings.lr_scheduler in ("linear", "cosine"):
             fixed["total_steps"] = int(self.total)
         return fixed
+
+    @cached_property
+    def _made_of(self) -> str:
+        """What tells the items from others, held-out ones too: that they are as many does not make them the same."""
+        every = "".join(self.shelf.made_of(number) for number in (*self.order.numbers, *self.held))
+        return hashlib.sha256(every.encode()).hexdigest()[:12]
 
     def _save(self) -> None:
         """Write the state that `_resume` goes on from, by the main process."""
@@ -279,18 +287,13 @@ class Trainer:
     def _resume(self) -> bool:
         """Go on from a state; False where there is none. Raises Refused for other settings; then nothing is written."""
         path = out(self.settings) / outputs.STATE
-        outputs.check_empty(self.settings)
+        outputs.check(self.settings)
         if self.accelerator.is_main_process:
             outputs.sweep(self.settings)
         if not self._there(path):
             return False
         tensors, facts = state.load(path)
-        if changed := differing(facts["settings"], self._facts()):
-            raise Refused(
-                f"{path.parent} holds a training with other settings: {'; '.join(changed[:4])}",
-                "give the same settings to go on, or another output_path",
-                code="conflict",
-            )
+        outputs.check_same(path.parent, facts["settings"], self._facts())
         saved = state.under("model", tensors)
         with torch.no_grad():
             for name, p in self.parameters.items():

@@ -6,6 +6,7 @@ Writes a folder with `index.html`, audio and pictures, and tells the loss over t
 from __future__ import annotations
 
 import html
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from punchin.training.dataset import Item
 from punchin.training.examples import Example, Listener, asked, files, sound
 from punchin.training.objective import Objective
 from punchin.training.settings import Settings
+from punchin.training.supply import Recordings, usable
 from punchin.training.trainer import VALIDATION_TIMES
 
 _STYLE = (
@@ -83,19 +85,20 @@ def _own_name(key: str) -> str:
 
 def page(
     settings: Settings, loaded: Loaded, pipe: AceStepPipeline, items: Sequence[Item], folder: Path,
-    stop: Callable[[], bool] = lambda: False,
+    stop: Callable[[], bool] = lambda: False, say: Callable[[str], None] = lambda text: None,
 ) -> Path:  # fmt: skip
     """Render the prompts of `items` again and write the page into `folder`; returns its `index.html`.
 
-    Raises Cancelled between two prompts where `stop` says so.
+    What `skip_bad` leaves out is told to `say`. Raises Cancelled between two prompts where `stop` says so.
     """
     state.made(folder)
-    listener = Listener(loaded, ["text2music"], settings.max_audio_duration)
+    shelf = Recordings(items, Listener(loaded, ["text2music"], settings.max_audio_duration))
+    good = usable(shelf, skip_bad=settings.skip_bad, say=say, stop=stop)
     rows: list[Rendered] = []
-    for number, item in enumerate(items, 1):
+    for number, place in enumerate(good, 1):
         if stop():
-            raise Cancelled(f"stopped after prompt {number - 1} of {len(items)}; there is no page")
-        rows.append(_rendered(settings, loaded, pipe, listener, item, number, folder))
+            raise Cancelled(f"stopped after prompt {number - 1} of {len(good)}; there is no page")
+        rows.append(_rendered(settings, loaded, pipe, shelf[place], items[place], number, folder))
     mean = sum(row.loss for row in rows) / len(rows)
     body = "".join(_row(row) for row in rows)
     title = f"{len(rows)} prompts rendered again, mean loss {mean:.4f}"
@@ -107,7 +110,7 @@ def page(
 
 
 def _rendered(
-    settings: Settings, loaded: Loaded, pipe: AceStepPipeline, listener: Listener, item: Item, number: int, folder: Path
+    settings: Settings, loaded: Loaded, pipe: AceStepPipeline, example: Example, item: Item, number: int, folder: Path
 ) -> Rendered:
     original = sound(item.audio, settings.max_audio_duration)
     seconds = original.shape[1] // MODEL_HZ
@@ -123,7 +126,7 @@ def _rendered(
         audiofile.write(folder / f"{number}-{kind}.flac", quiet, MODEL_HZ, "PCM_16")
         names.append(f"{number}-{kind}.flac")
         pictures.append(spectrogram(audio, folder / f"{number}-{kind}.png").name)
-    loss = item_loss(settings, loaded, listener.example(item), number)
+    loss = item_loss(settings, loaded, example, number)
     return Rendered(item, loss, names[0], names[1], (pictures[0], pictures[1]))
 
 
@@ -151,7 +154,7 @@ def item_loss(settings: Settings, loaded: Loaded, example: Example, number: int)
 
 
 def spectrogram(audio: NDArray[np.float32], path: Path) -> Path:
-    """A picture of the spectrum of audio [2, n] at 48 kHz over time."""
+    """A picture of the spectrum of audio [2, n] at 48 kHz over time. Raises PunchinError where the disk refuses."""
     from matplotlib.figure import Figure
 
     picture: Any = Figure(figsize=(7, 2.2), dpi=110, layout="constrained")
@@ -160,8 +163,9 @@ def spectrogram(audio: NDArray[np.float32], path: Path) -> Path:
     with np.errstate(divide="ignore"):  # silence is under every scale: black
         axes.specgram(audio.mean(0), NFFT=2048, Fs=MODEL_HZ, noverlap=1024, vmin=-140, vmax=-30, cmap="magma")
     axes.set(ylim=(0, 16_000), xlabel="s", ylabel="Hz")
-    picture.savefig(path)
-    return path
+    drawn = io.BytesIO()
+    picture.savefig(drawn, format="png")
+    return state.write_bytes(path, drawn.getvalue())  # which tells of a full disk
 
 
 def _row(row: Rendered) -> str:
