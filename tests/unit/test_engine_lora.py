@@ -199,6 +199,15 @@ def test_what_does_not_fit_is_refused_by_name_and_changes_nothing(pipeline, tmp_
     refused(pipeline, whole, tmp_path, "whole numbers")
     fine = {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}
     refused(pipeline, {**fine, f"{name}.alpha": torch.tensor(torch.nan)}, tmp_path, f"has alpha nan for {name}")
+    refused(pipeline, {**fine, f"decoder.{name}.alpha": torch.ones(())}, tmp_path, rf"no LoRA: decoder\.{name}\.alpha")
+    twice = {**fine, f"transformer.{name}.lora_A.weight": -down, f"transformer.{name}.lora_B.weight": -up}
+    refused(pipeline, twice, tmp_path, f"has two pairs for decoder.{name}, once as transformer.{name}")
+    several = {
+        f"{name}.lora_{half}.{who}.weight": x * (1 + len(who))
+        for half, x in (("A", down), ("B", up))
+        for who in ("one", "three")
+    }
+    refused(pipeline, several, tmp_path, f"has two pairs for decoder.{name}")
     for said, match in (("NaN", "alpha nan"), ('"loud"', "alpha 'loud'"), ("[", "settings of bad are not JSON")):
         refused(pipeline, fine, tmp_path, match, {"lora_alpha": said})
     refused(pipeline, fine, tmp_path, "settings of bad are no JSON object", {"lora_adapter_metadata": "[1]"})
@@ -269,6 +278,15 @@ def test_rank_stabilised_files_scale_by_the_root(pipeline, tmp_path):
     lora = read_lora(tmp_path, pipeline.loaded.model)
     assert {pair.scale for pair in lora.pairs.values()} == {ALPHA / RANK**0.5}
     assert file.parent == tmp_path
+
+
+def test_kohyas_alpha_is_read_from_its_metadata_too_and_an_adapter_has_any_name(pipeline, tmp_path):
+    name, file = LAYERS[0], tmp_path / "kohya.safetensors"
+    down, up = pairs(pipeline)[name]
+    tensors = {f"{name}.lora_A.my-style.weight": down, f"{name}.lora_B.my-style.weight": up}
+    save_file(tensors, file, {"ss_network_alpha": str(ALPHA)})
+    (pair,) = read_lora(file, pipeline.loaded.model).pairs.values()
+    assert pair.scale == ALPHA / RANK
 
 
 def test_a_lora_of_the_condition_encoder_is_heard_although_conditions_are_kept(pipeline, tmp_path):

@@ -28,7 +28,9 @@ from punchin.protocol.errors import Refused
 
 Layer = nn.Linear | Int8Linear
 
-_PAIR: Final = re.compile(r"(?P<layer>.+)\.(?:lora_(?P<half>A|B|down|up)|lora\.(?P<old>down|up))(?:\.\w+)?\.weight")
+_PAIR: Final = re.compile(
+    r"(?P<layer>.+)\.(?:lora_(?P<half>A|B|down|up)|lora\.(?P<old>down|up))(?:\.(?P<adapter>[\w-]+))?\.weight"
+)
 _ALPHA: Final = re.compile(r"(?P<layer>.+?)\.(?:lora_)?alpha")
 _PREFIXES: Final = ("pipe.dit.", "base_model.model.", "transformer.", "diffusion_model.", "model.", "dit.", "decoder.")
 _FLAT: Final = ("lora_unet_", "lora_transformer_", "lycoris_", "lora_")
@@ -66,6 +68,7 @@ def read_lora(path: str | Path, model: AceStep, name: str = "") -> Lora:
     tensors, metadata = _read(file, name or str(file))
     name = name or path.stem
     halves, alphas, left = _sorted_keys(tensors)
+    left += [f"{raw}.alpha" for raw in alphas.keys() - {raw for raw, _ in halves}]
     if left:
         raise Refused(f"{name} has keys that are no LoRA: {_some(left)}", code="lora")
     if not halves:
@@ -74,13 +77,16 @@ def read_lora(path: str | Path, model: AceStep, name: str = "") -> Lora:
     layers = _layers(model)
     pairs: dict[str, Pair] = {}
     unknown: list[str] = []
-    for raw, sides in sorted(halves.items()):
+    for (raw, _), sides in sorted(halves.items()):
         layer = _layer(raw, layers)
         if layer is None:
             unknown.append(raw)
             continue
         if len(sides) != 2:
             raise Refused(f"{name} has only one half for {raw}", code="lora")
+        if layer in pairs:
+            hint = "give one file for each LoRA"
+            raise Refused(f"{name} has two pairs for {layer}, once as {raw}", hint, code="lora")
         down, up = _fitted(name, layer, sides, layers[layer])
         pairs[layer] = Pair(down, up, _scale(name, raw, len(down), alphas, settings))
     if unknown:
@@ -188,15 +194,15 @@ def _read(file: Path, name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _sorted_keys(
     tensors: Mapping[str, Tensor],
-) -> tuple[dict[str, dict[str, Tensor]], dict[str, float], list[str]]:
-    """Both halves by layer, alphas by layer, and the keys that are neither."""
-    halves: dict[str, dict[str, Tensor]] = {}
+) -> tuple[dict[tuple[str, str], dict[str, Tensor]], dict[str, float], list[str]]:
+    """Both halves by layer and adapter, alphas by layer, and the keys that are neither."""
+    halves: dict[tuple[str, str], dict[str, Tensor]] = {}
     alphas: dict[str, float] = {}
     left: list[str] = []
     for key, tensor in tensors.items():
         if found := _PAIR.fullmatch(key):
             side = {"A": "down", "B": "up"}.get(found["half"] or "", found["half"] or found["old"])
-            halves.setdefault(found["layer"], {})[side] = tensor
+            halves.setdefault((found["layer"], found["adapter"] or ""), {})[side] = tensor
         elif (found := _ALPHA.fullmatch(key)) and tensor.numel() == 1:
             alphas[found["layer"]] = float(tensor)
         else:
@@ -214,6 +220,8 @@ def _settings(file: Path, metadata: Mapping[str, str], name: str) -> dict[str, A
             found = json.loads(metadata["lora_adapter_metadata"])
         else:
             found = {key: json.loads(metadata[key]) for key in ("lora_alpha", "r", "use_rslora") if key in metadata}
+            if "ss_network_alpha" in metadata:  # kohya's, which also puts it beside each pair
+                found.setdefault("lora_alpha", json.loads(metadata["ss_network_alpha"]))
     except ValueError as error:
         raise Refused(f"the settings of {name} are not JSON: {error}", code="lora") from error
     if not isinstance(found, dict):
