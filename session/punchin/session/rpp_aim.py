@@ -75,7 +75,7 @@ def over_tracks(project: Project, region: Region, name: str, named: Sequence[Tra
     low, start, stop = (round(at_s * form.rate_hz) for at_s in (low_s, region.start_s, region.end_s))
     notes = [*project.notes, *(f"not heard: {why}" for why in left_out.values())]
     if len(tracks) > 1:
-        notes.append("tracks are heard through their own faders; folders, sends and effects are not")
+        notes.append("tracks are heard through their own faders; folders, sends, envelopes and effects are not")
     under = tracks[-1] if named else None  # what is made of all belongs into no folder
     return RppTarget(
         project, name, under, region, "track", None, voices, form, 0.0,
