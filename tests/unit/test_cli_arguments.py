@@ -142,6 +142,13 @@ def test_a_part_in_a_process_of_its_own_refuses_a_wrong_line_in_the_same_words(l
     assert hint == f"  {then}"
 
 
+@pytest.mark.parametrize(("into", "code", "lines"), [(">&-", 0, 0), (">/dev/full", 1, 2)])
+def test_a_part_whose_help_cannot_be_written_shows_no_code(home, into, code, lines):
+    words = [sys.executable, "-m", "punchin.daemon", "--help"]
+    done = subprocess.run(["sh", "-c", f'"$@" {into}', "sh", *words], stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, len(done.stderr.splitlines())) == (code, lines), done.stderr
+
+
 @pytest.mark.parametrize(
     ("line", "word"),
     [("models pull --help", "--from"), ("presets save -h", "--strength"), ("fx apply --help", "--output")],

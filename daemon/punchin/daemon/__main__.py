@@ -36,6 +36,8 @@ def main() -> int:
         arguments = _parser().read(sys.argv[1:], sys.stdout)
     except BadUsage as error:
         return _say(error)
+    except OSError as error:  # the help has no room, or nobody who reads it
+        return _say(PunchinError(f"the help cannot be written: {error.strerror}", "punchin serve --help"))
     if arguments is None:
         return 0
     if arguments.install:

@@ -29,13 +29,19 @@ class Parser(argparse.ArgumentParser):
         )
         self.add_argument("-h", "--help", action=_Help, nargs=0, default=argparse.SUPPRESS, help="this text")
 
-    def read(self, words: Sequence[str], out: TextIO) -> argparse.Namespace | None:
-        """The values of a command line, or None when it asked for help, which then went to `out`. Raises BadUsage."""
+    def read(self, words: Sequence[str], out: TextIO | None) -> argparse.Namespace | None:
+        """The values of a command line, or None when it asked for help, which then went to `out`. Raises BadUsage.
+
+        out: None where who began us closed it, as Python's own stdout.
+        """
         try:
             return self.parse_args(list(words))
         except _HelpAsked as asked:
-            out.write(str(asked))
-            return None
+            text = str(asked)
+        if out is not None:
+            out.write(text)
+            out.flush()
+        return None
 
     def error(self, message: str) -> NoReturn:
         """Called by argparse for a line that is wrong by itself."""

@@ -23,7 +23,7 @@ CLOCK = "clock"
 class Parser(usage.Parser):
     """The parser of a verb: one that takes `--preset` reads what is kept under that name too."""
 
-    def read(self, words: Sequence[str], out: TextIO) -> argparse.Namespace | None:
+    def read(self, words: Sequence[str], out: TextIO | None) -> argparse.Namespace | None:
         """As the protocol's parser. Raises Refused too: a preset that is not there, or cannot be read."""
         if "--preset" in self._option_string_actions and not {"-h", "--help"} & set(words):
             from punchin.clients.cli import presets
