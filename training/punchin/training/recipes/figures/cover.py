@@ -11,18 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from punchin.protocol.limits import MODEL_HZ
-from punchin.session import onsets
-from punchin.training.recipes.figures import hearing
+from punchin.training.recipes.figures import hearing, notes
 
 NEAR_S: Final = 0.05  # two onsets nearer than this are the same, as in MIREX
 BANDS: Final = 64
 
 
-def f_measure(source: NDArray[np.float32], take: NDArray[np.float32]) -> float:
+def f_measure(source: Tensor, take: Tensor) -> float:
     """How well the onsets of a take [2, n] agree with its source's: F-measure, each onset used once."""
-    first, second = (onsets.find(each, MODEL_HZ).frames / MODEL_HZ for each in (source, take))
-    return matched(first, second)
+    return matched(notes.begin(source), notes.begin(take))
 
 
 def matched(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:

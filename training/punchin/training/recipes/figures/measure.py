@@ -172,7 +172,7 @@ def of_cover(pipe: AceStepPipeline, asked: Asked) -> Iterable[Figure]:
             f"{each.score.genre.name}, {wanted}", task_type="cover", src_audio=source, seed=seed,
             **_metas(each.score), **asked.options(),
         ).audio[0]  # fmt: skip
-        kept, could = cover.f_measure(source.numpy(), made.numpy()), cover.f_measure(source.numpy(), truth.numpy())
+        kept, could = cover.f_measure(source, made), cover.f_measure(source, truth)
         rows.append((kept, probe.name(made) == wanted, could, probe.name(truth) == wanted))
     kept, named, could, told = torch.tensor(rows, dtype=torch.float64).mean(0).tolist()
     yield Figure("cover: onsets kept, F-measure", f"{kept:.3f} (true renders {could:.3f})", ">= 0.7", kept >= 0.7)
