@@ -142,10 +142,15 @@ def test_a_part_in_a_process_of_its_own_refuses_a_wrong_line_in_the_same_words(l
     assert hint == f"  {then}"
 
 
-@pytest.mark.parametrize(("into", "code", "lines"), [(">&-", 0, 0), (">/dev/full", 1, 2)])
-def test_a_part_whose_help_cannot_be_written_shows_no_code(home, into, code, lines):
-    words = [sys.executable, "-m", "punchin.daemon", "--help"]
-    done = subprocess.run(["sh", "-c", f'"$@" {into}', "sh", *words], stderr=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("part", ["daemon", "engine.bench", "training"])
+@pytest.mark.parametrize(("into", "code", "lines"), [(">&-", 0, 0), (">/dev/full", 1, 2), ("", 0, 0)])
+def test_a_part_whose_help_cannot_be_written_shows_no_code(home, monkeypatch, part, into, code, lines):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # then Python tries once more when it ends
+    reader, nobody_reads = os.pipe()
+    os.close(reader)
+    command = ["sh", "-c", f'exec "$@" {into}', "sh", sys.executable, "-m", f"punchin.{part}", "--help"]
+    done = subprocess.run(command, stdout=nobody_reads, stderr=subprocess.PIPE, text=True)
+    os.close(nobody_reads)
     assert (done.returncode, len(done.stderr.splitlines())) == (code, lines), done.stderr
 
 
@@ -258,7 +263,8 @@ def test_a_terminal_that_cannot_show_a_letter_gets_the_rest(home):
         ("2>&-", 0, ""),
     ],
 )
-def test_output_that_is_full_or_closed_is_no_bug(home, into, code, said):
+def test_output_that_is_full_or_closed_is_no_bug(home, monkeypatch, into, code, said):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # then Python tries once more when it ends
     command = f"exec {sys.executable} -m punchin.clients.cli presets {into}"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
     assert done.returncode == code

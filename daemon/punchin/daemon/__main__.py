@@ -23,7 +23,7 @@ import zmq
 from punchin.daemon import logs, unit
 from punchin.daemon.server import Server, Settings
 from punchin.protocol import connection, home, limits, lock, stops
-from punchin.protocol.errors import BadUsage, PunchinError, Refused
+from punchin.protocol.errors import PunchinError, Refused
 from punchin.protocol.usage import Parser
 
 LOCK_WAIT_S = 1.0  # somebody may be looking at the lock, or the daemon before may be ending
@@ -34,10 +34,8 @@ def main() -> int:
     """Run one life."""
     try:
         arguments = _parser().read(sys.argv[1:], sys.stdout)
-    except BadUsage as error:
+    except PunchinError as error:
         return _say(error)
-    except OSError as error:  # the help has no room, or nobody who reads it
-        return _say(PunchinError(f"the help cannot be written: {error.strerror}", "punchin serve --help"))
     if arguments is None:
         return 0
     if arguments.install:

@@ -45,11 +45,13 @@ def _answer(words: list[str]) -> int:
         talk.say("stopped")
         return Cancelled.exit_code
     except BrokenPipeError:  # `punchin jobs | head`: the reader has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_the_rest()
         return 0
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             return _bug(error, talk)
+        if error.filename is None:  # it was the output
+            _drop_the_rest()
         text = f"{error.filename or 'what was to be written'}: {error.strerror}"
         talk.error(PunchinError(text, "free some disk space (punchin gc), then try again"))
         return PunchinError.exit_code
@@ -68,6 +70,11 @@ def _open_outputs() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as Python opens stderr
+
+
+def _drop_the_rest() -> None:
+    """What is left in the output goes nowhere: Python would try it once more at its end, and give a code of its own."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _bug(error: Exception, talk: Talk) -> int:
