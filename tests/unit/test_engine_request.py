@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import warnings
 from itertools import pairwise
 from pathlib import Path
 
@@ -112,7 +113,8 @@ BAD = {
     "tempo in words": ({"bpm": "120"}, "bpm is '120', it must be a number"),
     "duration in words": ({"duration": "30"}, "duration is '30', it must be a number"),
     "one flat range": (
-        {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": (1, 3)}, "must be pairs of numbers",
+        {"task_type": "repaint", "src_audio": audio(), "repainting_ranges": (1, 3)},
+        "a pair of repainting_ranges is 1, it must be two numbers",
     ),
     "short reference": ({"reference_audios": [audio(0.9)]}, "reference length is 0.9 s, allowed is 1 to 600"),
     "silent reference": ({"reference_audios": [audio(2), torch.zeros(2, 96_000)]}, "reference 2 is silent"),
@@ -133,6 +135,8 @@ BAD = {
     ),
     "noise strength from nothing": ({"denoising_strength": 0.5}, "to start from"),
     "input audio without effect": ({"input_audio": audio()}, "no effect at denoising_strength 1"),
+    "a flag in words": ({"sample_latents": "no"}, "sample_latents is 'no', it must be True or False"),
+    "half an interval": ({"cfg_interval": (0.5,)}, r"cfg_interval is \(0.5,\), it must be two numbers"),
     "interval": ({"cfg_interval": (0.9, 0.1)}, "never acts"),
     "preset": ({"preset": "difsynth"}, "preset is 'difsynth', known is diffsynth"),
     "mode": ({"cover_mode": "fast"}, "cover_mode is 'fast', allowed is fsq, latent"),
@@ -177,6 +181,19 @@ def test_numpys_numbers_and_arrays_are_what_they_say(turbo):
     assert numpys.seeds == (7, 8)
     assert {type(each) for each in (*numpys.seeds, numpys.steps)} == {int}
     assert turbo("x", src_audio=audio(), seed=np.int64(8), **plainly).seeds == (8,)
+    assert turbo("x", src_audio=audio(), seed=np.array(8), **plainly).seeds == (8,)
+    owns = Request(frames=480_000, shift=np.float64(3), bpm=np.int16(90), sample_latents=np.True_)
+    assert [type(each) for each in (owns.shift, owns.bpm, owns.sample_latents)] == [float, float, bool]
+
+
+def test_an_array_that_is_read_only_or_of_another_order_of_bytes_is_taken_as_it_is():
+    plain = audio().numpy()
+    swapped, locked = plain.astype(plain.dtype.newbyteorder()), plain.copy()
+    locked.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for each in (swapped, locked, np.broadcast_to(plain, plain.shape)):
+            assert np.array_equal(asked.stereo(each, "the source").numpy(), plain)
 
 
 def test_a_reference_is_clipped_and_a_source_is_not():
@@ -271,9 +288,9 @@ def test_raw_parameters_go_by_their_python_names():
     assert (made.denoising_strength, made.cover_mode, made.sample_latents) == (0.5, "latent", True)
     with pytest.raises(Refused, match="no engine parameter is called 'seeds'"):
         base.with_raw({"seeds": 3})
-    with pytest.raises(Refused, match="cover_mode cannot be 3"):
+    with pytest.raises(Refused, match="cover_mode is 3, allowed is fsq, latent"):
         base.with_raw({"cover_mode": 3})
-    with pytest.raises(Refused, match="shift cannot be True"):
+    with pytest.raises(Refused, match="shift is True, it must be a number"):
         base.with_raw({"shift": True})
     with pytest.raises(OverLimit, match="repaint_injection is 2, allowed is 0 to 1"):
         base.with_raw({"repaint_injection": 2})

@@ -25,6 +25,13 @@ def text(value: str, name: str) -> str:
     return value
 
 
+def flag(value: bool, name: str) -> bool:
+    """True or False. Refused for anything else."""
+    if not isinstance(value, bool | np.bool):
+        raise Refused(f"{name} is {value!r:.80}, it must be True or False")
+    return bool(value)
+
+
 def whole(value: int, name: str) -> int:
     """A whole number. Refused for any other, and for True and False."""
     if not isinstance(value, bool):
@@ -37,21 +44,35 @@ def real(value: float, name: str) -> float:
     """A number. Refused for anything else, and for True and False."""
     if not isinstance(value, Real) or isinstance(value, bool):
         raise Refused(f"{name} is {value!r:.80}, it must be a number")
-    return value if isinstance(value, int | float) else float(value)
+    return value if isinstance(value, int) else float(value)
 
 
 def seeds(value: int | Iterable[int]) -> tuple[int, ...]:
     """One seed or several. Refused for what is no whole number."""
-    several = isinstance(value, Iterable) and not isinstance(value, str)
-    return tuple(whole(each, "seed") for each in (cast("Iterable[int]", value) if several else (cast(int, value),)))
+    several: tuple[Any, ...]
+    try:
+        several = (value,) if isinstance(value, str) else tuple(cast("Iterable[int]", value))
+    except TypeError:  # one: a number, or an array that is one
+        several = (value,)
+    return tuple(whole(each, "seed") for each in several)
+
+
+def pair(value: Sequence[float], name: str) -> tuple[float, float]:
+    """Two numbers. Refused for anything else."""
+    try:
+        first, second = value
+    except (TypeError, ValueError):
+        raise Refused(f"{name} is {value!r:.80}, it must be two numbers", "like (2, 4.5)") from None
+    return real(first, name), real(second, name)
 
 
 def pairs(value: Iterable[Sequence[float]], name: str) -> list[tuple[float, float]]:
     """Pairs of numbers, in a list or an array [n, 2]. Refused for anything else."""
     try:
-        return [(real(start, name), real(end, name)) for start, end in value]
-    except (TypeError, ValueError):
+        every = list(value)
+    except TypeError:
         raise Refused(f"{name} is {value!r:.80}, it must be pairs of numbers", "like [(2, 4.5)]") from None
+    return [pair(each, f"a pair of {name}") for each in every]
 
 
 def tensor(value: Audio, what: str) -> Tensor:
@@ -63,7 +84,8 @@ def tensor(value: Audio, what: str) -> Tensor:
             f"{what} is {value!r:.80}, it must be a tensor or an array",
             "read the file first: soundfile.read(FILE, dtype='float32', always_2d=True)[0].T",
         )
+    own = value.astype(value.dtype.newbyteorder("="), copy=False)  # torch knows no other order of bytes
     try:
-        return torch.from_numpy(np.ascontiguousarray(value))
+        return torch.from_numpy(np.require(own, requirements=("C", "W")))
     except TypeError:
         raise Refused(f"{what} is an array of {value.dtype}, it must be float32") from None

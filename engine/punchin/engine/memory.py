@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from numbers import Real
 from typing import Any, Final, Literal
 
 import torch
 from torch import nn
 
+from punchin.engine import given
 from punchin.engine.codec import Codec
 from punchin.engine.fastvae import FastVae
 from punchin.engine.footprint import Activations, Work, activations
@@ -253,10 +253,12 @@ def _check_names(config: Mapping[str, Any]) -> None:
 
 def _limit(config: Mapping[str, Any]) -> float | None:
     """Its `vram_limit` in GiB."""
-    limit = config.get("vram_limit")
-    if limit is not None and not (isinstance(limit, Real) and isfinite(limit)):
-        raise Refused(f"vram_limit is {limit!r}, it must be a number of GiB", "e.g. 3.5, or None for no limit")
-    return None if limit is None else float(limit)
+    if config.get("vram_limit") is None:
+        return None
+    limit = given.real(config["vram_limit"], "vram_limit")
+    if not isfinite(limit):
+        raise Refused(f"vram_limit is {limit}, it must be a number of GiB", "e.g. 3.5, or None for no limit")
+    return limit
 
 
 def _device(config: Mapping[str, Any], name: str, default: str | None) -> str:

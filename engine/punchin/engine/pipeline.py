@@ -182,7 +182,7 @@ class AceStepPipeline:
             source, regions, blank, wanted = asked.painted(source, ranges)
         length = self._length(source, codes, duration)
         ones = preset == "diffsynth"
-        ((first_t, last_t),) = given.pairs([cfg_interval], "cfg_interval")
+        first_t, last_t = given.pair(cfg_interval, "cfg_interval")
         return _last(
             self.stages(
                 Request(

@@ -93,6 +93,8 @@ class Request:
                 number = given.whole(value, name) if name in _WHOLE else given.real(value, name)
                 limit.check(number)
                 object.__setattr__(self, name, number)  # NumPy's as Python's own
+        for name in _FLAGS:
+            object.__setattr__(self, name, given.flag(getattr(self, name), name))
         self._check_words()
         self._check_task()
         self._check_regions()
@@ -113,12 +115,10 @@ class Request:
         return prompts.metas(self.bpm, self.keyscale, self.timesignature, seconds)
 
     def with_raw(self, raw: Mapping[str, bool | int | float | str]) -> Request:
-        """The request with some parameters set by their Python names. Refused for unknown names and wrong types."""
-        for name, value in raw.items():
+        """The request with some parameters set by their Python names. Refused for unknown names, and as the class."""
+        for name in raw:
             if name not in _RAW:
                 raise Refused(f"no engine parameter is called {name!r}", f"one of: {', '.join(sorted(_RAW))}")
-            if not isinstance(value, _RAW[name]) or (isinstance(value, bool) and bool not in _RAW[name]):
-                raise Refused(f"{name} cannot be {value!r}")
         return replace(self, **dict[str, Any](raw))
 
     def _check_words(self) -> None:
@@ -196,21 +196,8 @@ _SCALARS: Final[Mapping[str, Limit]] = {
     "reference_seed": limits.SEED,
 }
 _WHOLE: Final = ("num_inference_steps", "repaint_blend_frames", "reference_seed")
-_RAW: Final[Mapping[str, tuple[type, ...]]] = {
-    **dict.fromkeys(_WHOLE, (int,)),
-    "guidance_mode": (str,),
-    "cover_mode": (str,),
-    "mask_mode": (str,),
-    "sample_latents": (bool,),
-    "peak_normalise": (bool,),
-    **dict.fromkeys(
-        (
-            "shift", "cfg_scale", "cfg_interval_start", "cfg_interval_end", "denoising_strength",
-            "cover_noise_strength", "audio_cover_strength", "repainting_strength", "repaint_injection",
-        ),
-        (int, float),
-    ),
-}  # fmt: skip
+_FLAGS: Final = ("sample_latents", "peak_normalise")
+_RAW: Final = (_SCALARS.keys() - {"bpm"}) | {"guidance_mode", "cover_mode", "mask_mode", *_FLAGS}
 
 
 def stereo(audio: given.Audio, what: str, rate_hz: int = MODEL_HZ) -> Tensor:
