@@ -23,7 +23,7 @@ Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Channels = Annotated[int, Meta(ge=1, le=2)]
 Frames = Annotated[int, Meta(ge=1, le=600 * limits.MODEL_HZ)]
 
-TOLD: dict[Task, str] = {"lego": "layer", "text2music": "generate"}  # tasks that have another name for people
+_VERBS: dict[Task, str] = {"lego": "layer", "text2music": "generate"}
 TERMINAL: frozenset[State] = frozenset({"done", "failed", "cancelled"})
 
 
@@ -234,3 +234,8 @@ class Event(Struct, frozen=True, kw_only=True):
     done: int = 0  # steps of this phase
     total: int = 0
     text: str = ""
+
+
+def called(task: Task) -> str:
+    """What people call a task: by the verb that asks for it."""
+    return _VERBS.get(task, task)

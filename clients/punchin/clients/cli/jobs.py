@@ -16,7 +16,7 @@ from punchin.clients.cli.table import age, table
 from punchin.clients.cli.talk import Talk
 from punchin.protocol import home
 from punchin.protocol.errors import BadUsage, PunchinError, Refused
-from punchin.protocol.order import JOB_ID, TERMINAL, TOLD, Event, JobRecord, Take
+from punchin.protocol.order import JOB_ID, TERMINAL, Event, JobRecord, Take, called
 
 if TYPE_CHECKING:
     from punchin.clients.client import Client
@@ -213,7 +213,7 @@ def _what(record: JobRecord) -> str:
     seconds, several = sum(each.frames for each in order.passages) / 48_000, len(order.passages)
     length = f"{f'{several} passages, ' if several > 1 else ''}{seconds:.0f} s"
     words = ", ".join(each for each in (order.instrument, order.prompt) if each)
-    return f"{TOLD.get(order.task, order.task)}, {length}: {_line(words, 48)}"
+    return f"{called(order.task)}, {length}: {_line(words, 48)}"
 
 
 def _line(text: str, most: int) -> str:

@@ -11,7 +11,7 @@ from punchin.clients.cli import arguments, clock
 from punchin.clients.cli.talk import Talk
 from punchin.protocol import limits
 from punchin.protocol.errors import BadUsage, Refused
-from punchin.protocol.order import TOLD, Task
+from punchin.protocol.order import Task, called
 
 if TYPE_CHECKING:
     from punchin.clients.journey.request import Prompt, Request
@@ -80,7 +80,7 @@ def perform(task: Task, args: argparse.Namespace, out: TextIO, talk: Talk) -> in
     from punchin.clients.cli import result
     from punchin.clients.journey import perform_all
 
-    talk.say(f"{TOLD.get(task, task)} {args.session.name}, seed {requests[0].seed}")
+    talk.say(f"{called(task)} {args.session.name}, seed {requests[0].seed}")
     result.write(perform_all(requests, talk), args.json, out, talk)
     return 0
 
@@ -202,17 +202,11 @@ def _check(request: Request) -> None:
             raise BadUsage(f"an audio file comes back whole, there is no --land {request.land}", "leave --land out")
     elif request.session.suffix.lower() == ".rpp":
         if request.is_layer and request.track is not None:
-            raise BadUsage(
-                f"{TOLD.get(request.task, request.task)} lands on a new track",
-                "say --hear NAME for what the model hears",
-            )
+            raise BadUsage(f"{called(request.task)} lands on a new track", "say --hear NAME for what the model hears")
         if request.hear and not request.is_layer:
             raise BadUsage("--hear is for layer and extract", "--track NAME says what is heard and made anew")
         if request.is_layer and request.land not in ("take", "track"):
-            raise BadUsage(
-                f"{TOLD.get(request.task, request.task)} lands on a new track, not as {request.land}",
-                "leave --land out",
-            )
+            raise BadUsage(f"{called(request.task)} lands on a new track, not as {request.land}", "leave --land out")
         if request.track is None and not request.is_layer:
             raise BadUsage("--track is missing", f"punchin {request.task} {request.session} --track NAME ...")
         if request.bpm is not None or request.tempo_map is not None:

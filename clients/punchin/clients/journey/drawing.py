@@ -14,7 +14,7 @@ from punchin.clients.journey.grid import OnGrid
 from punchin.clients.journey.landing import Rolled
 from punchin.clients.journey.plan import FilePlan, decode
 from punchin.protocol.limits import MODEL_HZ
-from punchin.protocol.order import TOLD
+from punchin.protocol.order import called
 from punchin.session import measure, picture
 from punchin.session.audiofile import disk_error
 from punchin.session.target import file_stem
@@ -60,7 +60,7 @@ def _pictures(client: Client, job: str, listener: Listener) -> Iterator[tuple[st
         for rolled in part.rolled:
             seed = rolled.take.seed
             label = f"{number}-{file_stem(f'{target.track} {bars}')}-{seed}" if len(parts) > 1 else f"{seed}"
-            title = f"{TOLD.get(order.task, order.task)} {seed}, {where}: {order.prompt}"
+            title = f"{called(order.task)} {seed}, {where}: {order.prompt}"
             yield label, partial(draw, rolled, title=title)
 
 

@@ -12,7 +12,7 @@ from punchin.clients.journey.capture import Capture
 from punchin.clients.journey.plan import Place
 from punchin.clients.journey.request import Request
 from punchin.clients.journey.returning import Finished
-from punchin.protocol.order import TOLD, JobRecord, Provenance, Take
+from punchin.protocol.order import JobRecord, Provenance, Take, called
 from punchin.session import document
 from punchin.session.report import Report
 
@@ -144,7 +144,7 @@ def warnings(record: JobRecord, report: Report) -> tuple[str, ...]:
 
 
 def _who(record: JobRecord, seed: int) -> str:
-    return f"punchin {TOLD.get(record.order.task, record.order.task)} {seed}"
+    return f"punchin {called(record.order.task)} {seed}"
 
 
 def provenance(rolled: Rolled) -> dict[str, Any]:
