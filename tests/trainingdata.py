@@ -6,6 +6,11 @@ import numpy as np
 
 from punchin.engine import tiny
 from punchin.session import audiofile
+from punchin.training import run, state
+from punchin.training.outputs import STATE
+from punchin.training.settings import Settings
+
+RANK = {"lora_rank": 4, "lora_target_modules": "q_proj,o_proj,down_proj"}
 
 
 def write_model(root):
@@ -35,6 +40,17 @@ def arguments(model, songs, output, **more):
         "dataset_base_path": str(songs), "dataset_metadata_path": str(songs / "metadata.json"), "model": str(model),
         "output_path": str(output), "device": "cpu", "learning_rate": 1e-3, **more,
     }  # fmt: skip
+
+
+def never():
+    """What `stop` says while nobody stops."""
+    return False
+
+
+def trained(kind, model, songs, output, quiet, stop=never, **more):
+    """A training of seconds; the state that it leaves."""
+    run.train(Settings(kind=kind, **arguments(model, songs, output, **more)), quiet, stop)
+    return state.load(output / STATE)
 
 
 def command_line(verb, given):

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from trainingdata import arguments, command_line, write_model, write_songs
+from trainingdata import RANK, arguments, command_line, never, trained, write_model, write_songs
 
 from punchin.protocol.errors import Cancelled, JobFailed, PunchinError, Refused
 from punchin.session import audiofile
@@ -17,8 +17,6 @@ from punchin.training.console import Line
 from punchin.training.objective import Objective
 from punchin.training.outputs import STATE
 from punchin.training.settings import Settings
-
-RANK = {"lora_rank": 4, "lora_target_modules": "q_proj,o_proj,down_proj"}
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +33,6 @@ def songs(tmp_path_factory):
 def quiet(tmp_path):
     with (tmp_path / "talk").open("w") as out:
         yield Line(out)
-
-
-def never():
-    return False
-
-
-def trained(kind, model, songs, output, quiet, stop=never, **more):
-    run.train(Settings(kind=kind, **arguments(model, songs, output, **more)), quiet, stop)
-    return state.load(output / STATE)
 
 
 def test_other_settings_are_refused_and_nothing_is_touched(model, songs, tmp_path, quiet):

@@ -14,7 +14,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 from safetensors.torch import load_file
-from trainingdata import arguments, command_line, write_model, write_songs
+from trainingdata import RANK, arguments, command_line, never, trained, write_model, write_songs
 
 from punchin.engine.dit import Layer
 from punchin.engine.lora import read_lora
@@ -27,8 +27,6 @@ from punchin.training.__main__ import main
 from punchin.training.console import Line
 from punchin.training.outputs import STATE
 from punchin.training.settings import Settings
-
-RANK = {"lora_rank": 4, "lora_target_modules": "q_proj,o_proj,down_proj"}
 
 
 @pytest.fixture(scope="module")
@@ -45,15 +43,6 @@ def songs(tmp_path_factory):
 def quiet(tmp_path):
     with (tmp_path / "talk").open("w") as out:
         yield Line(out)
-
-
-def never():
-    return False
-
-
-def trained(kind, model, songs, output, quiet, stop=never, **more):
-    run.train(Settings(kind=kind, **arguments(model, songs, output, **more)), quiet, stop)
-    return state.load(output / STATE)
 
 
 def test_a_lora_learns_and_is_written_for_everyone(model, songs, tmp_path, quiet):

@@ -130,7 +130,7 @@ class Listener:
             task=used,
         )
 
-    def cuts(self, item: Item) -> bool:
+    def cuts_prompt(self, item: Item) -> bool:
         """Whether the text encoder reads an item's prompt in part only: then what follows it is not read at all."""
         text = prompts.caption_prompt(prompts.instruction("text2music"), item.prompt, item.metas(REGION.high))
         return self._loaded.text.length(text) > CAPTION_TOKENS
@@ -178,7 +178,7 @@ class Listener:
         return tasks.padded(latent, self._loaded.silence.cpu(), frames)[0]
 
 
-def mixed(item: Item) -> bool:
+def cuts_channels(item: Item) -> bool:
     """Whether an item has channels that are not heard."""
     return _about(item, lambda file: file.channels) > 2
 

@@ -25,7 +25,7 @@ from punchin.session import audiofile
 from punchin.training import adapters, dataset, outputs, sources, state
 from punchin.training.console import Line, length
 from punchin.training.dataset import Item
-from punchin.training.examples import Listener, mixed
+from punchin.training.examples import Listener, cuts_channels
 from punchin.training.settings import Settings, out
 from punchin.training.supply import NAMED, Processed, Recordings, Shelf, processed, there, usable
 from punchin.training.trainer import Trainer
@@ -153,10 +153,10 @@ def _tell_cut(settings: Settings, items: Sequence[Item], loaded: Loaded, say: Ca
     listener, unread = _listener(settings, loaded), "their ends are not read"
     for what, is_so in (
         (f"prompts are over {CAPTION_TOKENS} tokens; {unread}, nor bpm, time signature and key after them",
-         listener.cuts),
+         listener.cuts_prompt),
         (f"lyrics are over {LYRIC_TOKENS} tokens; {unread}", listener.cuts_lyrics),
         (f"recordings are over {REGION.high:g} s; their ends are not heard", listener.cuts_audio),
-        ("recordings have more than two channels; the first two are heard", mixed),
+        ("recordings have more than two channels; the first two are heard", cuts_channels),
     ):  # fmt: skip
         cut = [item.audio.name for item in items if is_so(item)]
         if cut:
