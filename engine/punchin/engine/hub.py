@@ -24,6 +24,7 @@ from punchin.protocol.usage import Parser
 
 MAIN: Final = BY_NAME["turbo"].repository  # it also holds the shared parts
 HUBS: Final = ("huggingface", "modelscope")
+_ELSEWHERE: Final = f"name another source: `--from {'`, `--from '.join(HUBS)}`, or a folder"
 SHARED: Final = ("vae", "Qwen3-Embedding-0.6B")
 _NEEDS: Final = {  # a shared part's files of weights, and what it needs beside them
     "vae": ("diffusion_pytorch_model", "config.json"),
@@ -152,7 +153,7 @@ def _remotes(piece: Piece, source: Source) -> list[Remote]:
     absent = [name for name in ("config.json", _needs(piece.folder)[1]) if name not in names]
     if absent or not any(name.endswith(".safetensors") for name in names):
         lacks = " and ".join(absent) or "file of weights"
-        raise PunchinError(f"{source.name} holds no {piece.place}: no {lacks} in {piece.repository}")
+        raise PunchinError(f"{source.name} holds no {piece.place}: no {lacks} in {piece.repository}", _ELSEWHERE)
     return found
 
 
@@ -170,7 +171,7 @@ def _check_fetched(piece: Piece, source: Source, aside: Path) -> None:
     except Refused as error:
         shutil.rmtree(made)
         said = str(error).replace(f"{made}/", "").replace(str(made), "it")
-        raise PunchinError(f"{source.name} holds no whole {piece.place}: {said}") from error
+        raise PunchinError(f"{source.name} holds no whole {piece.place}: {said}", _ELSEWHERE) from error
 
 
 def _fetch(piece: Piece, remotes: list[Remote], source: Source, aside: Path, talk: Talk) -> None:
