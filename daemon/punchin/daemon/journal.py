@@ -35,7 +35,7 @@ MAY_BECOME: Final[Mapping[State, frozenset[State]]] = {
     "cancelled": frozenset(),  # the first terminal state wins
 }
 DURABLE: Final[frozenset[State]] = frozenset({"queued", "leased", "done", "failed", "cancelled"})
-COLUMNS: Final = frozenset(
+CHANGING: Final = frozenset(  # columns that may change with the state
     {"request", "takes", "provenance", "error_code", "error_text", "error_hint", "interruptions", "rung", "ooms"}
 )
 FULL: Final = ("free some disk space (punchin gc), then try again", "disk_full")
@@ -178,11 +178,11 @@ class Journal:
         """Put a job into a new state and record the event, or do neither; on return both are committed.
 
         uses: blobs that are the job's from now on. crashed: counts one more death of the engine.
-        columns: further columns of COLUMNS that change with the state.
+        columns: those of CHANGING that change with the state.
         A lease counts as an attempt, before it runs.
         Raises UnknownJob, DamagedJob, IllegalMove, JournalFull. After any error the job is as it was.
         """
-        assert columns.keys() <= COLUMNS
+        assert columns.keys() <= CHANGING
         with self._write(durable=to in DURABLE) as db:
             row = db.execute("SELECT number, state, seq FROM jobs WHERE id = ?", (job,)).fetchone()
             if row is None:

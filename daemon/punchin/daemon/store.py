@@ -245,8 +245,9 @@ class Store:
 
     def touch(self, sha256: str) -> bool:
         """Make a blob young, so that no sweep takes it before its job is in the journal. False if it is not there."""
+        now_s = time.time()  # by this clock, also on another machine's disk
         try:
-            os.utime(self.path(sha256), (time.time(), time.time()))  # by this clock, also on another machine's disk
+            os.utime(self.path(sha256), (now_s, now_s))
         except FileNotFoundError:
             return False
         return True
