@@ -31,7 +31,7 @@ def at_track(project: Project, track: Track, region: Region, how: How) -> RppTar
     _check_lanes(track, region, how)
     voices = Voices(project, (Voice(track),))
     covering = _covering(track, region) if how == "take" else None
-    apart = _apart(covering) if covering else ()
+    apart = () if covering is None else _apart(covering)
     if covering is not None and not apart:
         return _on_item(voices, track, region, covering)
     low_s, high_s = _cuts(voices, track, region)
