@@ -131,6 +131,11 @@ def test_a_device_that_is_not_here_is_refused_in_words(monkeypatch):
             place(SIZES, wish)
 
 
+def test_a_gpu_beyond_those_that_are_here_is_refused_in_words(two_gpus):
+    with pytest.raises(Refused, match="cuda:2 was asked for, and torch finds 2 GPUs here"):
+        place(SIZES, Wish(device="cuda:2"))
+
+
 def test_diffsynths_limit_and_types():
     config = {
         "offload_dtype": torch.float8_e4m3fn,
@@ -200,6 +205,7 @@ def two_gpus(monkeypatch):
     free = {"cuda": GIB // 8, "cuda:0": GIB // 8, "cuda:1": 24 * GIB}
     monkeypatch.setattr(placement, "free_memory", lambda device: free[str(device)])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
 
 
 def test_a_vram_config_is_measured_on_the_device_that_it_names(two_gpus):

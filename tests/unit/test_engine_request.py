@@ -107,6 +107,9 @@ BAD = {
     "prompts": ({"prompt": ["a", "b"]}, r"the prompt is \['a', 'b'\], it must be text"),
     "instruments": ({"task_type": "lego", "src_audio": audio(), "instrument": ["drums"]}, "instrument is .* be text"),
     "no language": ({"vocal_language": None}, "vocal_language is None, it must be text"),
+    "noise from a GPU that is not here": ({"rand_device": "cuda"}, "cuda was asked for, and torch finds no GPU here"),
+    "noise from nowhere": ({"rand_device": "gpu"}, "there is no device 'gpu'"),
+    "noise from no generator": ({"rand_device": "meta"}, "rand_device is meta, it must be cpu or cuda"),
     "half a step": ({"num_inference_steps": 7.5}, "num_inference_steps is 7.5, it must be a whole number"),
     "seed and a half": ({"seed": 1.5}, "seed is 1.5, it must be a whole number"),
     "true seed": ({"seed": [True]}, "seed is True, it must be a whole number"),
@@ -158,6 +161,7 @@ BAD = {
 def test_bad_input_is_refused_before_any_weight_is_used(turbo, monkeypatch, name):
     options, text = BAD[name]
     untouched(turbo, monkeypatch)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(Refused, match=text):
         turbo(**options)
 

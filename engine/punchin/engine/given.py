@@ -75,6 +75,21 @@ def pairs(value: Iterable[Sequence[float]], name: str) -> list[tuple[float, floa
     return [pair(each, f"a pair of {name}") for each in every]
 
 
+def device(value: torch.device | str) -> torch.device:
+    """A device that this machine has. Refused where it has not."""
+    try:
+        found = torch.device(value)
+    except (RuntimeError, TypeError) as error:
+        raise Refused(f"there is no device {value!r:.80}", "cpu, cuda, or cuda:1") from error
+    if found.type != "cuda":
+        return found
+    if not torch.cuda.is_available():
+        raise Refused(f"{found} was asked for, and torch finds no GPU here", "cpu, or install a torch with CUDA")
+    if (found.index or 0) >= (count := torch.cuda.device_count()):
+        raise Refused(f"{found} was asked for, and torch finds {count} GPUs here", "they count from cuda:0")
+    return found
+
+
 def tensor(value: Audio, what: str) -> Tensor:
     """A tensor, or an array as one. Refused for anything else, a path among it."""
     if isinstance(value, Tensor):

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import torch
 
+from punchin.engine import given
 from punchin.engine.device import free_memory
 from punchin.engine.footprint import Work, activations
 from punchin.engine.memory import GIB, Plan, Precision, components, from_diffsynth, ladder, named
@@ -68,7 +69,7 @@ def place(sizes: Sizes, wish: Wish) -> Placement:
         raise Refused(f"rung is {wish.rung}, it counts down from the best plan: at least 0")
     if wish.vram_config is not None:
         return _by_config(sizes, wish, wish.vram_config)
-    device = _device(wish.device or _first())
+    device = given.device(wish.device or _first())
     room = _room(device, wish)
     dtype = wish.dtype or _preferred(device, sizes.numbers)
     if wish.rung == 0 and room >= _ROOMY * sizes.numbers * dtype.itemsize + GIB:
@@ -91,23 +92,12 @@ def _by_config(sizes: Sizes, wish: Wish, config: Mapping[str, Any]) -> Placement
         theirs = config.get(f"computation_{name}")
         if wished is not None and theirs is not None and named(wished) != named(theirs):
             raise Refused(f"{name} is {wished}, but vram_config computes with {theirs}", "give one of them")
-    device = _device(config.get("computation_device") or wish.device or _first())
+    device = given.device(config.get("computation_device") or wish.device or _first())
     asked = {"computation_dtype": wish.dtype, **config, "computation_device": str(device)}
     plan = from_diffsynth(
         asked, sizes.spec, sizes.vae, _room(device, wish), rung=wish.rung, text_numbers=sizes.text_numbers
     )
     return Placement(device, _dtype(plan), plan, wish.rung)
-
-
-def _device(name: torch.device | str) -> torch.device:
-    """A device that this machine has. Refused where it has not."""
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise Refused(f"there is no device {name!r}", "cpu, cuda, or cuda:1") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise Refused(f"{device} was asked for, and torch finds no GPU here", "cpu, or install a torch with CUDA")
-    return device
 
 
 def _first() -> str:

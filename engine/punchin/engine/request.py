@@ -126,6 +126,8 @@ class Request:
             ("vocal_language", self.language), ("rand_device", self.rand_device), ("keyscale", self.keyscale or ""),
         ):  # fmt: skip
             given.text(text, name)
+        if given.device(self.rand_device).type not in ("cpu", "cuda"):
+            raise Refused(f"rand_device is {self.rand_device}, it must be cpu or cuda")
         for name, text, most in (
             ("prompt", self.prompt, limits.PROMPT_CHARS),
             ("lyrics", self.lyrics, limits.LYRICS_CHARS),
