@@ -34,15 +34,16 @@ def ungain(new: Audio, heard: Audio, kept: Audio, gain: ArrayLike) -> tuple[Audi
     lowest = 10 ** (HELD_BELOW_DB / 20)
     held = strength < lowest
     out = np.divide(numerator, divisor, out=np.zeros_like(numerator), where=~held)
-    if held.any():
-        share = np.maximum(_from_held(held) / _JOIN_FRAMES, strength / lowest - 1).clip(0, 1)
-        out = share * out + (1 - share) * kept
+    for channel in np.flatnonzero(held.any(axis=1)):
+        low = np.flatnonzero(strength[channel] < 2 * lowest)  # from -30 dB on the take is whole
+        from_held = _frames_between(low, np.flatnonzero(held[channel]))
+        share = np.maximum(from_held / _JOIN_FRAMES, strength[channel, low] / lowest - 1).clip(0, 1)
+        out[channel, low] = share * out[channel, low] + (1 - share) * kept[channel, low]
     return np.where(held | same, kept, out.astype(np.float32)), int(held.any(axis=0).sum())
 
 
-def _from_held(held: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """How many frames each one is from the nearest held one of its channel, [channels, n]; many where there is none."""
-    at, far = np.arange(held.shape[1]), held.shape[1] + _JOIN_FRAMES
-    last = np.maximum.accumulate(np.where(held, at, -far), axis=1)
-    following = np.minimum.accumulate(np.where(held, at, 2 * far)[:, ::-1], axis=1)[:, ::-1]
-    return np.minimum(at - last, following - at)
+def _frames_between(frames: NDArray[np.intp], others: NDArray[np.intp]) -> NDArray[np.float64]:
+    """How far each of `frames` is from the nearest of the others. Both rise."""
+    bounded = np.concatenate([[-np.inf], others, [np.inf]])
+    after = np.searchsorted(others, frames)
+    return np.minimum(frames - bounded[after], bounded[after + 1] - frames)
