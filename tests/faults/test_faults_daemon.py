@@ -179,10 +179,10 @@ def test_a_bug_while_takes_are_stored_fails_the_job_alone(monkeypatch):
         assert run(client)[0].state == "done"
 
 
-def change(home, change, *values):
+def change(home, statement, *values):
     """What a disk that forgets bits would do to the journal of a living daemon."""
     with contextlib.closing(sqlite3.connect(home / "state" / "journal.sqlite")) as db:
-        db.execute(change, values)
+        db.execute(statement, values)
         db.commit()
 
 
