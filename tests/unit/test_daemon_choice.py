@@ -75,6 +75,34 @@ def test_a_folder_without_weights_is_no_model():
     assert (error.value.code, error.value.hint) == ("model_missing", "punchin models pull turbo")
 
 
+def fetched(name):
+    """What the refusal of a model that is not here says would be fetched."""
+    with pytest.raises(Refused, match=f"model {name} is not installed") as error:
+        choice.check(name, "cover")
+    return str(error.value).partition("(")[2].rstrip(")")
+
+
+def test_what_is_not_installed_says_what_would_be_fetched_shared_parts_too():
+    """The sizes are the hub's: 4.79 GB a 2B, 9.97 GB an XL, 1.19 GB the text encoder, 0.34 GB the VAE."""
+    assert [fetched(name) for name in ("turbo", "base", "xl-sft")] == ["6.3 GB", "6.3 GB", "11.5 GB"]
+    for part in ("vae", "Qwen3-Embedding-0.6B"):
+        folder = home.models() / "Ace-Step1.5" / part
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        assert fetched("base") == ("6.3 GB" if part == "vae" else "6.0 GB"), "a folder without weights is none"
+        (folder / "model.safetensors").write_bytes(b"")
+    assert [fetched(name) for name in ("turbo", "base", "xl-sft")] == ["4.8 GB", "4.8 GB", "10.0 GB"]
+
+
+def test_shared_parts_beside_the_models_serve_all_but_turbo_whose_repository_has_its_own():
+    for part in ("vae", "Qwen3-Embedding-0.6B"):
+        folder = home.models() / part
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").write_bytes(b"")
+    assert [fetched(name) for name in ("turbo", "base")] == ["6.3 GB", "4.8 GB"]
+
+
 def test_what_is_asked_for_by_name():
     for name in ("", "identity", "punchin-tiny"):
         choice.check(name, "cover")

@@ -364,6 +364,7 @@ def test_models_that_are_not_there_and_full_disks_have_their_own_codes(worker, s
     base = {"task": "repaint", "frames": audio.shape[1], "source": source, "mask": ((0, 5),)}
     for name, code, hint in (
         ("turbo", "model_missing", "punchin models pull turbo"),
+        ("base", "model_missing", "`punchin models pull base` (6.3 GB)"),  # VAE and text encoder among it
         ("no-such", "unknown_model", "punchin models list"),  # one's own, removed while the job waited
     ):
         worker.send(run(Order(model=name, **base), store, tmp_path))

@@ -107,7 +107,7 @@ def _models() -> Iterator[Finding]:
     if found:
         yield Finding("ok", f"models: {', '.join(found)}")
     else:
-        size = models.BY_NAME["turbo"].size_bytes / 1e9
+        size = installed.to_fetch_bytes(models.BY_NAME["turbo"]) / 1e9
         yield Finding("warn", "no model but the demo model (tiny)", f"punchin models pull turbo   ({size:.1f} GB)")
     if own := [f"{model.name} (like {model.like})" for model in installed.own().values()]:
         yield Finding("ok", f"models of your own: {', '.join(own)}")

@@ -18,7 +18,7 @@ def check(name: str, task: Task) -> None:
     model = installed.named(name)
     model.check(task)
     if not installed.is_here(model):
-        size = f"{model.size_bytes / 1e9:.1f} GB"
+        size = f"{installed.to_fetch_bytes(model) / 1e9:.1f} GB"
         raise Refused(f"model {name} is not installed ({size})", f"punchin models pull {name}", "model_missing")
 
 

@@ -19,13 +19,11 @@ from punchin.engine.sources import Folder, HuggingFace, ModelScope, Remote, Sour
 from punchin.engine.spec import CONFIG_2B, CONFIG_XL
 from punchin.protocol import home, installed, stops
 from punchin.protocol.errors import BadUsage, PunchinError, Refused
-from punchin.protocol.models import BY_NAME, MODELS, Model
+from punchin.protocol.models import BY_NAME, MAIN, MODELS, SHARED, Model
 from punchin.protocol.usage import Parser
 
-MAIN: Final = BY_NAME["turbo"].repository  # it also holds the shared parts
 HUBS: Final = ("huggingface", "modelscope")
 _ELSEWHERE: Final = f"name another source: `--from {'`, `--from '.join(HUBS)}`, or a folder"
-SHARED: Final = ("vae", "Qwen3-Embedding-0.6B")
 _NEEDS: Final = {  # a shared part's files of weights, and what it needs beside them
     "vae": ("diffusion_pytorch_model", "config.json"),
     "Qwen3-Embedding-0.6B": ("model", "tokenizer.json"),

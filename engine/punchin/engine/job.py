@@ -35,8 +35,7 @@ def find(model: Model) -> Path:
     folder = installed.folder(model)
     if folder is not None:
         return folder
-    size = f" ({model.size_bytes / 1e9:.1f} GB)" if model.size_bytes else ""
-    pull = f"`punchin models pull {model.name}`{size}"
+    pull = f"`punchin models pull {model.name}` ({installed.to_fetch_bytes(model) / 1e9:.1f} GB)"
     raise Refused(f"model {model.name} is not installed below {home.models()}", pull, "model_missing")
 
 

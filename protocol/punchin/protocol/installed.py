@@ -7,7 +7,7 @@ from pathlib import Path
 
 from punchin.protocol import home
 from punchin.protocol.errors import Refused
-from punchin.protocol.models import BY_NAME, Model
+from punchin.protocol.models import BY_NAME, MAIN, SHARED, Model
 
 WITH_THE_PACKAGE = frozenset({"punchin-tiny", "identity"})  # need no download
 OWN = "own"  # below the models folder: somebody's own models, each in a folder of its name
@@ -51,6 +51,16 @@ def folder(model: Model, root: Path | None = None) -> Path | None:
 def is_here(model: Model, root: Path | None = None) -> bool:
     """Whether jobs can be made with a model: it comes with the package, or is downloaded."""
     return model.name in WITH_THE_PACKAGE or folder(model, root) is not None
+
+
+def to_fetch_bytes(model: Model, root: Path | None = None) -> int:
+    """What `punchin models pull` would fetch of a released model that is not here, with the shared parts it lacks."""
+    root = home.models() if root is None else root
+    main = root / MAIN.rpartition("/")[2]
+    places = (main,) if model.repository == MAIN else (main, root)  # beside the model, or where turbo's are
+    there = sum(size for part, size in SHARED.items() if any(_is_whole(place / part) for place in places))
+    whole = model.size_bytes + (0 if model.repository == MAIN else sum(SHARED.values()))
+    return whole - there
 
 
 def _own(place: Path) -> Model | None:

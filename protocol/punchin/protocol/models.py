@@ -1,12 +1,13 @@
 """The table of models that Punchin knows by name: hub repositories, sizes, licences and right defaults.
 
-Sizes are of the DiT file alone (bf16); the shared parts (VAE, text encoder) come with `turbo`'s repository.
+Sizes are of the DiT file alone (bf16), but `turbo`'s is with the shared parts, which its repository holds.
 Defaults follow the original model registry: turbo 8 steps at shift 3 without guidance, base and sft 50 steps at
 shift 1 with APG at 7.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Literal
 
 from msgspec import Struct, structs
@@ -56,15 +57,18 @@ class Model(Struct, frozen=True, kw_only=True):
 
 _2B, _XL = 4_787_800_000, 9_974_700_000
 _MEMORY_2B, _MEMORY_XL, _LEAST = 6_800_000_000, 12_000_000_000, 1_500_000_000
-_SHARED = 1_192_000_000 + 338_000_000  # text encoder and VAE
+
+MAIN: Final = "ACE-Step/Ace-Step1.5"  # `turbo`'s repository
+SHARED: Final[Mapping[str, int]] = {"vae": 338_000_000, "Qwen3-Embedding-0.6B": 1_192_000_000}
+"""Folders in it that all released models need, with their bytes."""
 
 MODELS: tuple[Model, ...] = (
     Model(
         name="turbo",
         folder="acestep-v15-turbo",
         family="2b",
-        repository="ACE-Step/Ace-Step1.5",
-        size_bytes=_2B + _SHARED,
+        repository=MAIN,
+        size_bytes=_2B + sum(SHARED.values()),
         memory_bytes=_MEMORY_2B,
         least_memory_bytes=_LEAST,
     ),
