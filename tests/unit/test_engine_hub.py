@@ -17,10 +17,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save, save_file
 
+from punchin.clients.cli import models as models_verb
 from punchin.engine import aside, hub
 from punchin.engine.sources import Folder
 from punchin.protocol import installed
 from punchin.protocol.errors import PunchinError, Refused
+from punchin.protocol.link import Ready
 from punchin.protocol.models import BY_NAME, MODELS
 
 COMMIT = "c" * 40
@@ -519,6 +521,10 @@ def test_the_memory_that_the_table_tells_is_the_plans():
     for family, spec in (("2b", SPEC_2B), ("xl", SPEC_XL)):
         acts = footprint.activations(spec, VAE_RELEASED, torch.bfloat16, footprint.Work(latents=1500))
         plans = memory.ladder(memory.components(spec, VAE_RELEASED), acts, "cuda:0", "bfloat16")
+        single = footprint.activations(spec, VAE_RELEASED, torch.float32, footprint.Work(latents=1500))
+        on_cpu = memory.ladder(memory.components(spec, VAE_RELEASED), single, "cpu", "float32")
         for model in (model for model in MODELS if model.family == family):
+            here = models_verb.needed(model, Ready(pid=1, device="cpu", weight_bytes=4))
+            assert here == pytest.approx((on_cpu[-1].needs_bytes, on_cpu[0].needs_bytes), rel=0.05)
             assert model.memory_bytes == pytest.approx(plans[0].needs_bytes, rel=0.05)
             assert model.least_memory_bytes == pytest.approx(plans[-1].needs_bytes, rel=0.05)

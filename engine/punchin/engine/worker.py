@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 import msgspec
 
-from punchin.engine.device import is_out_of_memory, survey
+from punchin.engine.device import is_out_of_memory
 from punchin.protocol import link
 from punchin.protocol.errors import Cancelled, JobFailed, PunchinError, Refused
+from punchin.protocol.machine import survey
 
 if TYPE_CHECKING:
     from punchin.engine.job import Performer

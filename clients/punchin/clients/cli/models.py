@@ -9,7 +9,8 @@ from typing import Any, TextIO
 from punchin.clients.cli import arguments, parts
 from punchin.clients.cli.table import table
 from punchin.clients.cli.talk import Talk
-from punchin.protocol import home, installed
+from punchin.protocol import home, installed, machine
+from punchin.protocol.link import Ready
 from punchin.protocol.models import Model
 
 
@@ -32,27 +33,39 @@ def models(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     if args.does in ("pull", "rm"):
         source = ["--from", args.source] if args.does == "pull" else []
         parts.become("punchin.engine.hub", [args.does, args.model, *source], "hub")
-    listed = installed.every().values()
+    listed, here = installed.every().values(), machine.survey()
     if args.json:
-        print(json.dumps([facts(model) for model in listed]), file=out)
+        print(json.dumps([facts(model, here) for model in listed]), file=out)
         return 0
     heads = "NAME", "SIZE", "MEMORY", "HERE", "STEPS", "SHIFT", "GUIDANCE", "STEMS", "LICENCE", "LIKE"
-    print(table(heads, [_row(model) for model in listed]), file=out)
-    talk.say(f"models lie in {home.models()}; memory: the least with parts taking turns, and with all on the device")
+    print(table(heads, [_row(model, here) for model in listed]), file=out)
+    talk.say(f"models lie in {home.models()}; memory on {_meant(here)}")
     return 0
 
 
-def facts(model: Model) -> dict[str, Any]:
-    """A model as plain data."""
+def needed(model: Model, here: Ready) -> tuple[int, int]:
+    """The least bytes of memory that a model needs on a machine, and those it takes where there is plenty.
+
+    On a GPU parts can take turns. A CPU has nowhere else to put one; where it does not multiply bfloat16 itself,
+    models are in float32, and in bfloat16 where memory is short.
+    """
+    if not here.device.startswith("cpu"):
+        return model.least_memory_bytes, model.memory_bytes
+    return model.memory_bytes, model.memory_bytes // 2 * here.weight_bytes
+
+
+def facts(model: Model, here: Ready) -> dict[str, Any]:
+    """A model as plain data, with the memory it needs on this machine."""
     folder = installed.folder(model)
+    least, most = needed(model, here)
     return {
         "name": model.name,
         "size_bytes": model.size_bytes,
         "installed": installed.is_here(model),
         "folder": str(folder) if folder else None,
         "repository": model.repository or None,
-        "memory_bytes": model.memory_bytes or None,
-        "least_memory_bytes": model.least_memory_bytes or None,
+        "memory_bytes": most or None,
+        "least_memory_bytes": least or None,
         "licence": model.licence or None,
         "like": model.like or None,
         "steps": model.steps,
@@ -63,19 +76,25 @@ def facts(model: Model) -> dict[str, Any]:
     }
 
 
-def _row(model: Model) -> tuple[object, ...]:
+def _meant(here: Ready) -> str:
+    """What the two numbers of a model's memory are."""
+    if not here.device.startswith("cpu"):
+        return f"{here.device}: with parts taking turns, and with all on it"
+    return "this CPU: in bfloat16" + ("" if here.weight_bytes == 2 else ", and in float32")
+
+
+def _row(model: Model, here: Ready) -> tuple[object, ...]:
     size = f"{model.size_bytes / 1e9:.1f} GB" if model.size_bytes >= 1e8 else f"{model.size_bytes / 1e6:.0f} MB"
-    memory = "-"
-    if model.memory_bytes:
-        memory = f"{model.least_memory_bytes / 1e9:.1f}-{model.memory_bytes / 1e9:.1f} GB"
-    here, stems = ("yes" if so else "" for so in (installed.is_here(model), model.stems))
+    least, most = (f"{size / 1e9:.1f}" for size in needed(model, here))
+    memory = (f"{most} GB" if least == most else f"{least}-{most} GB") if model.memory_bytes else "-"
+    is_here, stems = ("yes" if so else "" for so in (installed.is_here(model), model.stems))
     guidance = "-" if model.turbo else f"{model.guidance:g}"
     licence, like = model.licence or "-", model.like
     return (
         model.name,
         size if model.size_bytes else "-",
         memory,
-        here,
+        is_here,
         model.steps,
         f"{model.shift:g}",
         guidance,
