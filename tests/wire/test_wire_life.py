@@ -97,7 +97,7 @@ def test_no_length_of_time(monkeypatch, said):
     assert error.value.hint == "unset PUNCHIN_KEEP_ALIVE"
     ended = subprocess.run([*SERVE, f"--keep-alive={said}"], capture_output=True, text=True, timeout=20)
     assert ended.returncode == 2
-    assert "argument --keep-alive: " in ended.stderr
+    assert "error: --keep-alive: " in ended.stderr
 
 
 @pytest.mark.parametrize("said", ["8761h", "999999999999", "1e300"])
@@ -105,7 +105,7 @@ def test_a_model_that_is_to_stay_longer_than_a_year_is_to_stay_for_ever(said):
     """Nanoseconds that no message can hold would end the daemon at its next status."""
     ended = subprocess.run([*SERVE, f"--keep-alive={said}"], capture_output=True, text=True, timeout=20)
     assert ended.returncode == 2
-    assert f"argument --keep-alive: {said} is over 31536000 s, a year; write -1 for no end" in ended.stderr
+    assert f"error: --keep-alive: {said} is over 31536000 s, a year; write -1 for no end" in ended.stderr
 
 
 def test_a_terminal_that_is_closed_ends_no_daemon_under_nohup():
