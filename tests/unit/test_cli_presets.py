@@ -130,6 +130,7 @@ def test_saving_and_listing(capsys, home):
     options = '--prompt|it\'s "warm"|--steps|5|--lora|/l/x.safetensors:0.25|--raw|cover_mode=latent|--signature|3/4'
     assert main(["presets", "save", "my piano", *options.split("|")]) == 0
     assert main(["presets", "save", "my piano", "--steps", "3"]) == 4
+    assert main(["presets", "save", " ", "--steps", "3"]) == 4
     assert main(["presets", "save", "empty"]) == 2
     assert main(["presets", "save", "nested", "--preset", "my piano", "--steps", "3"]) == 2
     capsys.readouterr()

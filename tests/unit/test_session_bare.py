@@ -194,6 +194,7 @@ def test_what_a_bare_file_cannot_be_is_refused(tmp_path):
         ("tempo of 0 to 0 bpm at 0 s, allowed is over 0 to under 10000", lambda: open_session(path, 0)),
         ("time signature of 0/4, allowed is 1 and up over 1 to 255", lambda: open_session(path, 120, signature=(0, 4))),
         ("is missing", lambda: open_session(tmp_path / "none.wav", 120)),
+        ("is a folder, no session", lambda: open_session(tmp_path, 120)),
         ("is no session", lambda: open_session(tmp_path / "a.mp3", 120)),
         ("has 6 channels, allowed is 1 to 2", lambda: open_session(tmp_path / "six.wav", 120)),
         ("without tracks", lambda: open_session(path, 120).target("Keys", region)),

@@ -61,7 +61,12 @@ def words(name: str) -> list[str]:
 
 
 def save(name: str, values: Mapping[str, Any]) -> Path:
-    """Add a preset at the end of the file. Raises Refused for a name that is taken, PunchinError for a full disk."""
+    """Add a preset at the end of the file.
+
+    Raises Refused for a name that is taken or blank, PunchinError for a full disk.
+    """
+    if not name.strip():
+        raise Refused("a preset needs a name", "punchin presets save NAME ...")
     if name in all_presets():
         raise Refused(f'there is a preset "{name}" already', f"another name, or edit {file()}")
     lines = [f"[{_toml(name)}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]

@@ -99,6 +99,8 @@ def open_session(
     """
     path = Path(path)
     kind = path.suffix.lower()
+    if path.is_dir():
+        raise Refused(f"{path} is a folder, no session", "name a file in it: a .rpp, .wav, .flac or .aiff")
     if kind == ".rpp":
         if bpm is not None or tempo_map is not None:
             raise Refused(f"{path.name} has a tempo of its own", "leave --bpm and --tempo-map out")
