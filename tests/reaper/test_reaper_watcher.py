@@ -168,22 +168,15 @@ def test_an_undo_of_the_users_costs_no_take(desk):
     assert desk.host.scripts == []
 
 
-def test_nor_does_it_in_a_project_that_got_its_name_meanwhile(desk):
+@pytest.mark.parametrize("told", [True, False])
+def test_nor_does_it_in_a_project_that_got_its_name_meanwhile(desk, told):
+    """Also where no word came between its first name and the undo."""
     _, item = desk.simple()
     desk.project.path = ""
     job = asked(desk)
     desk.project.path = "/song/song.rpp"
-    desk.say(job=job, kind="progress", text="diffusing 3 of 8")
-    desk.open_jobs().clear()
-    desk.done(job)
-    assert len(item.takes) == 2
-
-
-def test_nor_where_no_word_came_between_its_first_name_and_the_undo(desk):
-    _, item = desk.simple()
-    desk.project.path = ""
-    job = asked(desk)
-    desk.project.path = "/song/song.rpp"
+    if told:
+        desk.say(job=job, kind="progress", text="diffusing 3 of 8")
     desk.open_jobs().clear()
     desk.done(job)
     assert len(item.takes) == 2

@@ -6,7 +6,6 @@ the plan that inference makes.
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -117,10 +116,13 @@ def _origin(given: str) -> Path:
     """`ACE-Step/Ace-Step1.5:vae/` below the models folder or, as DiffSynth downloads, below ./models."""
     identity, _, pattern = given.partition(":")
     places = [home.models() / identity.rpartition("/")[2], Path("models") / identity]
-    for place in places:
-        with contextlib.suppress(NotImplementedError, ValueError):  # no pattern below a folder: it finds nothing
-            if found := sorted(place.glob(pattern.rstrip("/") or "*.safetensors")):
-                return found[0]
+    try:
+        found = [path for place in places for path in sorted(place.glob(pattern.rstrip("/") or "*.safetensors"))]
+    except (NotImplementedError, ValueError) as error:  # one that leaves the folder, or that pathlib does not know
+        text = f"{given} is not here: {pattern!r} is no pattern of files in a model"
+        raise Refused(text, "like ACE-Step/Ace-Step1.5:vae/", code="model_missing") from error
+    if found:
+        return found[0]
     looked = ", ".join(str(place / pattern) for place in places)
     raise Refused(f"{given} is not here; looked for {looked}", "`punchin models pull base`", code="model_missing")
 
