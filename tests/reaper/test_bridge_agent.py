@@ -137,6 +137,25 @@ def test_strange_files_in_the_inbox_are_left_alone_or_refused(desk, begin):
     assert (inbox / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "says", "hint"),
+    [
+        (b'"prompt":', b'"prompt":"caf\xe9.wav","":', '"caf\N{REPLACEMENT CHARACTER}.wav" is not UTF-8', "rename it"),
+        (b'"params":', b'"":' + b"[" * 100_000 + b',"params":', "nested too deep", "punchin install reaper"),
+    ],
+)
+def test_a_request_that_breaks_its_reader_is_answered_and_the_bridge_goes_on(desk, begin, old, new, says, hint):
+    job = asked(desk)
+    (path,) = (desk.spool / "inbox").glob("*.json")
+    path.write_bytes(path.read_bytes().replace(old, new, 1))
+    begin()
+    event = answer(desk, job)
+    assert says in event["text"]
+    assert hint in event["hint"]
+    put(desk, "20990101-000000-0000000E", b"{}")
+    assert gone(desk.spool / "inbox" / "20990101-000000-0000000E.json")
+
+
 def test_a_cancel_that_comes_with_its_request_ends_it_unbegun(desk, begin):
     job = asked(desk)
     (desk.spool / "cancel" / job).touch()

@@ -13,6 +13,7 @@ from punchin.protocol.errors import Refused
 
 VERSION = 2
 MOST_TRACKS, MOST_ITEMS, MOST_POINTS = 1_000, 10_000, 200_000
+_UPDATE = "update the scripts: punchin install reaper, for a portable REAPER with --resource-path FOLDER"
 
 Name = Annotated[str, Meta(max_length=1_000)]
 Path = Annotated[str, Meta(min_length=1, max_length=4_096)]
@@ -193,6 +194,10 @@ def decode(data: bytes) -> Request:
     """A request. Raises Refused with what is wrong, and OverLimit."""
     try:
         return msgspec.json.decode(data, type=Request)
+    except UnicodeDecodeError as error:  # what a file is called on a disk need not be text
+        name = error.object.decode(errors="replace")
+        raise Refused(f'the name "{name}" is not UTF-8', "rename it, then try again") from None
+    except RecursionError:
+        raise Refused("the request cannot be read: it is nested too deep", _UPDATE) from None
     except msgspec.MsgspecError as error:
-        hint = "update the scripts: punchin install reaper, for a portable REAPER with --resource-path FOLDER"
-        raise Refused(f"the request cannot be read: {error}", hint) from None
+        raise Refused(f"the request cannot be read: {error}", _UPDATE) from None
