@@ -214,6 +214,8 @@ def smf(form, division, events):
         (smf(1, 480, b"\0\xff\x51\x03\0\0\1"), "a tempo of 6e"),
         (smf(1, 480, TEMPO + b"\0\xff\x58\x04\4\x1e\x18\x08"), "4/1073741824, allowed is 1 and up over 1 to 255"),
         (smf(1, 480, TEMPO + b"\0\xff\x58\x04\0\2\x18\x08"), "a time signature of 0/4"),
+        (smf(1, 480, TEMPO + b"\xff" * 400 + b"\x7f" + TEMPO[1:]), "a wait of over 268435455 ticks"),
+        (smf(1, 480, TEMPO + b"\xff" * 8 + b"\x7f" + TEMPO[1:] + b"\1" + TEMPO[1:]), "a wait of over 268435455 ticks"),
     ],
 )
 def test_midi_files_that_tell_no_tempo_of_a_song_are_refused(data, says, tmp_path):

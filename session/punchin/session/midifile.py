@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from punchin.protocol.errors import Refused
 from punchin.session.tempo import Signature, Stretch
+
+MOST_WAIT: Final = 0x0FFF_FFFF  # ticks from one event to the next: the format has 28 bits for them
 
 
 def read_tempo(path: Path, signature: tuple[int, int]) -> tuple[tuple[Stretch, ...], tuple[Signature, ...]]:
@@ -32,6 +35,9 @@ def read_tempo(path: Path, signature: tuple[int, int]) -> tuple[tuple[Stretch, .
     for track in file.tracks:
         tick = 0
         for message in track:
+            if message.time > MOST_WAIT:
+                text = f"tempo map has a wait of over {MOST_WAIT} ticks after tick {tick}, as no MIDI file may: {path}"
+                raise Refused(text, "export it again")
             tick += message.time
             if message.type == "set_tempo":
                 tempos[tick], told = message.tempo, True
