@@ -155,6 +155,15 @@ def test_a_part_whose_help_cannot_be_written_shows_no_code(home, monkeypatch, pa
     assert (done.returncode, len(done.stderr.splitlines())) == (code, lines), done.stderr
 
 
+def test_what_a_part_prints_is_not_lost_in_silence(home):
+    """Unbuffered, for then nothing is left that would be tried once more at the end."""
+    command = f"exec {sys.executable} -m punchin.clients.cli train --help >/dev/full"
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    done = subprocess.run(["sh", "-c", command], env=environment, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert "error: what was to be written: No space left on device\n  free some disk space" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("line", "word"),
     [("models pull --help", "--from"), ("presets save -h", "--strength"), ("fx apply --help", "--output")],

@@ -33,7 +33,8 @@ def run(module: str, words: Sequence[str], holder: str, start: bool, out: TextIO
     start: whether a daemon is started where none runs, so that later jobs find the device taken; else the process goes
     on without, and asks one that comes meanwhile.
     Ctrl-C and SIGTERM go on to it, the second one ends it at once. Raises Refused (`busy`) where another has the
-    device, Unreachable where the daemon cannot be started or asked, PunchinError where the process was killed.
+    device, Unreachable where the daemon cannot be started or asked, PunchinError where the process was killed, OSError
+    where what it printed cannot be written to `out`.
     """
     with _process(module, words, out) as part, part.stopped_with_us():
         if part.asks():
@@ -49,6 +50,8 @@ def run(module: str, words: Sequence[str], holder: str, start: bool, out: TextIO
     code = part.code
     if part.told > 1:
         raise Cancelled(f"{holder} was ended at once; what was written by then is kept")
+    if code == 0 and part.unwritten is not None:
+        raise part.unwritten
     if code < 0:
         name = signal.Signals(-code).name
         again = "the same command again; a training goes on from what it wrote last"
@@ -70,6 +73,7 @@ class _Part:
         self._reader = threading.Thread(target=self._read, name="part-read", daemon=True)
         self._reader.start()
         self.pid, self.told = process.pid, 0
+        self.unwritten: OSError | None = None  # why what it wrote is not where it should be
 
     @property
     def code(self) -> int:
@@ -124,9 +128,13 @@ class _Part:
             if line == ASK and not self._asked.is_set():
                 self._asked.set()
                 continue
-            with contextlib.suppress(OSError, ValueError):  # our own output may be closed
+            try:
                 self._out.write(line.decode("utf-8", "replace"))
                 self._out.flush()
+            except OSError as error:
+                self.unwritten = error
+            except ValueError:  # our own output is closed
+                continue
 
 
 @contextmanager
