@@ -158,6 +158,13 @@ def test_what_a_spreadsheet_writes_is_read(tmp_path):
     assert "`;`" in caught.value.hint
 
 
+def test_a_column_that_is_there_twice_is_named(tmp_path):
+    (tmp_path / "m.csv").write_text("audio,prompt,bpm, prompt,,\na.wav,slow,90,fast,,\n")
+    with pytest.raises(Refused, match="has 2 columns named prompt") as caught:
+        dataset.read(tmp_path, tmp_path / "m.csv")
+    assert caught.value.hint
+
+
 def test_keys_that_are_not_used_are_told(tmp_path):
     row, said = {"audio": "a.wav", "prompt": "x", "lyric": "la", "src_audio": "s.wav", "bpm": 90}, []
     dataset.read(tmp_path, written(tmp_path, "json", [row, {**row, "tempo": 92}]), say=said.append)

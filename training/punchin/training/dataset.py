@@ -105,6 +105,10 @@ def _table(text: str, name: str) -> list[dict[str, Any]]:
     first = text.partition("\n")[0]
     between = ";" if ";" in first and "," not in first else ","
     rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=between)
+    columns = [each.strip() for each in rows.fieldnames or ()]
+    for column in columns:
+        if column and (count := columns.count(column)) > 1:
+            raise Refused(f"{name} has {count} columns named {column}", "rename or remove all but one", code="dataset")
     return [_cells(row, name, n, between) for n, row in enumerate(rows, 1) if any(row.values())]
 
 
