@@ -7,32 +7,17 @@ import re
 import numpy as np
 import pytest
 import torch
-from trainingdata import RANK, arguments, command_line, never, trained, write_model, write_songs
+from safetensors.torch import save as serialised
+from trainingdata import RANK, arguments, command_line, never, trained, write_songs
 
 from punchin.protocol.errors import Cancelled, JobFailed, PunchinError, Refused
+from punchin.protocol.holder import Holder
 from punchin.session import audiofile
 from punchin.training import flow, run, sources, state
 from punchin.training.__main__ import main
-from punchin.training.console import Line
 from punchin.training.objective import Objective
 from punchin.training.outputs import STATE
 from punchin.training.settings import Settings
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return write_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def songs(tmp_path_factory):
-    return write_songs(tmp_path_factory.mktemp("songs"))
-
-
-@pytest.fixture
-def quiet(tmp_path):
-    with (tmp_path / "talk").open("w") as out:
-        yield Line(out)
 
 
 def test_other_settings_are_refused_and_nothing_is_touched(model, songs, tmp_path, quiet):
@@ -146,7 +131,9 @@ def test_a_full_disk_is_told_and_the_last_state_stays(model, songs, tmp_path, qu
         ({"model": None, "model_id_with_origin_paths": "x:a**b"}, "x:a**b is not here"),
         ({"validation_count": 3}, "none would be left"),
         ({"fp8_models": "dog"}, "fp8_models names 'dog'"),
-        ({"device": "tpu"}, "cuda or cpu"),
+        ({"device": "tpu"}, "device is tpu; "),
+        ({"device": "cpu:3"}, "device is cpu:3; "),
+        ({"device": "cuda:"}, "device is cuda:, and must be a number"),
     ],
 )
 def test_what_is_wrong_is_said_and_nothing_is_written(model, songs, tmp_path, capsys, more, said):
@@ -211,6 +198,32 @@ def test_a_stop_is_heard_before_the_model_is_read(model, songs, tmp_path, quiet,
     with pytest.raises(Cancelled, match="before the model was read; nothing was written"):
         trained("lora", model, songs, tmp_path / "o", quiet, stop=lambda: next(asked), **RANK)
     assert not (tmp_path / "o").exists()
+
+
+def test_a_stop_is_heard_while_recordings_are_told_from_others(model, songs, tmp_path, quiet):
+    asked = iter([False] * 8 + [True])  # three headers, the model, three examples, then the first item's recording
+    with pytest.raises(Cancelled, match="item 2 of 3 was looked through; nothing was written"):
+        trained("lora", model, songs, tmp_path / "o", quiet, stop=lambda: next(asked), **RANK)
+    assert [path.name for path in (tmp_path / "o").iterdir()] == [state.LOCK]
+
+
+def test_what_comes_before_the_first_step_is_told(model, songs, tmp_path, quiet, monkeypatch):
+    shown = []
+    monkeypatch.setattr(quiet, "show", lambda text, now=False: shown.append(text))
+    trained("lora", model, songs, tmp_path / "o", quiet, max_steps=1, validation_count=1, **RANK)
+    assert shown[:6] == [f"{what} {number} of 3" for what in ("reading item", "looking through item")
+                         for number in (1, 2, 3)]  # fmt: skip
+
+
+@pytest.mark.parametrize("option", ["lora", "checkpoint", "preset_lora_path"])
+def test_a_page_of_weights_that_do_not_fit_takes_no_device(model, songs, tmp_path, capsys, monkeypatch, option):
+    monkeypatch.setattr(Holder, "device", None)
+    other = {"decoder.layers.99.mlp.up_proj.weight": torch.zeros(2, 2)}
+    (tmp_path / "other.safetensors").write_bytes(serialised(other))
+    line = command_line("validate", arguments(model, songs, tmp_path / "page", preset_lora_model="dit"))
+    for file, said in (("nowhere.safetensors", "/nowhere.safetensors"), ("other.safetensors", "layers.99")):
+        assert main([*line, f"--{option}", str(tmp_path / file)]) in (2, 4)
+        assert said in capsys.readouterr().err
 
 
 def test_prompts_that_are_not_read_to_their_end_are_named(model, songs, tmp_path, capsys):

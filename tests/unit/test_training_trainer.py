@@ -14,7 +14,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 from safetensors.torch import load_file
-from trainingdata import RANK, arguments, command_line, never, trained, write_model, write_songs
+from trainingdata import RANK, arguments, command_line, never, trained
 
 from punchin.engine.dit import Layer
 from punchin.engine.lora import read_lora
@@ -24,25 +24,8 @@ from punchin.session import audiofile
 from punchin.training import adapters, run, sources, state, validation
 from punchin.training import trainer as trainers
 from punchin.training.__main__ import main
-from punchin.training.console import Line
 from punchin.training.outputs import STATE
 from punchin.training.settings import Settings
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return write_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def songs(tmp_path_factory):
-    return write_songs(tmp_path_factory.mktemp("songs"))
-
-
-@pytest.fixture
-def quiet(tmp_path):
-    with (tmp_path / "talk").open("w") as out:
-        yield Line(out)
 
 
 def test_a_lora_learns_and_is_written_for_everyone(model, songs, tmp_path, quiet):
@@ -102,7 +85,7 @@ def test_stopping_anywhere_changes_no_weight(model, songs, tmp_path, quiet, kind
     more |= RANK if kind == "lora" else {"trainable_models": "dit,conditioner"}
     whole, _ = trained(kind, model, songs, tmp_path / "whole", quiet, **more)
     for stop_after in (1, 2):
-        count = iter([False] * (7 + stop_after - 1) + [True] * 5)  # 2 x 3 items, once between, each step
+        count = iter([False] * (10 + stop_after - 1) + [True] * 5)  # 3 x 3 items, once between, each step
         with pytest.raises(Cancelled, match="the same command goes on"):
             trained(kind, model, songs, tmp_path / "broken", quiet, lambda count=count: next(count), **more)
     broken, facts = trained(kind, model, songs, tmp_path / "broken", quiet, **more)

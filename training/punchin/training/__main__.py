@@ -161,13 +161,20 @@ def _validated(
     """Write the page; returns its path."""
     from msgspec import structs
 
+    from punchin.engine.model import AceStep
     from punchin.training import adapters, run, trainer, validation
 
     if count < 1:
         raise BadUsage(f"count is {count}; it must be 1 or more")
     if settings.lora_checkpoint is not None:
         raise BadUsage("lora_checkpoint is where a training begins; nothing is trained", "give the LoRA as `--lora`")
-    items, loaded = run.ready(settings, holder.device, line.say, holder.stop)
+
+    def device(outline: AceStep) -> None:
+        adapters.check(outline, settings)
+        validation.check(outline, lora, checkpoint)
+        holder.device()
+
+    items, loaded = run.ready(settings, device, line.say, holder.stop)
     adapters.fuse_preset(loaded.model, settings)
     trainer.in_eighths(loaded, settings)
     variant = structs.replace(loaded.variant, stems=True)  # what a training taught is asked of it, whatever it began as

@@ -15,6 +15,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
+from punchin.engine.model import AceStep
 from punchin.engine.pipeline import AceStepPipeline
 from punchin.engine.released import Loaded
 from punchin.engine.text import CAPTION_TOKENS, LYRIC_TOKENS
@@ -42,7 +43,7 @@ def train(settings: Settings, line: Line, stop: Callable[[], bool], device: Call
     began, processes = time.monotonic(), _processes(settings)
     if settings.task != "sft:data_process":
         outputs.check(settings)
-    say = line.say if processes.is_main_process else lambda text: None
+    say, show = (line.say, line.show) if processes.is_main_process else [lambda text: None] * 2
     together = partial(_any, stop)
     items = _items(settings, say, together)  # before the model: a wrong path shows at once
     apart = _apart(settings, say, together)
@@ -59,12 +60,12 @@ def train(settings: Settings, line: Line, stop: Callable[[], bool], device: Call
             process_data(settings, items, loaded, line, stop, processes.process_index, processes.num_processes)
     else:
         shelf = _shelf(settings, items, loaded)
-        numbers = usable(shelf, skip_bad=settings.skip_bad, say=say, stop=together)
+        numbers = usable(shelf, skip_bad=settings.skip_bad, say=say, stop=together, show=show)
         trainer = Trainer(settings, loaded, shelf, numbers, line)
         trainer.validation = [shelf[number] for number in trainer.held]
         if apart:
             beside = Recordings(apart, _listener(settings, loaded))
-            good = usable(beside, skip_bad=settings.skip_bad, say=say, stop=together)
+            good = usable(beside, skip_bad=settings.skip_bad, say=say, stop=together, show=show)
             trainer.validation = [beside[number] for number in good]
         say(f"{len(numbers) - len(trainer.held)} items, {trainer.total:.0f} steps, {_size(trainer)} weights trained")
         with _alone(settings, processes):
@@ -86,23 +87,26 @@ def _alone(settings: Settings, processes: PartialState) -> AbstractContextManage
 
 
 def ready(
-    settings: Settings, device: Callable[[], None] = lambda: None, say: Callable[[str], None] = lambda text: None,
-    stop: Callable[[], bool] = lambda: False,
+    settings: Settings, device: Callable[[AceStep], None] = lambda outline: None,
+    say: Callable[[str], None] = lambda text: None, stop: Callable[[], bool] = lambda: False,
 ) -> tuple[list[Item], Loaded]:  # fmt: skip
-    """Dataset and model, as they are. device: called before the model is read. Raises Cancelled for `stop`."""
+    """Dataset and model, as they are. Raises Cancelled for `stop`.
+
+    device: called before the model is read, with its layers and their shapes, on the meta device.
+    """
     processes = _processes(settings)
     items = there(_read(settings, settings.dataset_metadata_path, say), skip_bad=settings.skip_bad, say=say, stop=stop)
     place = sources.where(settings)
-    device()
+    device(sources.outline(place))
     return items, _loaded(settings, place, processes)
 
 
 def _processes(settings: Settings) -> PartialState:
     """Which process this is of those that train together. `device`: cpu, cuda, or cuda:N for a single one."""
-    kind, _, number = (settings.device or "cuda").partition(":")
-    if kind not in HALF:
-        raise BadUsage(f"device is {settings.device}; a training runs on cuda or cpu")
-    if number:
+    kind, numbered, number = (settings.device or "cuda").partition(":")
+    if kind not in HALF or (kind == "cpu" and numbered):
+        raise BadUsage(f"device is {settings.device}; a training runs on cuda, cuda:N or cpu", "`--device cpu`")
+    if numbered:
         os.environ["CUDA_VISIBLE_DEVICES"] = _chosen(number, VISIBLE)  # accelerate takes the first that it sees
     if settings.device is not None and kind == "cuda" and not torch.cuda.is_available():
         raise BadUsage(f"device is {settings.device}, and this machine has none that torch can use", "`--device cpu`")

@@ -139,17 +139,20 @@ def there(
 
 
 def usable(
-    shelf: Shelf, *, skip_bad: bool, say: Callable[[str], None], stop: Callable[[], bool] = lambda: False
-) -> list[int]:
+    shelf: Shelf, *, skip_bad: bool, say: Callable[[str], None], stop: Callable[[], bool] = lambda: False,
+    show: Callable[[str], None] = lambda text: None,
+) -> list[int]:  # fmt: skip
     """The numbers of the examples that can be used, each tried once. Without `skip_bad`, the first bad one is raised.
 
-    Raises Refused, with how many are bad, where none is left; Cancelled where `stop` says so.
+    say: told what is skipped. show: told how far it is, with each item. Raises Refused, with how many are bad, where
+    none is left; Cancelled where `stop` says so.
     """
     good: list[int] = []
     bad: list[PunchinError] = []
     for number in range(len(shelf)):
         if stop():
             raise Cancelled(f"stopped while item {number + 1} of {len(shelf)} was read; nothing was written")
+        show(f"reading item {number + 1} of {len(shelf)}")
         try:
             shelf[number]
             good.append(number)

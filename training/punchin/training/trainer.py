@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -120,6 +119,7 @@ class Trainer:
         )
         self.ema = Ema(loaded.model, settings.ema_decay) if settings.ema_decay else None
         self.progress = Progress()
+        self._made_of = ""  # which only `run` looks at
 
     def run(self, stop: Callable[[], bool], sample: Callable[[int], object] = lambda step: None) -> None:
         """Train to the end.
@@ -127,6 +127,7 @@ class Trainer:
         Raises Cancelled (after saving a state) where `stop` says so, JobFailed for a loss that is no number: the last
         state and the checkpoints stay.
         """
+        self._made_of = self._looked_through(stop)
         going_on = self._resume()
         at, told = self.progress, self.settings
         if at.step >= self.total:
@@ -254,11 +255,16 @@ class Trainer:
             fixed["total_steps"] = int(self.total)
         return fixed
 
-    @cached_property
-    def _made_of(self) -> str:
+    def _looked_through(self, stop: Callable[[], bool]) -> str:
         """What tells the items from others, held-out ones too: that they are as many does not make them the same."""
-        every = "".join(self.shelf.made_of(number) for number in (*self.order.numbers, *self.held))
-        return hashlib.sha256(every.encode()).hexdigest()[:12]
+        numbers, every = [*self.order.numbers, *self.held], hashlib.sha256()
+        for place, number in enumerate(numbers, 1):
+            if stop():
+                raise Cancelled(f"stopped while item {place} of {len(numbers)} was looked through; nothing was written")
+            if self.accelerator.is_main_process:
+                self.line.show(f"looking through item {place} of {len(numbers)}")
+            every.update(self.shelf.made_of(number).encode())
+        return every.hexdigest()[:12]
 
     def _save(self) -> None:
         """Write the state that `_resume` goes on from, by the main process."""

@@ -17,9 +17,10 @@ import torch
 from numpy.typing import NDArray
 
 from punchin.engine.lora import read_lora
+from punchin.engine.model import AceStep
 from punchin.engine.pipeline import AceStepPipeline
 from punchin.engine.released import Loaded
-from punchin.engine.weights import open_checkpoint
+from punchin.engine.weights import Checkpoint, open_checkpoint
 from punchin.protocol.errors import Cancelled, Refused
 from punchin.protocol.limits import MODEL_HZ
 from punchin.session import audiofile
@@ -49,15 +50,31 @@ class Rendered:
     pictures: tuple[str, str]
 
 
+def check(model: AceStep, lora: str | None, checkpoint: str | None) -> None:
+    """Raise Refused where a LoRA, or a full training's checkpoint, does not fit. `model` may be on the meta device."""
+    if lora is not None:
+        read_lora(lora, model)
+    if checkpoint is not None:
+        _fitting(checkpoint, model)
+
+
 def apply(loaded: Loaded, pipe: AceStepPipeline, lora: str | None, checkpoint: str | None) -> None:
     """Use a LoRA, or the weights of a full training's checkpoint. Raises Refused where they do not fit."""
     if lora is not None:
         pipe.adapters.use([(read_lora(lora, loaded.model), 1.0)])
     if checkpoint is None:
         return
+    file, names = _fitting(checkpoint, loaded.model)
+    found = file.read(names.values(), lambda each: each.to(loaded.device, loaded.dtype))
+    loaded.model.load_state_dict({ours: found[theirs] for ours, theirs in names.items()}, strict=False)
+    pipe.conditioner.forget()
+
+
+def _fitting(checkpoint: str, model: AceStep) -> tuple[Checkpoint, dict[str, str]]:
+    """A checkpoint's file, and its keys by their names in the model."""
     file = open_checkpoint(Path(checkpoint).expanduser())
     names = {_own_name(key): key for key in file.shapes}
-    wanted = loaded.model.state_dict()
+    wanted = model.state_dict()
     unknown = sorted(names.keys() - wanted.keys())
     if unknown:
         raise Refused(f"{checkpoint} has {unknown[0]}, which the model does not", code="weights")
@@ -65,9 +82,7 @@ def apply(loaded: Loaded, pipe: AceStepPipeline, lora: str | None, checkpoint: s
         if tuple(wanted[ours].shape) != tuple(file.shapes[theirs]):
             shapes = f"{list(file.shapes[theirs])}, the model has {list(wanted[ours].shape)}"
             raise Refused(f"{checkpoint} has {theirs} as {shapes}", code="weights")
-    found = file.read(names.values(), lambda each: each.to(loaded.device, loaded.dtype))
-    loaded.model.load_state_dict({ours: found[theirs] for ours, theirs in names.items()}, strict=False)
-    pipe.conditioner.forget()
+    return file, names
 
 
 def _own_name(key: str) -> str:
