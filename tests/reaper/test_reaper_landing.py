@@ -305,7 +305,9 @@ def test_a_lane_is_cut_though_splits_overlap_and_fade(seven):
     seven.host.split_overlap_s = (0.01, 0.0)
     seven.done(asked(seven, land="lane"), how="lane", position_s=1.5, length_s=3.0, item_s=1.97, item_length_s=2.03)
     lane = sorted((i for i in track.items if i.values["I_FIXEDLANE"]), key=lambda each: each.start_s)
-    assert [(i.start_s, round(i.end_s, 9)) for i in lane] == [(0.0, 1.97), (1.97, 4.0), (4.0, 8.0)]
+    assert [(i.start_s, round(i.end_s, 9), i.values["B_MUTE"]) for i in lane] == [
+        (0.0, 1.97, 0.0), (1.97, 4.0, 1.0), (1.97, 4.0, 0.0), (4.0, 8.0, 0.0)
+    ]  # fmt: skip
     assert {i.values[name] for i in lane for name in FADES} == {0.0, -1.0}
 
 
@@ -335,7 +337,8 @@ def test_lane_landing_plays_the_whole_track_on_a_new_lane(seven):
     seven.done(asked(seven, land="lane"), how="lane", position_s=1.5, length_s=3.0, item_s=1.97, item_length_s=2.03)
     assert (track.values["I_FREEMODE"], track.values["I_NUMFIXEDLANES"]) == (2.0, 2.0)
     assert (track.values["C_LANEPLAYS:1"], track.strings["P_LANENAME:1"]) == (1.0, "punchin repaint 1")
-    lane = sorted((i.start_s, round(i.end_s, 9), i.takes[0].name) for i in track.items if i.values["I_FIXEDLANE"])
+    played = [i for i in track.items if i.values["I_FIXEDLANE"] and not i.values["B_MUTE"]]
+    lane = sorted((i.start_s, round(i.end_s, 9), i.takes[0].name) for i in played)
     assert lane == [(0.0, 1.97, "keys.wav"), (1.97, 4.0, "punchin repaint 1"), (4.0, 8.0, "keys.wav")]
     assert (item.start_s, item.end_s, item.values["B_MUTE"]) == (0.0, 8.0, 0.0)
     guids = [i.guid for i in track.items] + [take.guid for i in track.items for take in i.takes]
@@ -352,8 +355,23 @@ def test_the_next_lane_is_made_of_what_plays(seven):
         each.values["C_LANEPLAYS"] = each.values["I_FIXEDLANE"]
     seven.project.time_selection = (5.0, 6.0)
     seven.done(asked(seven, land="lane"), how="lane", position_s=4.97, length_s=1.03)
-    lane = sorted((i.start_s, round(i.end_s, 9)) for i in track.items if i.values["I_FIXEDLANE"] == 2)
+    played = [i for i in track.items if i.values["I_FIXEDLANE"] == 2 and not i.values["B_MUTE"]]
+    lane = sorted((i.start_s, round(i.end_s, 9)) for i in played)
     assert lane == [(0.0, 1.97), (1.97, 4.0), (4.0, 4.97), (4.97, 6.0), (6.0, 8.0)]
+
+
+def test_a_variation_of_a_lane_hears_the_original(seven):
+    track, _item = seven.simple()
+    seven.done(asked(seven, land="lane"), how="lane", position_s=1.97, length_s=2.03)
+    (seven.spool / "inbox" / f"{seven.request()['id']}.json").unlink()
+    for each in track.items:
+        each.values["C_LANEPLAYS"] = each.values["I_FIXEDLANE"]
+        each.selected = names(each) == ["punchin repaint 1"]
+    seven.press("New variation")
+    heard = [(i["take"]["name"], i["position_s"], i["length_s"]) for i in seven.request()["tracks"][0]["items"]]
+    assert sorted((name, at_s, round(at_s + length_s, 9)) for name, at_s, length_s in heard) == [
+        ("keys.wav", 0.0, 1.97), ("keys.wav", 1.97, 4.0), ("keys.wav", 4.0, 8.0)
+    ]  # fmt: skip
 
 
 def test_lanes_are_refused_where_reaper_has_none(tmp_path):
@@ -594,3 +612,11 @@ def test_discard_others_keeps_the_users_own_takes_and_the_kept(desk):
     assert item.takes[item.active].name == "punchin repaint 3"
     desk.press("Next take")
     assert item.active == 0
+
+
+def test_a_discard_of_nothing_leaves_no_undo_step(desk):
+    _, item = desk.simple()
+    item.selected = True
+    desk.press("Discard other takes")
+    assert not desk.project.undo_log
+    assert "0 take(s) discarded" in desk.host.console[-1]

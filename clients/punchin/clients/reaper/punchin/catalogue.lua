@@ -51,7 +51,6 @@ catalogue.functions = {
   "CreateTakeAudioAccessor",
   "DeleteActionShortcut",
   "DeleteExtState",
-  "DeleteTrackMediaItem",
   "DestroyAudioAccessor",
   "DoActionShortcutDialog",
   "EnumProjExtState",

@@ -198,17 +198,19 @@ local function as_split(proj, record, landing)
   end, #items > 0 and "landed; the original is muted below" or "landed where nothing was"
 end
 
--- A new fixed lane that plays the whole track with the takes in it; the lanes that were there stay as they are.
+-- A new fixed lane that plays the whole track with the takes in it, the copy below them muted, for a variation to hear;
+-- the lanes that were there stay as they are.
 local function as_lane(proj, record, landing)
   local items, moved_s = follow.together(proj, landing)
   local track = follow.track(proj, landing.track)
   if not items or not track then return nil end
   return function()
     local start_s = landing.item_s + moved_s
-    local lane = lanes.add(track, start_s, start_s + landing.item_length_s, landing.takes[1].name)
+    local lane, copies = lanes.add(track, landing.takes[1].name)
+    local muted = mute_between(copies, start_s, start_s + landing.item_length_s)
     local item = bare_item(track, start_s, landing.item_length_s, items)
     reaper.SetMediaItemInfo_Value(item, "I_FIXEDLANE", lane)
-    add_takes(item, landing.takes, landing.item_s - landing.position_s, nil, origin(record, landing, {}))
+    add_takes(item, landing.takes, landing.item_s - landing.position_s, nil, origin(record, landing, { muted = muted }))
   end, "landed on a new lane"
 end
 

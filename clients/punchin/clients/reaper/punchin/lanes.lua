@@ -1,7 +1,5 @@
--- Fixed lanes (REAPER 7): a new lane that holds copies of what plays on a track, with a gap for a take.
-local cut = require("punchin.cut")
+-- Fixed lanes (REAPER 7): a new lane that holds copies of what plays on a track.
 local describe = require("punchin.describe")
-local selection = require("punchin.selection")
 
 local lanes = {}
 
@@ -31,19 +29,6 @@ local function playing(track)
   return items
 end
 
--- The parts of our own copy outside the gap; the part inside it goes.
-local function without_gap(track, copy, start_s, end_s)
-  local kept, middle = {}, copy
-  local copy_start_s, copy_end_s = selection.bounds(copy)
-  if not cut.meets(copy_start_s, copy_end_s, start_s, end_s) then return { copy } end
-  if copy_start_s < start_s then
-    kept[1], middle = copy, cut.at(copy, start_s)
-  end
-  if copy_end_s > end_s then kept[#kept + 1] = cut.at(middle, end_s) end
-  reaper.DeleteTrackMediaItem(track, middle)
-  return kept
-end
-
 -- The lane in which a new item in place of `items` sounds: theirs, else one that plays. The highest: no other masks it.
 -- nil where a track has no lanes.
 function lanes.playing(track, items)
@@ -59,8 +44,8 @@ function lanes.playing(track, items)
   return highest
 end
 
--- Adds a lane that plays alone: the track as it sounds, silent from `start_s` to `end_s`. Returns its number.
-function lanes.add(track, start_s, end_s, name)
+-- Adds a lane that plays alone: copies of what the track plays. Returns its number and the copies.
+function lanes.add(track, name)
   local items = playing(track)
   if reaper.GetMediaTrackInfo_Value(track, "I_FREEMODE") ~= FIXED_LANES then
     reaper.SetMediaTrackInfo_Value(track, "I_FREEMODE", FIXED_LANES)
@@ -68,14 +53,14 @@ function lanes.add(track, start_s, end_s, name)
   end
   local lane = math.floor(reaper.GetMediaTrackInfo_Value(track, "I_NUMFIXEDLANES"))
   reaper.SetMediaTrackInfo_Value(track, "I_NUMFIXEDLANES", lane + 1)
-  for _, item in ipairs(items) do
-    for _, part in ipairs(without_gap(track, copy_of(track, item), start_s, end_s)) do
-      reaper.SetMediaItemInfo_Value(part, "I_FIXEDLANE", lane)
-    end
+  local copies = {}
+  for i, item in ipairs(items) do
+    copies[i] = copy_of(track, item)
+    reaper.SetMediaItemInfo_Value(copies[i], "I_FIXEDLANE", lane)
   end
   reaper.SetMediaTrackInfo_Value(track, "C_LANEPLAYS:" .. lane, ALONE)
   reaper.GetSetMediaTrackInfo_String(track, "P_LANENAME:" .. lane, name, true)
-  return lane
+  return lane, copies
 end
 
 return lanes

@@ -70,21 +70,24 @@ end
 function takes.discard_others(proj)
   local items, why = chosen_items(proj)
   if not items then return nil, why end
-  local removed = 0
+  local found, count = {}, 0
+  for i, item in ipairs(items) do
+    local active, spare = spare_takes(item)
+    found[i], count = { item = item, active = active, spare = spare }, count + #spare
+  end
+  if count == 0 then return 0 end
   undo.one_step(proj, "punchin: discard other takes", function()
-    for _, item in ipairs(items) do
-      local active, spare = spare_takes(item)
-      for _, take in ipairs(spare) do -- the API cannot delete a take, the action deletes the active one
-        select_only(items, item)
+    for _, each in ipairs(found) do
+      for _, take in ipairs(each.spare) do -- the API cannot delete a take, the action deletes the active one
+        select_only(items, each.item)
         reaper.SetActiveTake(take)
         reaper.Main_OnCommandEx(DELETE_ACTIVE_TAKE, 0, proj)
-        removed = removed + 1
       end
-      if active and #spare > 0 then reaper.SetActiveTake(active) end
+      if each.active and #each.spare > 0 then reaper.SetActiveTake(each.active) end
     end
     for _, item in ipairs(items) do reaper.SetMediaItemSelected(item, true) end
   end)
-  return removed
+  return count
 end
 
 local function guid_set(text)
