@@ -431,6 +431,15 @@ def test_bars_are_numbered_as_on_the_ruler(seven):
     assert "\n  PROJOFFS 0 -2 0\n" in project_text(decode(json.dumps(request).encode()))
 
 
+def test_bars_from_before_bar_0_are_told_with_a_word(seven):
+    seven.simple()
+    seven.project.bar_offset = -2
+    seven.project.time_selection = (0.0, 4.0)
+    ask(seven)
+    (record,) = seven.open_jobs().values()
+    assert unpack(record)["title"] == "Keys bars -1 to 0"
+
+
 FX = "Hear track FX (yes: on a new track):"
 
 

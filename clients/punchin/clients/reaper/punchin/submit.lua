@@ -152,7 +152,8 @@ local function title_of(proj, span, order)
   local before = tempo.first_bar() - 1
   local first = before + tempo.bar_at(proj, span.start_s)
   local last = before + tempo.bar_at(proj, span.end_s - 1e-4)
-  local bars = first == last and "bar " .. first or string.format("bars %d-%d", first, last)
+  local between = first < 0 and " to " or "-"
+  local bars = first == last and "bar " .. first or "bars " .. first .. between .. last
   local instrument = (order.task == "layer" or order.task == "extract") and order.params.instrument
   return (instrument or track_name(span.track)) .. " " .. bars
 end
