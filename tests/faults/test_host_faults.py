@@ -107,7 +107,11 @@ def test_a_plugin_that_aborts_while_loading(tmp_path, plugin, monkeypatch):
 @pytest.mark.real
 @pytest.mark.parametrize(
     ("line", "says"),
-    [("gain = 5", "BadGain gain is 5, allowed is 0 to 2"), ("mood = 1", 'no parameter "mood"; it has .*gain: 0 to 2')],
+    [
+        ("gain = 5", "BadGain gain is 5, allowed is 0 to 2"),
+        ("gain = nan", "BadGain gain is nan, allowed is 0 to 2"),
+        ("mood = 1", 'no parameter "mood"; it has .*gain: 0 to 2'),
+    ],
 )
 def test_wrong_values_for_a_plugin(line, says, tmp_path, plugin):
     with pytest.raises(Refused, match=says):

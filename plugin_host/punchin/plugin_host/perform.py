@@ -6,6 +6,7 @@ audio is cut off there. Whoever needs a tail gives audio with room for it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Literal
@@ -123,6 +124,8 @@ def _load_vst3(step: Step) -> Plugin:
             there = "; ".join(f"{name}: {_range(parameter)}" for name, parameter in plugin.parameters.items())
             raise Refused(f'plug-in {step.name} has no parameter "{key}"; it has {there or "none"}')
         try:
+            if isinstance(value, float) and math.isnan(value):
+                raise ValueError  # in every range, as pedalboard compares
             setattr(plugin, key, value)
         except (ValueError, TypeError, OverflowError) as error:
             allowed = _range(plugin.parameters[key])
