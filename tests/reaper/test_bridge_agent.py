@@ -162,7 +162,17 @@ def test_a_cancel_that_comes_with_its_request_ends_it_unbegun(desk, begin):
     (desk.spool / "cancel" / "nonsense").touch()
     begin()
     assert answer(desk, job)["kind"] == "cancelled"
-    assert list((desk.spool / "cancel").iterdir()) == []
+    assert gone(desk.spool / "cancel" / job)
+    assert gone(desk.spool / "cancel" / "nonsense")
+
+
+def test_a_folder_among_the_cancels_stops_no_cancel(desk, begin):
+    job = asked(desk)
+    for name in ("0", "zzz"):  # whichever way the folder is read, one of them comes before the job
+        (desk.spool / "cancel" / name).mkdir()
+    (desk.spool / "cancel" / job).touch()
+    begin()
+    assert answer(desk, job)["kind"] == "cancelled"
 
 
 def test_answers_are_told_again_to_a_new_reaper(desk, begin):

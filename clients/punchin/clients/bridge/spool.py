@@ -157,8 +157,10 @@ class Spool:
         self.path("inbox", f"{id}.json").unlink(missing_ok=True)
 
     def cancels(self) -> Iterator[str]:
-        """Ids that a DAW wants cancelled; each is told once."""
+        """Ids that a DAW wants cancelled; each is told once. A folder among them is nobody's word and stays."""
         for path in self.path("cancel").iterdir():
+            if path.is_dir():
+                continue
             path.unlink(missing_ok=True)
             if ID.match(path.name):
                 yield path.name
