@@ -614,6 +614,22 @@ def test_discard_others_keeps_the_users_own_takes_and_the_kept(desk):
     assert item.active == 0
 
 
+def test_discard_others_leaves_a_locked_item_alone_and_says_so(desk):
+    _, item = desk.simple()
+    desk.done(asked(desk, variations="2"), count=2)
+    item.selected = True
+    item.values["C_LOCK"] = 1.0
+    before = desk.project.dump()
+    desk.press("Discard other takes")
+    assert desk.project.dump() == before
+    assert "0 take(s) discarded; 1 item(s) are locked and keep theirs" in desk.host.console[-1]
+    item.values["C_LOCK"] = 0.0
+    desk.host.tick()
+    desk.press("Discard other takes")
+    assert "1 take(s) discarded" in desk.host.console[-1]
+    assert len(item.takes) == 2
+
+
 def test_a_discard_of_nothing_leaves_no_undo_step(desk):
     _, item = desk.simple()
     item.selected = True

@@ -108,9 +108,11 @@ end
 
 function actions.discard_others()
   act(function(proj)
-    local count, why = takes.discard_others(proj)
-    if count then show.news(string.format("%d take(s) discarded", count)) end
-    return count, why
+    local count, rest = takes.discard_others(proj)
+    if not count then return nil, rest end
+    local kept = rest > 0 and string.format("; %d item(s) are locked and keep theirs", rest) or ""
+    show.news(string.format("%d take(s) discarded%s", count, kept))
+    return count
   end)
 end
 

@@ -113,10 +113,6 @@ local function bare_item(track, position_s, length_s, replaced)
   return item
 end
 
-local function locked(item)
-  return math.floor(reaper.GetMediaItemInfo_Value(item, "C_LOCK")) & 1 ~= 0
-end
-
 -- Each way finds its place, and gives a function that lands there and the words for it; nil when it has none. All of
 -- a job's places are found before anything is changed.
 
@@ -131,7 +127,7 @@ end
 -- New takes on the item that was heard, wherever it is now. nil when there is no such item any more.
 local function as_takes(proj, record, landing)
   local place = follow.covering(proj, landing)
-  if not place or locked(place.item) then return nil end
+  if not place or selection.locked(place.item) then return nil end
   return function()
     local _, guid = reaper.GetSetMediaItemTakeInfo_String(place.take, "GUID", "", false)
     local start_offset_s, like = math.max(place.then_s - landing.position_s + place.trimmed_s, 0), set_on(place.take)
@@ -144,7 +140,7 @@ end
 -- varied, whichever is active by now.
 local function onto_item(proj, record, landing)
   local item = follow.item(proj, record.onto)
-  local like = item and not locked(item) and follow.take(item, record.onto_take)
+  local like = item and not selection.locked(item) and follow.take(item, record.onto_take)
   if not like then return nil end
   local _, text = reaper.GetSetMediaItemTakeInfo_String(like, "P_EXT:punchin_from", "", false)
   local old = wire.unpack(text)
@@ -177,7 +173,7 @@ end
 
 local function any_locked(items)
   for _, item in ipairs(items) do
-    if locked(item) then return true end
+    if selection.locked(item) then return true end
   end
   return false
 end

@@ -22,6 +22,11 @@ function selection.items(proj)
   return items
 end
 
+-- Whether the user locked an item: no action of REAPER changes it then, and none of Punchin's.
+function selection.locked(item)
+  return math.floor(reaper.GetMediaItemInfo_Value(item, "C_LOCK")) & 1 ~= 0
+end
+
 local function from_razor_edits(proj)
   local spans = {}
   for _, track in ipairs(every_track(proj)) do

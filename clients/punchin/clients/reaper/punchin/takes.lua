@@ -66,16 +66,21 @@ local function spare_takes(item)
   return active, spare
 end
 
--- Removes Punchin's takes that are neither active nor kept from the selected items; never a take of the user's own.
+-- Removes Punchin's takes that are neither active nor kept from the selected items; never a take of the user's own,
+-- and none of a locked item. How many, and how many of these items are locked.
 function takes.discard_others(proj)
   local items, why = chosen_items(proj)
   if not items then return nil, why end
-  local found, count = {}, 0
-  for i, item in ipairs(items) do
+  local found, count, locked = {}, 0, 0
+  for _, item in ipairs(items) do
     local active, spare = spare_takes(item)
-    found[i], count = { item = item, active = active, spare = spare }, count + #spare
+    if selection.locked(item) then
+      locked = locked + math.min(#spare, 1)
+    else
+      found[#found + 1], count = { item = item, active = active, spare = spare }, count + #spare
+    end
   end
-  if count == 0 then return 0 end
+  if count == 0 then return 0, locked end
   undo.one_step(proj, "punchin: discard other takes", function()
     for _, each in ipairs(found) do
       for _, take in ipairs(each.spare) do -- the API cannot delete a take, the action deletes the active one
@@ -87,7 +92,7 @@ function takes.discard_others(proj)
     end
     for _, item in ipairs(items) do reaper.SetMediaItemSelected(item, true) end
   end)
-  return count
+  return count, locked
 end
 
 local function guid_set(text)
