@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import re
 import socket
 import subprocess
@@ -22,8 +23,8 @@ BPM = 128.0  # the fastest that is sure after eight beats, 3.75 s
 
 
 @contextlib.contextmanager
-def daw(free_port, song_position=None, bpm=BPM):
-    """A server that sends start and clock to whoever connects, until it is closed."""
+def daw(free_port, song_position=None, bpm=BPM, beats=math.inf):
+    """A server that sends start and clock to whoever connects, that many beats of it, until it is closed."""
     server = sockets.PortServer("localhost", free_port)
     ended = threading.Event()
 
@@ -34,9 +35,10 @@ def daw(free_port, song_position=None, bpm=BPM):
         port.send(mido.Message("continue" if song_position is not None else "start"))
         began, tick = time.monotonic(), 0
         with contextlib.suppress(OSError):
-            while not ended.wait(max(began + tick * 60 / bpm / 24 - time.monotonic(), 0)):
+            while tick < 24 * beats and not ended.wait(max(began + tick * 60 / bpm / 24 - time.monotonic(), 0)):
                 port.send(mido.Message("clock"))
                 tick += 1
+            ended.wait()
 
     player = threading.Thread(target=play, daemon=True)
     player.start()
@@ -65,23 +67,33 @@ def test_words_for_people(free_port, capsys):
 
 def test_it_is_shown_live_until_ctrl_c(free_port, tmp_path):
     """Tempo, bar and beat as they pass, a line for each where there is no terminal; a clock that ends is said so."""
-    with daw(free_port) as port:
+    with daw(free_port, beats=12) as port:
         watching = Home(tmp_path / "home").start("clock", "--port", port)
         guard = threading.Timer(60, watching.process.kill)
         guard.start()
         lines, seen = iter(watching.process.stdout.readline, ""), []
         while not (seen and " bpm, bar " in seen[-1]):  # sure, and playing
             seen.append(next(lines))
+        assert next(line for line in lines if "clock lost" in line)
+        watching.interrupt()
+        assert watching.end().returncode == 0
     assert float(seen[-1].split()[0]) == pytest.approx(BPM, abs=5)
     unsure = [line for line in seen if " bpm or so, bar " in line]
     places = [tuple(int(word) for word in re.findall(r"(?:bar|beat) (\d+)", line)) for line in (*unsure, seen[-1])]
     assert places == sorted(places)
     assert len(set(places)) >= 4
     assert {beat for _, beat in places} <= {1, 2, 3, 4}
-    assert next(line for line in lines if "clock lost" in line)
-    watching.interrupt()
-    assert watching.end().returncode == 0
     guard.cancel()
+
+
+def test_it_ends_with_what_sends_it(free_port, tmp_path):
+    with socket.create_server(("localhost", free_port)) as server:
+        watching = Home(tmp_path / "home").start("clock", "--port", f"socket:localhost:{free_port}")
+        server.accept()[0].close()
+        ended = watching.end()
+    assert ended.returncode == 4
+    assert "the MIDI connection ended" in ended.stderr
+    assert "start what sends it again" in ended.stderr
 
 
 def test_a_loop_is_repainted_at_the_clocks_tempo(free_port, tmp_path):

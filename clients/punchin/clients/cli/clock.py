@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from punchin.clients.cli import arguments
 from punchin.clients.cli.talk import Talk
+from punchin.protocol.errors import Refused
 
 if TYPE_CHECKING:
     from punchin.clients.midi import listen
@@ -32,7 +33,7 @@ def port_argument(parser: argparse._ActionsContainer, name: str) -> None:
 
 
 def clock(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
-    """Show the clock live, until ctrl-C."""
+    """Show the clock live, until ctrl-C. Raises Refused where what sends it is gone."""
     from punchin.clients.midi import listen
 
     if args.list:
@@ -62,9 +63,9 @@ def heard(port: str | None, talk: Talk) -> float:
 
 
 def _show(ear: listen.Ear, signature: tuple[int, int], out: TextIO, talk: Talk) -> None:
-    """The state as one line that changes; where there is no terminal, a line for each new one."""
+    """The state as one line that changes; where there is no terminal, a line for each new one. Ends with what sends."""
     said = ""
-    while True:
+    while not ear.ended:
         ear.wait(REFRESH_S)
         text = words(ear.state(), signature)
         if text == said:
@@ -75,6 +76,9 @@ def _show(ear: listen.Ear, signature: tuple[int, int], out: TextIO, talk: Talk) 
         else:
             print(text, file=out)
         out.flush()
+    if out.isatty():
+        print(file=out)
+    raise Refused("the MIDI connection ended", "start what sends it again", "no_clock")
 
 
 def words(state: ClockState, signature: tuple[int, int]) -> str:

@@ -71,6 +71,12 @@ class Ear:
         with self._news:
             self._news.wait(timeout_s)
 
+    @property
+    def ended(self) -> bool:
+        """Whether the other side is gone, so that nothing more will come; a port of this machine stays."""
+        with self._news:
+            return self._ended
+
     def wait_sure(self, timeout_s: float = SURE_WAIT_S) -> ClockState:
         """The state once the tempo is sure (eight beats of clock). Raises Refused after `timeout_s`, or at the end."""
         with self._news:
