@@ -158,6 +158,14 @@ def test_what_a_spreadsheet_writes_is_read(tmp_path):
     assert "`;`" in caught.value.hint
 
 
+@pytest.mark.parametrize("kind", ["json", "jsonl"])
+def test_a_key_that_is_there_twice_is_named(kind, tmp_path):
+    text = '{"audio": "a.wav", "prompt": "slow", "prompt": "fast"}'
+    (tmp_path / f"m.{kind}").write_text(f"[{text}]" if kind == "json" else text)
+    with pytest.raises(Refused, match="has the key 'prompt' twice: 'slow' and 'fast'"):
+        dataset.read(tmp_path, tmp_path / f"m.{kind}")
+
+
 def test_a_column_that_is_there_twice_is_named(tmp_path):
     (tmp_path / "m.csv").write_text("audio,prompt,bpm, prompt,,\na.wav,slow,90,fast,,\n")
     with pytest.raises(Refused, match="has 2 columns named prompt") as caught:

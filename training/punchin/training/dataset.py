@@ -86,9 +86,9 @@ def _rows(metadata: Path) -> list[dict[str, Any]]:
         if kind == ".csv":
             return _table(text, metadata.name)
         if kind == ".jsonl":  # a text in it may hold other ends of line than this one
-            rows = [json.loads(line) for line in text.split("\n") if line.strip()]
+            rows = [json.loads(line, object_pairs_hook=_once) for line in text.split("\n") if line.strip()]
         elif kind == ".json":
-            rows = json.loads(text)
+            rows = json.loads(text, object_pairs_hook=_once)
         else:
             raise Refused(f"{metadata.name} is no metadata", "give a .json, .jsonl or .csv file", code="dataset")
     except (OSError, ValueError, RecursionError, csv.Error) as error:
@@ -98,6 +98,16 @@ def _rows(metadata: Path) -> list[dict[str, Any]]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise Refused(f"{metadata} is no list of objects", _HINT, code="dataset")
     return rows
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Raises ValueError for a key that it has twice: the first value would go without a word."""
+    told: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in told:
+            raise ValueError(f"an object has the key {key!r} twice: {told[key]!r} and {value!r}")
+        told[key] = value
+    return told
 
 
 def _table(text: str, name: str) -> list[dict[str, Any]]:
@@ -229,7 +239,7 @@ def _read(path: Path) -> str:
 
 def _object(path: Path) -> dict[str, Any]:
     try:
-        said = json.loads(_read(path))
+        said = json.loads(_read(path), object_pairs_hook=_once)
     except ValueError as error:
         raise Refused(f"{path} cannot be read: {error}", code="dataset") from error
     if not isinstance(said, dict):
