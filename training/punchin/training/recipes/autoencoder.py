@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from punchin.engine.vae import Vae
+from punchin.engine.vae import NormedConv, Vae
 from punchin.protocol.limits import HOP, LATENT_HZ
 from punchin.training.recipes.components import begin_as_components
 from punchin.training.recipes.loop import Stage
@@ -25,11 +25,11 @@ from punchin.training.recipes.synth import render
 from punchin.training.spectrum import distance, low_distance, si_sdr_db
 
 SEED: Final = 101
-PEAK_LR, CROPS = 4e-4, 32  # the learning rate, and the batch that it is right for
+PEAK_LR, CROPS = 1e-3, 5  # the learning rate, and the smallest batch that it is right for
 SDR: Final = 0.06  # a decibel of SI-SDR is worth this much spectral distance
 LOW: Final = 0.2  # and the distance below 1.5 kHz once more
 GATED: Final = 0.3  # of the crops begin and end with silence
-ALL, ALONE = 0.4, 0.25  # of the crops have all stems, or one; the others some
+ALL, ALONE = 0.4, 0.33  # of the crops have all stems, or one; the others some
 DRIVEN, ROOMED = 0.2, 0.4  # of the crops are overdriven, or heard in a room or through a body
 DRIVE: Final = (1.0, 6.0)
 DECAY_S: Final = (0.003, 1.2)  # of rooms and bodies, to -60 dB
@@ -62,12 +62,16 @@ class AutoencoderStage(Stage[Crops]):
 
     def __init__(self, vae: Vae, plan: Plan, device: torch.device, workers: int) -> None:
         self.vae, self.plan, self.device = vae, plan, device
-        self.peak_lr = PEAK_LR * (plan.crops / CROPS) ** 0.5  # small batches of Adam want small steps
+        self.peak_lr = PEAK_LR * min(1.0, plan.crops / CROPS)
         vae.encoder.requires_grad_(False)
         self.module: nn.Module = vae
         self._composer = Composer(plan.audio_songs, workers)
         self._prepared = self._rendered = -1
         self._stems = torch.zeros(0)
+
+    def muon_parameters(self) -> list[nn.Parameter]:
+        """The decoder's kernels, as directions; their lengths, the biases and the snakes are AdamW's."""
+        return [layer.weight_v for layer in self.vae.decoder.modules() if isinstance(layer, NormedConv)]
 
     def begin(self) -> None:
         """Set the first weights, and the encoder's last."""

@@ -17,11 +17,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv1d
 
-from punchin.engine.vae import Conv, ConvTransposed, DecoderBlock, EncoderBlock, NormedConv, ResidualUnit, Snake, Vae
+from punchin.engine.vae import (
+    Conv,
+    ConvTransposed,
+    Decoder,
+    DecoderBlock,
+    EncoderBlock,
+    NormedConv,
+    ResidualUnit,
+    Snake,
+    Vae,
+)
 from punchin.training.recipes import bands
 
 STRAIGHT: Final = -6.0  # log of a snake's frequency: x + sin^2(0.0025 x) is x
 QUIET: Final = 1e-4  # spread of the decoder's weights that nothing uses; zeros would have no direction to learn from
+FEW: Final = 4  # songs by which the decoder's units are scaled
 STEPS, SONGS, PEAK_LR = 400, 8, 2e-3  # of fitting the overlapping code
 
 
@@ -39,9 +50,6 @@ def begin_as_components(vae: Vae, audio: Tensor, log_std: float = -6.0) -> None:
             nn.init.constant_(module.alpha, STRAIGHT)
         if isinstance(module, ResidualUnit):
             set_kernel(module.conv2, torch.zeros_like(module.conv2.weight_v))
-    for module in decoder.modules():
-        if isinstance(module, ResidualUnit):
-            set_kernel(module.conv2, torch.randn_like(module.conv2.weight_v) * QUIET)
     for straight in (decoder, *ups):
         nn.init.constant_(straight.snake1.alpha, STRAIGHT)
     _widen(encoder.conv1, decoder.conv2)
@@ -51,6 +59,8 @@ def begin_as_components(vae: Vae, audio: Tensor, log_std: float = -6.0) -> None:
     for down, up, carried in zip(downs, reversed(ups), _carried(vae.spec.strides), strict=True):
         x, copies = _stage(down.conv1, up.conv_t1, x, carried, copies), 1
     _bottom(encoder.conv2, decoder.conv1, x, audio.square().sum((1, 2)), log_std)
+    few = audio[:FEW]
+    _bend(decoder, vae.encode(few, few.shape[-1] // vae.spec.hop).mean.transpose(1, 2))
 
 
 def _widen(first: Conv, last: Conv) -> None:
@@ -156,6 +166,23 @@ def _overlapping(x: Tensor, energy: Tensor, count: int) -> tuple[Tensor, Tensor]
         falling.step()
     spread = conv1d(x, code, padding=1).std(dim=(0, 2)).clamp(min=1e-3)[:, None]
     return (code / spread[..., None]).detach(), (play * spread).detach()
+
+
+def _bend(decoder: Decoder, latent: Tensor) -> None:
+    """Let the residual units mix what they hear at random, so loud that their second snakes bend it; latent [B, C, T].
+
+    x + sin^2(x) is a line where x is small, and sound is: units that began at its own scale heard an eighth to a
+    hundredth of what bends, and stayed lines. Each channel gets a deviation of 1; what a unit adds begins `QUIET`.
+    """
+    for unit in (module for module in decoder.modules() if isinstance(module, ResidualUnit)):
+        nn.init.constant_(unit.snake1.alpha, STRAIGHT)
+        mixing = torch.randn_like(unit.conv1.weight_v)
+        set_kernel(unit.conv1, mixing / mixing[0].numel() ** 0.5)
+        set_kernel(unit.conv2, torch.randn_like(unit.conv2.weight_v) * QUIET)
+        heard = list[Tensor]()
+        with unit.conv1.register_forward_hook(lambda *call, heard=heard: heard.append(call[2])):
+            decoder(latent)
+        unit.conv1.weight_g.div_(heard[0].std((0, 2))[:, None, None].clamp(min=QUIET))
 
 
 def _blocks(x: Tensor, stride: int) -> Tensor:

@@ -49,7 +49,9 @@ class Stage(ABC, Generic[T]):
     ema_decay: float = 0.999
 
     def muon_parameters(self) -> list[nn.Parameter]:
-        """Matrices that Muon trains (Jordan et al., 2024); AdamW trains the rest."""
+        """Matrices, and kernels as matrices of their first axis by the others, that Muon trains (Jordan et al., 2024);
+        AdamW trains the rest.
+        """
         return []
 
     @abstractmethod
@@ -96,7 +98,8 @@ class Run(Generic[T]):
     def __init__(self, stage: Stage[T], path: Path, plan: Plan, seconds: float, settings: dict[str, Any]) -> None:
         self.stage, self.path, self.plan, self.budget_s = stage, path, plan, seconds
         self.parameters = [p for p in stage.module.parameters() if p.requires_grad]
-        self.optimizers = _optimizers(stage)
+        self.kernels = [(p, nn.Parameter(p.detach().flatten(1))) for p in stage.muon_parameters()]
+        self.optimizers = _optimizers(stage, [flat for _, flat in self.kernels])
         self.ema = Ema(stage.module, stage.ema_decay)
         self.progress = Progress(settings=settings)
         self.pending = torch.zeros((), dtype=torch.float64, device=stage.device)  # losses since the last record
@@ -157,6 +160,8 @@ class Run(Generic[T]):
         loss = stage.loss(at.step, prepared)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, _CLIP)
+        for kernel, flat in self.kernels:
+            flat.grad, kernel.grad = None if kernel.grad is None else kernel.grad.flatten(1), None
         for optimizer in self.optimizers.values():
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -205,10 +210,9 @@ class Run(Generic[T]):
             self.progress.end = self.progress.decay_from = None
 
 
-def _optimizers(stage: Stage[Any]) -> dict[str, torch.optim.Optimizer]:
-    """By the name of their state. Matrices decay; norms, biases and tokens do not."""
-    orthogonal = stage.muon_parameters()
-    apart = {id(each) for each in orthogonal}
+def _optimizers(stage: Stage[Any], orthogonal: list[nn.Parameter]) -> dict[str, torch.optim.Optimizer]:
+    """By the name of their state. Matrices decay; norms, biases and tokens do not. orthogonal: Muon's own views."""
+    apart = {id(each) for each in stage.muon_parameters()}
     trained = [p for p in stage.module.parameters() if p.requires_grad and id(p) not in apart]
     matrices, rest = [p for p in trained if p.ndim == 2], [p for p in trained if p.ndim != 2]
     groups = [{"params": matrices, "weight_decay": stage.weight_decay}, {"params": rest, "weight_decay": 0.0}]
