@@ -110,6 +110,7 @@ def test_a_plugin_that_aborts_while_loading(tmp_path, plugin, monkeypatch):
     [
         ("gain = 5", "BadGain gain is 5, allowed is 0 to 2"),
         ("gain = nan", "BadGain gain is nan, allowed is 0 to 2"),
+        ("gain = true", "BadGain gain is True, allowed is 0 to 2"),
         ("mood = 1", 'no parameter "mood"; it has .*gain: 0 to 2'),
     ],
 )

@@ -330,7 +330,7 @@ def test_what_a_source_holds_in_part_takes_no_place(folder, models):
         spoil(folder / "acestep-v15-base/silence_latent.pt") if spoil is os.unlink else spoil()
         with pytest.raises(PunchinError, match=text) as error:
             hub.pull(BY_NAME[name], Folder(folder), models, Quiet())
-        assert "`--from modelscope`, or a folder" in error.value.hint
+        assert "`--from modelscope`, or `--from FOLDER`" in error.value.hint
         assert not installed.is_here(BY_NAME[name], models)
     (place / last).write_bytes(weights(100))
     assert hub.pull(BY_NAME["xl-base"], Folder(folder), models, Quiet()).name == place.name

@@ -5,16 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from realparts import need, need_file
 
 from punchin.protocol.limits import HOP, MODEL_HZ
 from punchin.session import onsets
-from punchin.training.recipes.figures import codec, cover, edges, notes, soundfont, tempo
+from punchin.training.recipes.figures import codec, cover, edges, notes, tempo
 from punchin.training.recipes.score import STEMS, compose
 from punchin.training.recipes.songs import HELD_OUT, song
 from punchin.training.recipes.synth import render
-
-SOUNDFONT = "/usr/share/sounds/sf3/MuseScore_General_Lite.sf3"
 
 
 def scores(first, count):
@@ -169,15 +166,3 @@ def test_the_probe_names_instruments_it_never_heard_play_this():
     said = [probe.name(audio) for audio in render(held, 5.0)[:, stem]]
     assert len(set(names[0])) >= 6
     assert sum(a == b for a, b in zip(said, names[1], strict=True)) >= 12, said
-
-
-@pytest.mark.real
-def test_a_soundfont_plays_the_same_score():
-    need("fluidsynth", "apt-get install fluidsynth")
-    sounds = need_file(SOUNDFONT, "apt-get install musescore-general-soundfont-small")
-    score = compose(8)
-    lead = soundfont.render(score, 8.0, sounds, ("lead",))
-    ours = render([score], 8.0)[0, STEMS.index("lead")]
-    assert lead.shape == (2, 8 * MODEL_HZ)
-    assert cover.f_measure(lead, ours) > 0.6
-    assert float(lead.abs().max()) > 0.01

@@ -23,7 +23,7 @@ from punchin.protocol.models import BY_NAME, MAIN, MODELS, SHARED, Model
 from punchin.protocol.usage import Parser
 
 HUBS: Final = ("huggingface", "modelscope")
-_ELSEWHERE: Final = f"name another source: `--from {'`, `--from '.join(HUBS)}`, or a folder"
+_ELSEWHERE: Final = f"name another source: `--from {'`, `--from '.join(HUBS)}`, or `--from FOLDER`"
 _NEEDS: Final = {  # a shared part's files of weights, and what it needs beside them
     "vae": ("diffusion_pytorch_model", "config.json"),
     "Qwen3-Embedding-0.6B": ("model", "tokenizer.json"),

@@ -157,7 +157,8 @@ def _client(module: str, package: str) -> Any:
 def _unreachable(name: str, repository: str, error: Exception) -> PunchinError:
     other = "modelscope" if name == "huggingface" else "huggingface"
     first = str(error).strip().split("\n")[0] or type(error).__name__
-    return PunchinError(f"{name} does not give {repository}: {first}", f"try `--from {other}`, or a folder")
+    hint = f"run the same command with `--from {other}`, or `--from FOLDER`"
+    return PunchinError(f"{name} does not give {repository}: {first}", hint)
 
 
 def _begun(remote: Remote, into: Path, suffix: str) -> int:

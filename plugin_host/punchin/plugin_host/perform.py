@@ -126,6 +126,8 @@ def _load_vst3(step: Step) -> Plugin:
         try:
             if isinstance(value, float) and math.isnan(value):
                 raise ValueError  # in every range, as pedalboard compares
+            if isinstance(value, bool) and plugin.parameters[key].type is float:
+                raise ValueError  # true would be 1
             setattr(plugin, key, value)
         except (ValueError, TypeError, OverflowError) as error:
             allowed = _range(plugin.parameters[key])

@@ -6,6 +6,7 @@ The encoder stays as it is fitted: a linear code and levels of bands, from which
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from punchin.training.recipes.plan import Plan
 from punchin.training.recipes.rooms import driven, roomed
 from punchin.training.recipes.score import STEMS
 from punchin.training.recipes.songs import Composer, Song
+from punchin.training.recipes.soundfont import Band
 from punchin.training.recipes.synth import render
 from punchin.training.spectrum import distance, low_distance, si_sdr_db
 
@@ -29,6 +31,7 @@ PEAK_LR, CROPS = 1e-3, 5  # the learning rate, and the smallest batch that it is
 SDR: Final = 0.06  # a decibel of SI-SDR is worth this much spectral distance
 LOW: Final = 0.2  # and the distance below 1.5 kHz once more
 GATED: Final = 0.3  # of the crops begin and end with silence
+SAMPLED: Final = 0.5  # of the songs are played on a soundfont, where one is given
 ALL, ALONE = 0.4, 0.33  # of the crops have all stems, or one; the others some
 DRIVEN, ROOMED = 0.2, 0.4  # of the crops are overdriven, or heard in a room or through a body
 DRIVE: Final = (1.0, 6.0)
@@ -43,6 +46,7 @@ class Crops(NamedTuple):
 
     batch: int
     songs: list[Song] | None  # of the batch, where they are new
+    sampled: Tensor | None  # the first of them on a soundfont, [songs, 4, 2, n], where they are new and there is one
     song: Tensor  # [B]
     start: Tensor  # [B] audio frames
     gains: Tensor  # [B, 4] of the stems
@@ -60,12 +64,14 @@ class AutoencoderStage(Stage[Crops]):
     betas = (0.8, 0.99)
     ema_decay = 0.997
 
-    def __init__(self, vae: Vae, plan: Plan, device: torch.device, workers: int) -> None:
+    def __init__(self, vae: Vae, plan: Plan, device: torch.device, workers: int, soundfont: Path | None = None) -> None:
         self.vae, self.plan, self.device = vae, plan, device
         self.peak_lr = PEAK_LR * min(1.0, plan.crops / CROPS) ** 2  # of two crops, eight steps at 0.4 of it lost ground
         vae.encoder.requires_grad_(False)
         self.module: nn.Module = vae
         self._composer = Composer(plan.audio_songs, workers)
+        seconds, count = plan.audio_frames / LATENT_HZ, round(SAMPLED * plan.audio_songs)
+        self._band = Band(soundfont, seconds, plan.audio_songs, count, workers) if soundfont else None
         self._prepared = self._rendered = -1
         self._stems = torch.zeros(0)
 
@@ -104,6 +110,7 @@ class AutoencoderStage(Stage[Crops]):
         return Crops(
             batch,
             list(self._composer.batch(batch)) if new else None,
+            self._band.batch(batch) if new and self._band else None,
             torch.from_numpy(rng.integers(plan.audio_songs, size=plan.crops)),
             torch.from_numpy(rng.integers(latest + 1, size=plan.crops)),
             torch.from_numpy(gains).float(),
@@ -132,6 +139,8 @@ class AutoencoderStage(Stage[Crops]):
             assert prepared.songs is not None
             scores, firsts = [s.score for s in prepared.songs], [s.first_s for s in prepared.songs]
             self._stems = render(scores, self.plan.audio_frames / LATENT_HZ, self.device, prepared.batch, firsts)
+            if prepared.sampled is not None:
+                self._stems[: len(prepared.sampled)] = prepared.sampled.to(self.device)
             self._rendered = prepared.batch
         frames = self.plan.crop_frames * HOP
         cut = torch.stack(
@@ -151,8 +160,10 @@ class AutoencoderStage(Stage[Crops]):
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.crops_in_halves)
 
     def close(self) -> None:
-        """End what composes ahead."""
+        """End what composes and plays ahead."""
         self._composer.close()
+        if self._band is not None:
+            self._band.close()
 
 
 def _by_ratio(rng: np.random.Generator, span: tuple[float, float], count: int) -> NDArray[np.float64]:

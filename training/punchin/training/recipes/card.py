@@ -29,7 +29,7 @@ region at once. It is no substitute for the released models.
 ## Data
 Scores composed by rule from a number (eight genres, 70 to 180 bpm, 4/4, 3/4 and 6/8, twelve keys, major and minor,
 fills and swing) and played by a synthesiser written for it (eight pitched instruments, three basses, two drum kits).
-No recording and no foreign score is in it. Songs are made while training; {songs} of them were used.
+{foreign} Songs are made while training; {songs} of them were used.
 
 ## Making
 {made}
@@ -51,6 +51,7 @@ def write(folder: Path) -> Path:
     figures = json.loads(measured.read_text()) if measured.is_file() else None
     text = _TEXT.format(
         songs=f"{made['songs']:,}",
+        foreign=_foreign(made["stages"]["vae"].get("settings", {})),
         made=f"On {made['device']}, {length(made['seconds'])} in all, plan `{made['plan']}`, "
         f"torch {made['torch']}, recipe {made['recipe']}.",
         losses=_losses(made["stages"]),
@@ -60,6 +61,16 @@ def write(folder: Path) -> Path:
         files=_files(folder),
     )
     return state.write_bytes(folder / CARD, text.encode())
+
+
+def _foreign(settings: Mapping[str, Any]) -> str:
+    if "soundfont" not in settings:
+        return "No recording and no foreign score is in it."
+    return (
+        f"Up to half of what the autoencoder's decoder heard were the same scores on the instruments of"
+        f" {settings['soundfont']} (sha256 `{settings['soundfont_sha256']}`). No other recording and no foreign score"
+        " is in it."
+    )
 
 
 def shipped(folder: Path) -> list[Path]:

@@ -23,7 +23,7 @@ from punchin.engine import tiny
 from punchin.protocol.errors import BadUsage, Cancelled, PunchinError
 from punchin.training import state
 from punchin.training.console import Line, length
-from punchin.training.recipes import card
+from punchin.training.recipes import card, soundfont
 from punchin.training.recipes.autoencoder import AutoencoderStage
 from punchin.training.recipes.codes import CodesStage
 from punchin.training.recipes.library import Codes, Library
@@ -50,6 +50,7 @@ class Making:
     device: torch.device
     minutes: float
     workers: int
+    soundfont: Path | None
     compiled: bool
     line: Line
     stop: Callable[[], bool]
@@ -66,7 +67,9 @@ class Making:
 
     def train(self, stage: Stage[Any], compiled: list[torch.nn.Module]) -> None:
         """Bring a stage to its end. Raises Cancelled where it was stopped before."""
-        settings = {"plan": self.plan_name, "recipe": tiny.RECIPE}
+        settings: dict[str, Any] = {"plan": self.plan_name, "recipe": tiny.RECIPE}
+        if self.soundfont is not None and stage.name == "vae":  # the only one that hears it
+            settings |= {"soundfont": self.soundfont.name, "soundfont_sha256": soundfont.sha256(self.soundfont)}
         seconds = 60 * self.minutes * self.plan.share[stage.name]
         for module in compiled if self.compiled else ():
             module.compile()
@@ -82,7 +85,7 @@ def make(making: Making) -> Path:
     """Run all stages and write the model; returns the DiT's folder in OUT."""
     model, vae, text, words = tiny.untrained()
     plan, device = making.plan, making.device
-    autoencoder = AutoencoderStage(vae, plan, device, making.workers)
+    autoencoder = AutoencoderStage(vae, plan, device, making.workers, making.soundfont)
     if not making.path("vae").exists():
         making.line.say("fitting the encoder")
         autoencoder.begin()
@@ -157,6 +160,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda, cuda:1 or cpu")
     made.add_argument("--plan", choices=[name for name in PLANS if name != "smoke"], help="sizes; the device's own")
     made.add_argument("--smoke", action="store_true", help="a minute of data, a few steps of each stage")
+    made.add_argument("--soundfont", type=Path, help="half of what the decoder hears is played on it, by fluidsynth")
     made.add_argument("--workers", type=int, default=None, help="processes that compose ahead: 6 with a GPU, else 0")
     made.add_argument("--compile", action="store_true", help="torch.compile the networks: slower to begin, then faster")
     return made
@@ -184,6 +188,8 @@ def _making(asked: argparse.Namespace, line: Line, stop: Callable[[], bool]) -> 
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True
+    if asked.soundfont is not None:
+        soundfont.need(asked.soundfont)
     if asked.minutes is not None and asked.minutes <= 0:
         raise BadUsage(f"--minutes is {asked.minutes:g}; it must be above 0")
     return Making(
@@ -191,6 +197,7 @@ def _making(asked: argparse.Namespace, line: Line, stop: Callable[[], bool]) -> 
         plan_name="smoke" if asked.smoke else asked.plan or ("gpu" if device.type == "cuda" else "cpu"),
         device=device,
         minutes=asked.minutes or MINUTES[device.type],
+        soundfont=asked.soundfont,
         workers=asked.workers if asked.workers is not None else (6 if device.type == "cuda" else 0),
         compiled=asked.compile,
         line=line,

@@ -15,7 +15,8 @@ from torch import Tensor
 from punchin.engine.pipeline import AceStepPipeline
 from punchin.engine.request import Request
 from punchin.protocol.limits import HOP, LATENT_HZ, MODEL_HZ
-from punchin.training.recipes.figures import codec, cover, edges, soundfont, tempo
+from punchin.training.recipes import soundfont
+from punchin.training.recipes.figures import codec, cover, edges, tempo
 from punchin.training.recipes.score import PITCHED, STEMS, Score, Stem, caption
 from punchin.training.recipes.songs import HELD_OUT, Song, song
 from punchin.training.recipes.synth import render
