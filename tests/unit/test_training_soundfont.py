@@ -1,5 +1,6 @@
 """Scores on a soundfont: the same notes, each stem for itself, the same each time."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,11 @@ from realparts import need, need_file
 
 from punchin.engine import tiny
 from punchin.protocol.limits import MODEL_HZ
-from punchin.training.recipes import soundfont
+from punchin.training.recipes import card, soundfont
 from punchin.training.recipes import tiny as recipe
 from punchin.training.recipes.autoencoder import AutoencoderStage
 from punchin.training.recipes.figures import cover
+from punchin.training.recipes.figures.__main__ import main as figures
 from punchin.training.recipes.plan import SMOKE
 from punchin.training.recipes.score import STEMS, compose
 from punchin.training.recipes.songs import song
@@ -93,3 +95,13 @@ def test_without_fluidsynth_its_cure_is_named(tmp_path, monkeypatch):
     with pytest.raises(soundfont.Refused) as refused:
         soundfont.need(tmp_path)
     assert refused.value.hint == "apt-get install fluidsynth"
+
+
+def test_what_was_trained_on_is_no_unseen_soundfont(sounds, tmp_path, capsys):
+    known = {"soundfont": sounds.name, "soundfont_sha256": soundfont.sha256(sounds)}
+    stage = {"step": 1, "seconds": 1.0, "losses": [[1, 0.5]], "settings": known}
+    made = {"songs": 4, "device": "a CPU", "seconds": 1.0, "plan": "cpu", "torch": "2", "recipe": 1}
+    (tmp_path / card.MADE).write_text(json.dumps({**made, "stages": {"vae": stage}}))
+    assert f"the instruments of {sounds.name}" in card.write(tmp_path).read_text()
+    assert figures([str(tmp_path), "--soundfont", str(sounds)]) == 4
+    assert f"{sounds} is what the decoder was trained on" in capsys.readouterr().err

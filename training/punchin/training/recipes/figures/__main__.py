@@ -12,10 +12,10 @@ import torch
 
 from punchin.engine.pipeline import AceStepPipeline
 from punchin.engine.tiny import NAME
-from punchin.protocol.errors import PunchinError
+from punchin.protocol.errors import PunchinError, Refused
 from punchin.training import state
 from punchin.training.console import Line
-from punchin.training.recipes import card
+from punchin.training.recipes import card, soundfont
 from punchin.training.recipes.figures.measure import PARTS, Asked, Figure
 
 
@@ -34,10 +34,21 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def _check_unseen(sounds: Path, folder: Path) -> None:
+    """Raise Refused where the recipe's decoder was trained on this soundfont."""
+    soundfont.need(sounds)
+    made = folder / card.MADE
+    stages = json.loads(made.read_text())["stages"] if made.is_file() else {}
+    if stages.get("vae", {}).get("settings", {}).get("soundfont_sha256") == soundfont.sha256(sounds):
+        raise Refused(f"{sounds} is what the decoder was trained on", "name a soundfont that it never heard")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command. Prints one line a figure; writes figures.json and the card where all parts were measured."""
     given, line = parser().parse_args(arguments), Line()
     try:
+        if given.soundfont is not None:
+            _check_unseen(given.soundfont, given.folder)
         asked = Asked(
             count=given.count, lessons=given.lessons, steps=given.steps, guidance=given.guidance, shift=given.shift,
             soundfont=given.soundfont, device=given.device,

@@ -78,7 +78,7 @@ def of_codec(pipe: AceStepPipeline, asked: Asked) -> Iterable[Figure]:
     sounds = {"": torch.stack([*rendered(held, CODEC_SECONDS, asked.device)])}
     if asked.soundfont is not None:
         foreign = [soundfont.render(score, CODEC_SECONDS, asked.soundfont) for score in held[: len(held) // 2]]
-        sounds[", unseen soundfont"] = torch.stack(foreign)
+        sounds[f", unseen soundfont {asked.soundfont.stem}"] = torch.stack(foreign)
     for name, audio in sounds.items():
         found = codec.measure(pipe.loaded.vae, basis, audio.to(pipe.loaded.device))
         yield Figure(
