@@ -108,6 +108,17 @@ def test_without_a_soundfont_the_cure_is_named(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.real
+def test_what_is_no_soundfont_is_not_played_on_the_systems_own(tmp_path):
+    need("fluidsynth", studio.CURE)
+    bad = tmp_path / "bad.sf3"
+    bad.write_bytes(bytes(range(256)) * 20)
+    command = [sys.executable, "-m", "punchin.clients.demo.score", tmp_path / "made", "--soundfont", bad]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 4
+    assert "fluidsynth failed: fluidsynth: error: " in done.stderr
+
+
 @pytest.mark.slow
 def test_wheel_carries_the_session_and_the_model(tmp_path):
     root = Path(__file__).resolve().parents[2]

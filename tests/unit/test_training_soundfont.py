@@ -9,6 +9,7 @@ import torch
 from realparts import need, need_file
 
 from punchin.engine import tiny
+from punchin.protocol.errors import Refused
 from punchin.protocol.limits import MODEL_HZ
 from punchin.training.recipes import card, soundfont
 from punchin.training.recipes import tiny as recipe
@@ -84,6 +85,15 @@ def test_half_of_what_the_decoder_hears_is_played_on_it(sounds):
     mixed.close()
 
 
+def test_what_is_no_soundfont_is_not_played_on_the_systems_own(sounds, tmp_path):
+    cut, other = tmp_path / "cut.sf3", tmp_path / "other.sf2"
+    cut.write_bytes(sounds.read_bytes()[:100_000])
+    other.write_bytes(bytes(range(256)) * 20)
+    for bad in (cut, other):
+        with pytest.raises(Refused, match=f"fluidsynth cannot play {bad}: fluidsynth: error: "):
+            render(compose(8), 1.0, bad)
+
+
 def test_without_the_soundfont_the_recipe_does_not_begin(tmp_path, capsys):
     assert recipe.main([str(tmp_path / "out"), "--smoke", "--soundfont", str(tmp_path / "none.sf2")]) != 0
     assert f"there is no soundfont {tmp_path / 'none.sf2'}" in capsys.readouterr().err
@@ -92,7 +102,7 @@ def test_without_the_soundfont_the_recipe_does_not_begin(tmp_path, capsys):
 
 def test_without_fluidsynth_its_cure_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(soundfont.Refused) as refused:
+    with pytest.raises(Refused) as refused:
         soundfont.need(tmp_path)
     assert refused.value.hint == "apt-get install fluidsynth"
 

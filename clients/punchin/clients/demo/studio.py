@@ -110,6 +110,8 @@ def _play(midi: mido.MidiFile, soundfont: Path) -> NDArray[np.float64]:
         options += ["-T", "wav"]
         command = [program, *options, "-F", str(target), str(soundfont), str(source)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode or not target.is_file():
+        if (
+            done.returncode or "error:" in done.stderr or not target.is_file()
+        ):  # it plays another for one it cannot read
             raise Refused(f"fluidsynth failed: {done.stderr.strip() or done.returncode}", " ".join(command))
         return soundfile.read(target, always_2d=True)[0].mean(axis=1)

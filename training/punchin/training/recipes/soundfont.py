@@ -168,9 +168,11 @@ def _played(file: mido.MidiFile, seconds: float, soundfont: Path) -> Tensor:
         midi, wav = Path(folder) / "score.mid", Path(folder) / "score.wav"
         file.save(midi)
         flags = ["-ni", "-q", "-g", "0.5", "-r", str(MODEL_HZ), "-T", "wav", "-O", "float", "-F", str(wav)]
+        flags += ["-o", "synth.dynamic-sample-loading=1"]  # half the time goes into samples that nobody plays
         done = subprocess.run([program, *flags, str(soundfont), str(midi)], capture_output=True, text=True, check=False)
-        if done.returncode or not wav.is_file():
-            raise Refused(f"fluidsynth failed: {done.stderr.strip()[-300:]}", code="fluidsynth")
+        if done.returncode or "error:" in done.stderr or not wav.is_file():  # it plays another for one it cannot read
+            said = done.stderr.strip() or f"exit {done.returncode}"
+            raise Refused(f"fluidsynth cannot play {soundfont}: {said[:300]}", code="fluidsynth")
         audio, _ = audiofile.read(wav)
     frames = round(seconds * MODEL_HZ)
     whole = torch.zeros(2, frames)
