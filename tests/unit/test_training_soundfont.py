@@ -11,6 +11,7 @@ from realparts import need, need_file
 from punchin.engine import tiny
 from punchin.protocol.errors import Refused
 from punchin.protocol.limits import MODEL_HZ
+from punchin.training.console import Line
 from punchin.training.recipes import card, soundfont
 from punchin.training.recipes import tiny as recipe
 from punchin.training.recipes.autoencoder import AutoencoderStage
@@ -53,8 +54,9 @@ def test_parts_played_one_after_the_other_are_what_each_is_alone(sounds):
 
 
 def test_nothing_of_a_part_is_heard_in_the_next(sounds):
-    loud, silent = plain(compose(8), "chords"), plain(replace(compose(8), notes=dict.fromkeys(STEMS, ())), "lead")
-    first, second = render_apart([loud, silent], 2.0, sounds)
+    loud = replace(plain(compose(8), "chords"), program=91)  # a pad, which would sound for seconds more
+    silent = plain(replace(compose(8), notes=dict.fromkeys(STEMS, ())), "lead")
+    first, second = render_apart([loud, silent], 1.0, sounds)
     assert float(first.abs().max()) > 0.01
     assert float(second.abs().max()) < 1e-3
 
@@ -77,6 +79,7 @@ def test_half_of_what_the_decoder_hears_is_played_on_it(sounds):
     mixed = AutoencoderStage(tiny.untrained()[1], PLAN, torch.device("cpu"), 0, sounds)
     ours = synthesised([song(n).score for n in range(4)], 2.0, first_s=[song(n).first_s for n in range(4)])
     asked = mixed.prepare(0)
+    assert asked.sampled is not None
     assert torch.equal(asked.sampled, Band(sounds, 2.0, batch=4, count=2, workers=0).batch(0))
     mixed.audio(asked, torch.Generator().manual_seed(1))
     assert torch.equal(mixed._stems[:2], asked.sampled)
@@ -89,6 +92,13 @@ def test_what_is_no_soundfont_is_not_played_on_the_systems_own(sounds, tmp_path)
     cut, other = tmp_path / "cut.sf3", tmp_path / "other.sf2"
     cut.write_bytes(sounds.read_bytes()[:100_000])
     other.write_bytes(bytes(range(256)) * 20)
+    torn = tmp_path / "torn.sf3"
+    torn.write_bytes(sounds.read_bytes())
+    with torn.open("r+b") as file:
+        file.seek(20_000_000)
+        file.write(bytes(65_536))
+    with pytest.raises(Refused, match="Failed to load sample"):
+        soundfont.check(torn)
     for bad in (cut, other):
         with pytest.raises(Refused, match=f"fluidsynth cannot play {bad}: fluidsynth: error: "):
             render(compose(8), 1.0, bad)
@@ -103,8 +113,40 @@ def test_without_the_soundfont_the_recipe_does_not_begin(tmp_path, capsys):
 def test_without_fluidsynth_its_cure_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Refused) as refused:
-        soundfont.need(tmp_path)
+        soundfont.check(tmp_path)
     assert refused.value.hint == "apt-get install fluidsynth"
+
+
+def test_nobodys_own_settings_are_heard(sounds, tmp_path, monkeypatch):
+    before = render(compose(8), 1.0, sounds)
+    (tmp_path / ".fluidsynth").write_text("gain 3\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert torch.equal(render(compose(8), 1.0, sounds), before)
+
+
+def test_a_stage_goes_on_with_the_soundfont_it_began_with(sounds, tmp_path, monkeypatch):
+    steps = {"vae": 1}
+    monkeypatch.setitem(recipe.PLANS, "smoke", replace(PLAN, steps=steps))
+    other = tmp_path / "other.sf3"
+    other.write_bytes(sounds.read_bytes() + b"\0")
+
+    def train(font):
+        vae, device = tiny.untrained()[1], torch.device("cpu")
+        making = recipe.Making(tmp_path, "smoke", device, 1.0, 0, font, False, Line(), lambda: False)
+        stage = AutoencoderStage(vae, making.plan, device, 0, font)
+        try:
+            making.train(stage, [])
+        finally:
+            stage.close()
+        return making.stages["vae"]["settings"]
+
+    said = train(sounds)
+    assert (said["soundfont"], said["soundfont_sha256"]) == (sounds.name, soundfont.sha256(sounds))
+    steps["vae"] = 2
+    for wrong in (None, other):
+        with pytest.raises(Refused, match="was made with"):
+            train(wrong)
+    assert train(sounds) == said
 
 
 def test_what_was_trained_on_is_no_unseen_soundfont(sounds, tmp_path, capsys):

@@ -7,6 +7,7 @@ alone in a slot, cut where its sound begins, and laid onto the grid at the neare
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import subprocess
 import tempfile
@@ -106,12 +107,11 @@ def _play(midi: mido.MidiFile, soundfont: Path) -> NDArray[np.float64]:
         source, target = Path(temporary, "slots.mid"), Path(temporary, "slots.wav")
         midi.save(source)
         sparing = ["-o", "synth.dynamic-sample-loading=1"]  # half the time goes into samples that nobody plays
-        options = ["-ni", "-q", *sparing, "-R", "0", "-C", "0", "-g", "0.4", "-r", str(RATE_HZ), "-O", "float"]
-        options += ["-T", "wav"]
+        options = ["-ni", "-q", "-f", os.devnull, *sparing]  # none of a user's own settings
+        options += ["-R", "0", "-C", "0", "-g", "0.4", "-r", str(RATE_HZ), "-O", "float", "-T", "wav"]
         command = [program, *options, "-F", str(target), str(soundfont), str(source)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if (
-            done.returncode or "error:" in done.stderr or not target.is_file()
-        ):  # it plays another for one it cannot read
+        # It plays the system's own in place of one that it cannot read.
+        if done.returncode or "error:" in done.stderr or not target.is_file():
             raise Refused(f"fluidsynth failed: {done.stderr.strip() or done.returncode}", " ".join(command))
         return soundfile.read(target, always_2d=True)[0].mean(axis=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import tempfile
@@ -19,7 +20,6 @@ from torch import Tensor
 
 from punchin.protocol.errors import Refused
 from punchin.protocol.limits import MODEL_HZ
-from punchin.session import audiofile
 from punchin.training.recipes.score import HAT, KICK, OPEN_HAT, RIDE, SNARE, STEMS, TOM, Score, Stem
 from punchin.training.recipes.songs import song
 
@@ -65,14 +65,9 @@ def drawn(rng: np.random.Generator, score: Score, stem: Stem) -> Part:
     return Part(score, stem, int(rng.choice(KITS if stem == "drums" else BASSES if bass else PITCHED)), hits)
 
 
-def need(soundfont: Path) -> str:
-    """The fluidsynth that plays it. Raises Refused where it or the soundfont is missing."""
-    program = shutil.which("fluidsynth")
-    if program is None:
-        raise Refused("fluidsynth is not installed", "apt-get install fluidsynth", code="fluidsynth")
-    if not soundfont.is_file():
-        raise Refused(f"there is no soundfont {soundfont}", code="soundfont")
-    return program
+def check(soundfont: Path) -> None:
+    """Load every sample, which playing a few notes does not. Raises Refused as `render` does."""
+    _raw(_file(), soundfont, "synth.dynamic-sample-loading=0")
 
 
 def sha256(soundfont: Path) -> str:
@@ -163,19 +158,28 @@ def _add(file: mido.MidiFile, part: Part, seconds: float, first_s: float, channe
 
 def _played(file: mido.MidiFile, seconds: float, soundfont: Path) -> Tensor:
     """What fluidsynth makes of a file, cut or filled up with silence to `seconds`, [2, n]."""
-    program = need(soundfont)
-    with tempfile.TemporaryDirectory() as folder:
-        midi, wav = Path(folder) / "score.mid", Path(folder) / "score.wav"
-        file.save(midi)
-        flags = ["-ni", "-q", "-g", "0.5", "-r", str(MODEL_HZ), "-T", "wav", "-O", "float", "-F", str(wav)]
-        flags += ["-o", "synth.dynamic-sample-loading=1"]  # half the time goes into samples that nobody plays
-        done = subprocess.run([program, *flags, str(soundfont), str(midi)], capture_output=True, text=True, check=False)
-        if done.returncode or "error:" in done.stderr or not wav.is_file():  # it plays another for one it cannot read
-            said = done.stderr.strip() or f"exit {done.returncode}"
-            raise Refused(f"fluidsynth cannot play {soundfont}: {said[:300]}", code="fluidsynth")
-        audio, _ = audiofile.read(wav)
-    frames = round(seconds * MODEL_HZ)
-    whole = torch.zeros(2, frames)
-    kept = torch.from_numpy(audio[:, :frames])
-    whole[:, : kept.shape[1]] = kept
+    raw = _raw(file, soundfont, "synth.dynamic-sample-loading=1")  # half the time goes into samples that nobody plays
+    audio = np.frombuffer(raw, "<f4").reshape(-1, 2)[: round(seconds * MODEL_HZ)]
+    whole = torch.zeros(2, round(seconds * MODEL_HZ))
+    whole[:, : len(audio)] = torch.from_numpy(audio.T.copy())
     return whole
+
+
+def _raw(file: mido.MidiFile, soundfont: Path, loading: str) -> bytes:
+    """Stereo frames of 32-bit floats, by way of a pipe: a kill leaves no audio behind."""
+    program = shutil.which("fluidsynth")
+    if program is None:
+        raise Refused("fluidsynth is not installed", "apt-get install fluidsynth", code="fluidsynth")
+    if not soundfont.is_file():
+        raise Refused(f"there is no soundfont {soundfont}", code="soundfont")
+    with tempfile.TemporaryDirectory() as folder:
+        midi = Path(folder) / "score.mid"
+        file.save(midi)
+        flags = ["-ni", "-q", "-f", os.devnull, "-o", loading]  # none of a user's own settings
+        flags += ["-g", "0.5", "-r", str(MODEL_HZ), "-T", "raw", "-O", "float", "-E", "little", "-F", "/dev/stdout"]
+        command = [program, *flags, str(soundfont), str(midi)]
+        done = subprocess.run(command, capture_output=True, check=False, start_new_session=True)  # Ctrl-C is for us
+    said = done.stderr.decode(errors="replace").strip() or f"exit {done.returncode}"
+    if done.returncode or "error:" in said:  # it plays the system's own in place of one that it cannot read
+        raise Refused(f"fluidsynth cannot play {soundfont}: {'; '.join(said.splitlines())[:300]}", code="fluidsynth")
+    return done.stdout

@@ -161,7 +161,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--plan", choices=[name for name in PLANS if name != "smoke"], help="sizes; the device's own")
     made.add_argument("--smoke", action="store_true", help="a minute of data, a few steps of each stage")
     made.add_argument("--soundfont", type=Path, help="half of what the decoder hears is played on it, by fluidsynth")
-    made.add_argument("--workers", type=int, default=None, help="processes that compose ahead: 6 with a GPU, else 0")
+    made.add_argument("--workers", type=int, help="processes that compose, or play, ahead: 6 with a GPU, else 0")
     made.add_argument("--compile", action="store_true", help="torch.compile the networks: slower to begin, then faster")
     return made
 
@@ -189,7 +189,7 @@ def _making(asked: argparse.Namespace, line: Line, stop: Callable[[], bool]) -> 
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True
     if asked.soundfont is not None:
-        soundfont.need(asked.soundfont)
+        soundfont.check(asked.soundfont)
     if asked.minutes is not None and asked.minutes <= 0:
         raise BadUsage(f"--minutes is {asked.minutes:g}; it must be above 0")
     return Making(

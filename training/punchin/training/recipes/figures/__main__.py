@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _check_unseen(sounds: Path, folder: Path) -> None:
     """Raise Refused where the recipe's decoder was trained on this soundfont."""
-    soundfont.need(sounds)
+    soundfont.check(sounds)
     made = folder / card.MADE
     stages = json.loads(made.read_text())["stages"] if made.is_file() else {}
     if stages.get("vae", {}).get("settings", {}).get("soundfont_sha256") == soundfont.sha256(sounds):
