@@ -451,6 +451,6 @@ def test_a_size_over_the_limit_is_refused(monkeypatch, tmp_path):
     (tmp_path / "punchin-tiny" / "model.safetensors").write_bytes(bytes(2000))
     monkeypatch.setattr(recipe, "MOST_FILE_BYTES", 1000)
     stage = {"step": 1, "seconds": 1.0, "losses": [(1, 1.0)]}
-    making = recipe.Making(tmp_path, "smoke", CPU, 1.0, 0, False, None, bool, dict.fromkeys(SMOKE.share, stage))
+    making = recipe.Making(tmp_path, "smoke", CPU, 1.0, 0, None, False, None, bool, dict.fromkeys(SMOKE.share, stage))
     with pytest.raises(recipe.PunchinError, match="2,000"):
         recipe._write(making, tmp_path / "punchin-tiny")

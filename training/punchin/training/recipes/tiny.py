@@ -184,14 +184,14 @@ def _making(asked: argparse.Namespace, line: Line, stop: Callable[[], bool]) -> 
     device = torch.device(asked.device)
     if device.type not in MINUTES:
         raise BadUsage(f"the recipe runs on cuda or cpu, {device.type} was given")
-    torch.set_flush_denormal(True)  # tails of notes that nobody hears would cost a quarter of a CPU's time
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
-        torch.backends.cudnn.benchmark = True
     if asked.soundfont is not None:
         soundfont.check(asked.soundfont)
     if asked.minutes is not None and asked.minutes <= 0:
         raise BadUsage(f"--minutes is {asked.minutes:g}; it must be above 0")
+    torch.set_flush_denormal(True)  # tails of notes that nobody hears would cost a quarter of a CPU's time
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True
     return Making(
         out=asked.out,
         plan_name="smoke" if asked.smoke else asked.plan or ("gpu" if device.type == "cuda" else "cpu"),
