@@ -53,6 +53,11 @@ def trained(kind, model, songs, output, quiet, stop=never, **more):
     return state.load(output / STATE)
 
 
+def steps_in(path):
+    """How far the state of a training is; 0 where there is none."""
+    return state.load(path)[1]["progress"]["step"] if path.exists() else 0
+
+
 def command_line(verb, given):
     """The same as arguments of `python -m punchin.training`."""
     line = [verb]

@@ -215,6 +215,30 @@ def test_a_bare_folder_is_read_through_links_and_without_what_is_no_data(tmp_pat
     assert len(dataset.read(songs)) == 3
 
 
+def test_a_bare_folder_has_extra_inputs_too(tmp_path):
+    write_songs(tmp_path, 2)
+    (tmp_path / "metadata.json").unlink()
+    own = {"prompt": "told", "src_audio": "1.wav", "task_type": "cover"}
+    (tmp_path / "0.json").write_text(json.dumps(own))
+    given = {"file_keys": ("audio", "src_audio"), "extra": ("src_audio", "task_type")}
+    with pytest.raises(Refused, match=r"1\.wav has no 'src_audio', which extra_inputs asks for"):
+        dataset.read(tmp_path, **given)
+    (tmp_path / "1.json").write_text(json.dumps(own))
+    assert dataset.read(tmp_path, **given)[0].extra == {"src_audio": tmp_path / "1.wav", "task_type": "cover"}
+
+
+def test_a_quote_that_does_not_end_swallows_no_items(tmp_path):
+    (tmp_path / "open.csv").write_text('audio,prompt\na.wav,"dusty rhodes\nb.wav,drums\nc.wav,bass\n')
+    with pytest.raises(Refused, match=r"open\.csv cannot be read: unexpected end of data"):
+        dataset.read(tmp_path, tmp_path / "open.csv")
+
+
+def test_cells_of_spaces_are_not_known(tmp_path):
+    (tmp_path / "m.csv").write_text("audio,prompt,bpm,keyscale,timesignature,lyrics\na.wav,slow, , ,\t, \n")
+    item = dataset.read(tmp_path, tmp_path / "m.csv")[0]
+    assert (item.bpm, item.keyscale, item.timesignature, item.lyrics) == (None, None, None, "")
+
+
 def test_extra_inputs_are_known_and_present(tmp_path):
     path = written(
         tmp_path, "json", [{"audio": "a.wav", "prompt": "x", "src_audio": "s.wav", "reference_audios": ["r.wav"]}]

@@ -216,6 +216,7 @@ def test_the_learning_rate_goes_as_told():
         return [trainers.rate(told, step, total) for step in range(total)]
 
     assert rates() == [pytest.approx(1 / 3)] * 5 + [1.0] * 5
+    assert rates(lr_warmup_steps=2) == [0.5] + [1.0] * 9
     assert rates(lr_scheduler="constant") == [1.0] * 10
     assert rates(lr_scheduler="linear") == pytest.approx([1 - step / 10 for step in range(10)])
     assert rates(lr_scheduler="cosine") == pytest.approx([(1 + np.cos(np.pi * step / 10)) / 2 for step in range(10)])

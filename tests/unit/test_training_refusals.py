@@ -3,12 +3,14 @@
 import json
 import os
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from safetensors.torch import save as serialised
-from trainingdata import RANK, arguments, command_line, never, trained, write_songs
+from trainingdata import RANK, arguments, command_line, never, steps_in, trained, write_songs
 
 from punchin.protocol.errors import Cancelled, JobFailed, PunchinError, Refused
 from punchin.protocol.holder import Holder
@@ -179,12 +181,20 @@ def test_held_out_recordings_are_looked_for_before_the_model_is_read(model, song
         ({"preset_lora_path": "/nowhere.safetensors", "preset_lora_model": "dit"}, "there is no LoRA file"),
         ({"output_path": __file__}, "is no folder"),
         ({"seed": 3}, "seed: 0 -> 3"),
+        ({"fp8_models": "ditt"}, "fp8_models names 'ditt'"),
+        ({"validation_count": 3}, "validation_count is 3, of 3 items none would be left"),
+        ({"lora_checkpoint": "THERE", "lora_rank": 8}, "has rank 4, lora_rank is 8"),
+        ({"lora_checkpoint": "THERE", "lora_target_modules": "k_proj"}, "which lora_target_modules does not name"),
+        ({"sample_prompt": "a slow, dusty groove, " * 140}, "tokens, allowed is 1 to 256"),
     ],
 )
 def test_what_is_wrong_is_said_before_the_device_is_asked_for(model, songs, tmp_path, quiet, more, said):
     out = tmp_path / "out"
-    if "seed" in more:
+    if "seed" in more or more.get("lora_checkpoint") == "THERE":
         trained("lora", model, songs, out, quiet, max_steps=1, **RANK)
+    if more.get("lora_checkpoint") == "THERE":
+        more = {**more, "lora_checkpoint": str(out / "epoch-0.safetensors")}
+        out = tmp_path / "next"
     given = arguments(model, songs, out, **RANK)
     asked = []
     with pytest.raises(PunchinError, match=re.escape(said)):
@@ -237,6 +247,49 @@ def test_prompts_that_are_not_read_to_their_end_are_named(model, songs, tmp_path
     assert ": 1.wav\n" in said
 
 
+def test_texts_that_are_not_read_to_their_end_are_played_as_far_as_they_are(model, tmp_path, quiet, capsys):
+    folder = write_songs(tmp_path / "songs", 1)
+    rows = json.loads((folder / "metadata.json").read_text())
+    rows[0] |= {"prompt": "a slow, dusty groove, " * 140, "lyrics": "la la dusty\n" * 800}
+    (folder / "metadata.json").write_text(json.dumps(rows))
+    trained("lora", model, folder, tmp_path / "out", quiet, max_steps=1, sample_steps=1, sample_duration=1.0, **RANK)
+    assert (tmp_path / "out" / "samples" / "step-1.wav").exists()
+    line = command_line("validate", arguments(model, folder, tmp_path / "page", max_audio_duration=1.5))
+    assert main(line) == 0
+    settings = Settings(kind="lora", **arguments(model, folder, tmp_path / "out"))
+    items, loaded = run.ready(settings)
+    listener = run._listener(settings, loaded)
+    whole = listener.read_whole(items[0])
+    assert not listener.cuts_prompt(whole)
+    assert not listener.cuts_lyrics(whole)
+    assert listener.cuts_prompt(replace(whole, prompt=f"{whole.prompt} groove groove groove")), "and no word less"
+    assert listener.cuts_lyrics(replace(whole, lyrics=f"{whole.lyrics}\nla la dusty"))
+    assert listener.read_whole(whole) == whole
+
+
+def test_a_sample_that_cannot_be_made_ends_no_training(model, songs, tmp_path, quiet, monkeypatch):
+    def fails(*_):
+        raise JobFailed("the take has samples that are not finite", code="not_finite")
+
+    said = []
+    monkeypatch.setattr(run, "sample", fails)
+    monkeypatch.setattr(quiet, "say", said.append)
+    trained("lora", model, songs, tmp_path / "out", quiet, max_steps=2, sample_steps=1, **RANK)
+    assert "step 1: no sample: the take has samples that are not finite" in said
+    assert steps_in(tmp_path / "out" / STATE) == 2
+
+
+def test_another_preset_under_the_same_name_is_another_training(model, songs, tmp_path, quiet):
+    trained("lora", model, songs, tmp_path / "a", quiet, max_steps=1, **RANK)
+    preset = tmp_path / "a" / "epoch-0.safetensors"
+    more = {"preset_lora_path": str(preset), "preset_lora_model": "dit", **RANK}
+    trained("lora", model, songs, tmp_path / "b", quiet, max_steps=1, **more)
+    trained("lora", model, songs, tmp_path / "b", quiet, max_steps=2, **more)
+    preset.write_bytes(serialised({name: 5 * each for name, each in load_file(preset).items()}, {"format": "pt"}))
+    with pytest.raises(Refused, match="preset LoRA: "):
+        trained("lora", model, songs, tmp_path / "b", quiet, max_steps=3, **more)
+
+
 def test_what_is_not_heard_or_read_is_named(model, songs, tmp_path, capsys):
     folder = write_songs(tmp_path / "songs", 2)
     audiofile.write(folder / "1.wav", np.zeros((6, 605 * 8_000), np.float32), 8_000)
@@ -253,7 +306,7 @@ def test_what_is_not_heard_or_read_is_named(model, songs, tmp_path, capsys):
     loaded = run.ready(Settings(kind="lora", **arguments(model, folder, tmp_path / "out")))
     settings = Settings(kind="lora", **arguments(model, folder, tmp_path / "out"))
     told = []
-    run._tell_cut(settings, *loaded, told.append)
+    run._tell_cut(loaded[0], run._listener(settings, loaded[1]), told.append)
     assert "1 of 2 recordings are over 600 s; their ends are not heard: 1.wav" in told
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 from safetensors.torch import load_file
-from trainingdata import RANK, arguments, command_line, never, trained
+from trainingdata import RANK, arguments, command_line, never, steps_in, trained
 
 from punchin.engine.dit import Layer
 from punchin.engine.lora import read_lora
@@ -68,7 +68,7 @@ def test_many_steps_on_one_song_fit_it(model, songs, tmp_path, quiet):
     settings = Settings(kind="full", **arguments(model, songs, tmp_path / "o", learning_rate=2e-3, **once,
                                                  max_audio_duration=1.5, lr_scheduler="constant"))  # fmt: skip
     loaded = run.ready(settings)[1]
-    shelf = run._shelf(settings, run._items(settings, quiet.say, never), loaded)
+    shelf = run._shelf(settings, run._items(settings, quiet.say, never), loaded, run._listener(settings, loaded))
     one = trainers.Trainer(settings, loaded, shelf, [0], quiet)
     one.validation = [shelf[0]]
     before = one.validation_loss()
@@ -97,10 +97,6 @@ def test_stopping_anywhere_changes_no_weight(model, songs, tmp_path, quiet, kind
     for name in files - {STATE}:
         a, b = (load_file(tmp_path / each / name) for each in ("whole", "broken"))
         assert all(torch.equal(a[key], b[key]) for key in a)
-
-
-def steps_in(path):
-    return state.load(path)[1]["progress"]["step"] if path.exists() else 0
 
 
 @pytest.mark.slow
@@ -163,6 +159,39 @@ def test_two_processes_train_what_one_does_with_twice_the_batch(model, songs, tm
             torch.testing.assert_close(a[key], b[key], rtol=1e-3, atol=2e-5)
 
 
+PLAIN = """
+import sys
+from punchin.training import __main__
+sys.exit(__main__.main())
+"""
+
+WITHOUT_CLS = """
+import sys
+from punchin.training import __main__, sources
+
+load = sources.load
+def without(*given, **more):
+    loaded = load(*given, **more)
+    loaded.model.encoder.timbre_encoder.cls = False
+    return loaded
+sources.load = without
+sys.exit(__main__.main())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "script", "more"),
+    [("lora", PLAIN, {"fp8_models": "dit", **RANK}), ("full", WITHOUT_CLS, {"trainable_models": "conditioner"})],
+)
+def test_two_processes_share_no_frozen_weight_and_wait_for_no_unused_one(model, songs, tmp_path, kind, script, more):
+    """8 bits cannot be sent; models without `timbre_cls` have a token in their files that nothing uses."""
+    given = arguments(model, songs, tmp_path / "out", max_steps=3, dataset_repeat=4, **more)
+    done = launched(tmp_path, script, given, kind)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert steps_in(tmp_path / "out" / STATE) == 3
+
+
 STOPPED = """
 import os, signal, sys
 from punchin.training import __main__, trainer
@@ -185,13 +214,13 @@ sys.exit(__main__.main([*sys.argv[1:], "--output_path", os.environ["APART"] + os
 """
 
 
-def launched(tmp_path, script, given, **more):
+def launched(tmp_path, script, given, kind="lora", **more):
     """Two processes of a script; the launcher's exit code says only that one failed."""
     path = tmp_path / "script.py"
     path.write_text(script)
     line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(path)]
     env = {**os.environ, "OMP_NUM_THREADS": "1", **more}
-    return subprocess.run([*line, *command_line("lora", given)], env=env, capture_output=True, text=True, timeout=120)
+    return subprocess.run([*line, *command_line(kind, given)], env=env, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ folder and diffusers' file carry alpha beside the weights.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,7 +39,7 @@ def add(model: AceStep, settings: Settings) -> LoraConfig:
     Raises Refused for a checkpoint of another rank or of other layers.
     """
     decoder = model.decoder
-    start = read_lora(settings.lora_checkpoint, model) if settings.lora_checkpoint else None
+    start = _start(model, settings)
     config = LoraConfig(
         r=settings.lora_rank,
         lora_alpha=settings.alpha,  # type: ignore[arg-type]
@@ -68,8 +69,6 @@ def check(model: AceStep, settings: Settings) -> None:
         read_lora(settings.preset_lora_path, model)
     if settings.kind != "lora":
         return
-    if settings.lora_checkpoint is not None:
-        read_lora(settings.lora_checkpoint, model)
     linears = [name for name, module in model.decoder.named_modules() if isinstance(module, nn.Linear)]
     for target in settings.targets:
         if not any(name == target or name.endswith(f".{target}") for name in linears):
@@ -77,15 +76,17 @@ def check(model: AceStep, settings: Settings) -> None:
             raise Refused(
                 f"lora_target_modules names {target!r}, which no layer has", f"there are {', '.join(endings)}"
             )
+    _start(model, settings)
 
 
-@torch.no_grad()
-def _fill(decoder: nn.Module, start: Lora, settings: Settings) -> None:
-    """Begin with a LoRA's weights; what its scale differs from ours by goes into B."""
-    layers = {name: module for name, module in decoder.named_modules() if isinstance(module, LoraLayer)}
+def _start(model: AceStep, settings: Settings) -> Lora | None:
+    """The LoRA that training begins with. Raises Refused for another rank, or layers that are no targets."""
+    if settings.lora_checkpoint is None:
+        return None
+    start = read_lora(settings.lora_checkpoint, model)
     for name, pair in start.pairs.items():
-        layer = layers.get(name.removeprefix("decoder."))
-        if layer is None:
+        own = name.removeprefix("decoder.")
+        if not any(own == target or own.endswith(f".{target}") for target in settings.targets):
             raise Refused(
                 f"{settings.lora_checkpoint} has weights for {name}, which lora_target_modules does not name",
                 f"give `--lora_target_modules` with {name.rpartition('.')[2]}",
@@ -97,6 +98,15 @@ def _fill(decoder: nn.Module, start: Lora, settings: Settings) -> None:
                 f"give `--lora_rank {pair.down.shape[0]}`",
                 code="lora",
             )
+    return start
+
+
+@torch.no_grad()
+def _fill(decoder: nn.Module, start: Lora, settings: Settings) -> None:
+    """Begin with a LoRA's weights; what its scale differs from ours by goes into B."""
+    layers = {name: module for name, module in decoder.named_modules() if isinstance(module, LoraLayer)}
+    for name, pair in start.pairs.items():
+        layer = layers[name.removeprefix("decoder.")]
         halves = {half: getattr(layer, half)[ADAPTER].weight for half in ("lora_A", "lora_B")}
         halves["lora_A"].copy_(pair.down)
         halves["lora_B"].copy_(pair.up.float() * (pair.scale / (settings.alpha / settings.lora_rank)))
@@ -109,6 +119,17 @@ def fuse_preset(model: AceStep, settings: Settings) -> None:
     adapters = Adapters(model)
     adapters.use([(read_lora(settings.preset_lora_path, model), 1.0)])
     adapters.fuse()
+
+
+def preset_sha256(settings: Settings) -> str:
+    """What tells one preset LoRA from another under the same name; "" without one."""
+    if settings.preset_lora_path is None:
+        return ""
+    path = Path(settings.preset_lora_path).expanduser()
+    digest = hashlib.sha256()
+    for file in sorted(path.glob("adapter_*")) if path.is_dir() else [path]:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def trained(decoder: nn.Module) -> dict[str, Tensor]:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from punchin.engine.tasks import TIMBRE_FRAMES, silence_for
-from punchin.protocol.errors import Refused
 from punchin.protocol.limits import WINDOW
 from punchin.protocol.order import Task
 from punchin.training import flow
@@ -136,7 +135,7 @@ class Collator:
                 mask[row] = hole[row].float()
                 counts[row, :length] = _OUTSIDE
                 counts[row, inside] = 1
-        caption = _padded([_said(each, choice.task) for each, choice in zip(examples, choices, strict=True)])
+        caption = _padded([each.captions[choice.task] for each, choice in zip(examples, choices, strict=True)])
         lyrics = _padded([each.lyrics for each in examples])
         clips, owners = self._references(examples, choices)
         return Batch(
@@ -160,17 +159,6 @@ class Collator:
 def _longest(examples: Sequence[Example]) -> int:
     """The latent frames of a batch's window."""
     return max(LEAST_FRAMES, *(len(each.latents) for each in examples))
-
-
-def _said(example: Example, task: Task) -> Tensor:
-    if task not in example.captions:
-        have = ", ".join(example.captions)
-        raise Refused(
-            f"a processed example knows the prompts of {have}, the training wants {task}",
-            "process the data again with the same cover_share and repaint_share",
-            code="dataset",
-        )
-    return example.captions[task]
 
 
 def _clip(latents: Tensor, generator: torch.Generator) -> Tensor:

@@ -65,7 +65,7 @@ def read(
         if name not in EXTRA:
             raise Refused(f"extra_inputs names {name!r}", f"one of: {', '.join(sorted(EXTRA))}", code="dataset")
     if metadata is None:
-        items = _folder(base)
+        items = _folder(base, file_keys, extra)
     else:
         rows = _rows(metadata)
         if unused := sorted({key for row in rows for key in row if key} - KNOWN - {*extra}):
@@ -114,7 +114,7 @@ def _table(text: str, name: str) -> list[dict[str, Any]]:
     """The rows of a .csv, empty ones left out. Where its first line has no comma, semicolons are between the cells."""
     first = text.partition("\n")[0]
     between = ";" if ";" in first and "," not in first else ","
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=between)
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=between, strict=True)  # quotes must end
     columns = [each.strip() for each in rows.fieldnames or ()]
     for column in columns:
         if column and (count := columns.count(column)) > 1:
@@ -132,7 +132,7 @@ def _cells(row: Mapping[str | None, Any], name: str, number: int, between: str) 
 
 def _item(row: Mapping[str, Any], where: str, base: Path, file_keys: Sequence[str], extra: Sequence[str]) -> Item:
     """One row. Blank cells are what is not known."""
-    told = {key: value for key, value in row.items() if value not in (None, "", [])}
+    told = {key: value for key, value in row.items() if value not in (None, []) and str(value).strip()}
     paths = {key: _whole(told[key], base, f"{where}, {key}") for key in file_keys if key in told}
     for key in ("audio", "prompt"):
         if key not in told:
@@ -200,7 +200,7 @@ def _known(value: Any) -> str | None:
     return None if value is None or str(value).strip().upper() == prompts.UNKNOWN else str(value).strip()
 
 
-def _folder(base: Path) -> list[Item]:
+def _folder(base: Path, file_keys: Sequence[str], extra: Sequence[str]) -> list[Item]:
     """Audio below a folder, in the order of its names; the prompt is told by the file beside it or by the name."""
     items: list[Item] = []
     for path in _audio(base, frozenset()):
@@ -212,7 +212,7 @@ def _folder(base: Path) -> list[Item]:
         if own.is_file():
             row |= _renamed(_object(own))
         row["audio"] = str(path.resolve())
-        items.append(_item(row, str(path), base, ("audio",), ()))
+        items.append(_item(row, str(path), base, ["audio", *file_keys], extra))
     return items
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -114,13 +115,10 @@ class Listener:
         seconds = audio.shape[1] // MODEL_HZ  # as DiffSynth-Studio: the prompt says whole seconds
         latents = self._latent(audio[:, : seconds * MODEL_HZ])
         used = asked(item)
-        names = prompts.instruments(item.extra.get("instrument", "")) if used else ()
         captions: dict[Task, Tensor] = {
-            task: self._loaded.text.caption(
-                prompts.caption_prompt(prompts.instruction(task, names), item.prompt, item.metas(seconds))
-            )[0].float().cpu()
+            task: self._loaded.text.caption(_words(item, task, seconds))[0].float().cpu()
             for task in ((used,) if used else self._used)
-        }  # fmt: skip
+        }
         return Example(
             latents=latents,
             captions=captions,
@@ -132,12 +130,19 @@ class Listener:
 
     def cuts_prompt(self, item: Item) -> bool:
         """Whether the text encoder reads an item's prompt in part only: then what follows it is not read at all."""
-        text = prompts.caption_prompt(prompts.instruction("text2music"), item.prompt, item.metas(REGION.high))
-        return self._loaded.text.length(text) > CAPTION_TOKENS
+        return self._loaded.text.length(_words(item, asked(item) or "text2music", REGION.high)) > CAPTION_TOKENS
 
     def cuts_lyrics(self, item: Item) -> bool:
         """Whether an item's lyrics are read in part only."""
         return self._loaded.text.length(_lines(item)) > LYRIC_TOKENS
+
+    def read_whole(self, item: Item) -> Item:
+        """The item with the first words of its prompt, and lines of its lyrics, that the text encoder reads to the
+        end with all that follows them: the pipeline refuses more.
+        """
+        words, lines = item.prompt.split(" "), item.lyrics.split("\n")
+        item = replace(item, prompt=" ".join(words[: _most(words, self.cuts_prompt, item, "prompt", " ")]))
+        return replace(item, lyrics="\n".join(lines[: _most(lines, self.cuts_lyrics, item, "lyrics", "\n")]))
 
     def cuts_audio(self, item: Item) -> bool:
         """Whether an item is longer than any window, and no shorter part of it was asked for."""
@@ -189,6 +194,21 @@ def _about(item: Item, told: Callable[[audiofile.AudioInfo], float]) -> float:
         return told(checked(item.audio))
     except Refused:
         return 0
+
+
+def _most(parts: Sequence[str], cuts: Callable[[Item], bool], item: Item, name: str, between: str) -> int:
+    """How many of the parts of a text of an item are read."""
+
+    def cut(count: int) -> bool:
+        return cuts(replace(item, **{name: between.join(parts[:count])}))
+
+    return max(0, bisect_right(range(len(parts) + 1), False, key=cut) - 1)
+
+
+def _words(item: Item, task: Task, seconds: float) -> str:
+    """What the text encoder reads of an item, under the instruction of a task."""
+    names = prompts.instruments(item.extra.get("instrument", "")) if asked(item) else ()
+    return prompts.caption_prompt(prompts.instruction(task, names), item.prompt, item.metas(seconds))
 
 
 def _lines(item: Item) -> str:

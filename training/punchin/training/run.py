@@ -15,12 +15,13 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
+from punchin.engine import prompts
 from punchin.engine.model import AceStep
 from punchin.engine.pipeline import AceStepPipeline
 from punchin.engine.released import Loaded
 from punchin.engine.text import CAPTION_TOKENS, LYRIC_TOKENS
 from punchin.protocol.errors import BadUsage, Cancelled, Refused
-from punchin.protocol.limits import REGION
+from punchin.protocol.limits import PROMPT, REGION
 from punchin.protocol.order import Task
 from punchin.session import audiofile
 from punchin.training import adapters, dataset, outputs, sources, state
@@ -29,7 +30,7 @@ from punchin.training.dataset import Item
 from punchin.training.examples import Listener, cuts_channels
 from punchin.training.settings import Settings, out
 from punchin.training.supply import NAMED, Processed, Recordings, Shelf, processed, there, usable
-from punchin.training.trainer import Trainer
+from punchin.training.trainer import Trainer, held_out, parts_in_eighths
 
 VISIBLE: Final = os.environ.get("CUDA_VISIBLE_DEVICES")  # as it was given to this process; set below
 HALF: Final = {"cuda": torch.bfloat16, "cpu": torch.float32}  # in which frozen weights are kept
@@ -49,27 +50,33 @@ def train(settings: Settings, line: Line, stop: Callable[[], bool], device: Call
     apart = _apart(settings, say, together)
     place = sources.where(settings)
     adapters.check(sources.outline(place), settings)
+    parts_in_eighths(settings, place.folders.dit)
+    if items is not None:
+        held_out(settings, len(items))
+    _check_sample(settings, place)
     device()
     if together():
         raise Cancelled("stopped before the model was read; nothing was written")
     loaded = _loaded(settings, place, processes)
-    _tell_cut(settings, items or [], loaded, say)
+    listener = _listener(settings, loaded)
+    _tell_cut(items or [], listener, say)
     if settings.task == "sft:data_process":
         assert items is not None
         with _alone(settings, processes):
             process_data(settings, items, loaded, line, stop, processes.process_index, processes.num_processes)
     else:
-        shelf = _shelf(settings, items, loaded)
+        shelf = _shelf(settings, items, loaded, listener)
         numbers = usable(shelf, skip_bad=settings.skip_bad, say=say, stop=together, show=show)
         trainer = Trainer(settings, loaded, shelf, numbers, line)
         trainer.validation = [shelf[number] for number in trainer.held]
         if apart:
-            beside = Recordings(apart, _listener(settings, loaded))
+            beside = Recordings(apart, listener)
             good = usable(beside, skip_bad=settings.skip_bad, say=say, stop=together, show=show)
             trainer.validation = [beside[number] for number in good]
         say(f"{len(numbers) - len(trainer.held)} items, {trainer.total:.0f} steps, {_size(trainer)} weights trained")
+        first = listener.read_whole(items[0]) if items else None
         with _alone(settings, processes):
-            trainer.run(together, lambda step: sample(settings, loaded, items, step))
+            trainer.run(together, lambda step: sample(settings, loaded, first, step))
     say(f"{out(settings)}: done in {length(time.monotonic() - began)}")
 
 
@@ -97,6 +104,7 @@ def ready(
     processes = _processes(settings)
     items = there(_read(settings, settings.dataset_metadata_path, say), skip_bad=settings.skip_bad, say=say, stop=stop)
     place = sources.where(settings)
+    parts_in_eighths(settings, place.folders.dit)
     device(sources.outline(place))
     return items, _loaded(settings, place, processes)
 
@@ -152,9 +160,17 @@ def _apart(settings: Settings, say: Callable[[str], None], stop: Callable[[], bo
     return there(items, skip_bad=settings.skip_bad, say=say, stop=stop)
 
 
-def _tell_cut(settings: Settings, items: Sequence[Item], loaded: Loaded, say: Callable[[str], None]) -> None:
+def _check_sample(settings: Settings, place: sources.Where) -> None:
+    """Raise OverLimit where `sample_prompt` is longer than what is read: the first sample would, hours later."""
+    if settings.sample_prompt:
+        metas = prompts.metas(None, None, None, settings.sample_duration)
+        words = prompts.caption_prompt(prompts.instruction("text2music"), settings.sample_prompt, metas)
+        PROMPT.check(sources.text(place).length(words), "say `--sample_prompt` in fewer words")
+
+
+def _tell_cut(items: Sequence[Item], listener: Listener, say: Callable[[str], None]) -> None:
     """Say which items are read or heard in part."""
-    listener, unread = _listener(settings, loaded), "their ends are not read"
+    unread = "their ends are not read"
     for what, is_so in (
         (f"prompts are over {CAPTION_TOKENS} tokens; {unread}, nor bpm, time signature and key after them",
          listener.cuts_prompt),
@@ -179,19 +195,24 @@ def _listed(given: str | None) -> list[str]:
     return [each.strip() for each in (given or "").split(",") if each.strip()]
 
 
-def _shelf(settings: Settings, items: Sequence[Item] | None, loaded: Loaded) -> Shelf:
+def _shelf(settings: Settings, items: Sequence[Item] | None, loaded: Loaded, listener: Listener) -> Shelf:
     if items is None:
-        return Processed(Path(settings.dataset_base_path).expanduser(), loaded.text.width)
-    return Recordings(items, _listener(settings, loaded))
+        return Processed(Path(settings.dataset_base_path).expanduser(), loaded.text.width, _used(settings))
+    return Recordings(items, listener)
 
 
 def _listener(settings: Settings, loaded: Loaded) -> Listener:
+    return Listener(loaded, _used(settings), settings.max_audio_duration)
+
+
+def _used(settings: Settings) -> list[Task]:
+    """The tasks whose prompts the training may draw for an item that asks for none."""
     used: list[Task] = ["text2music"]
     if settings.cover_share:
         used.append("cover")
     if settings.repaint_share:
         used.append("repaint")
-    return Listener(loaded, used, settings.max_audio_duration)
+    return used
 
 
 def _size(trainer: Trainer) -> str:
@@ -262,9 +283,8 @@ def _remove_later(before: Mapping[int, Sequence[Path]], count: int, say: Callabl
 
 
 @torch.no_grad()
-def sample(settings: Settings, loaded: Loaded, items: Sequence[Item] | None, step: int) -> Path:
-    """A take of the model as it is: of `sample_prompt`, or of the first item's; `output_path/samples/step-N.wav`."""
-    item = items[0] if items else None
+def sample(settings: Settings, loaded: Loaded, item: Item | None, step: int) -> Path:
+    """A take of the model as it is: of `sample_prompt`, or of an item's; `output_path/samples/step-N.wav`."""
     words = settings.sample_prompt or (item.prompt if item else "")
     told = {} if item is None or settings.sample_prompt else {
         "lyrics": item.lyrics, "bpm": item.bpm, "keyscale": item.keyscale, "timesignature": item.timesignature,

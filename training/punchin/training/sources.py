@@ -156,6 +156,14 @@ def outline(place: Where) -> AceStep:
         return AceStep(Spec.from_config(read_json(place.folders.dit / "config.json")))
 
 
+def text(place: Where) -> TextEncoder:
+    """The text encoder with its tokenizer, its weights on the meta device: enough to count tokens."""
+    encoder = empty_encoder(place.folders.text)
+    if place.tokenizer == place.folders.text:
+        return encoder
+    return TextEncoder(encoder.model, read_tokenizer(place.tokenizer, encoder.model.config.vocab_size))
+
+
 def load(place: Where, device: torch.device, dtype: torch.dtype, *, first_on_cpu: bool = False) -> Loaded:
     """The model in memory, frozen, in eval mode. Raises Refused where files and configuration do not fit.
 
@@ -163,22 +171,20 @@ def load(place: Where, device: torch.device, dtype: torch.dtype, *, first_on_cpu
     """
     spec = Spec.from_config(read_json(place.folders.dit / "config.json"))
     vae_spec = VaeSpec.from_config(read_json(place.folders.vae / "config.json"))
-    text = empty_encoder(place.folders.text)
-    if text.width != spec.condition.text_width:
-        raise BadSpec(f"the text encoder is {text.width} wide, the model expects {spec.condition.text_width}")
-    if place.tokenizer != place.folders.text:
-        text = TextEncoder(text.model, read_tokenizer(place.tokenizer, text.model.config.vocab_size))
+    reader = text(place)
+    if reader.width != spec.condition.text_width:
+        raise BadSpec(f"the text encoder is {reader.width} wide, the model expects {spec.condition.text_width}")
     with torch.device("meta"):
         model, vae = AceStep(spec), Vae(vae_spec)
     checkpoint = weights.open_checkpoint(place.folders.dit)
     to = torch.device("cpu") if first_on_cpu else device
     weights.load(checkpoint, {"": model}, to, dtype)
     weights.load(weights.open_checkpoint(place.folders.vae, "diffusion_pytorch_model"), {"": vae}, to, dtype)
-    weights.load(weights.open_checkpoint(place.folders.text), {"": text.model}, to, dtype)
+    weights.load(weights.open_checkpoint(place.folders.text), {"": reader.model}, to, dtype)
     return Loaded(
         model=model.to(device),
         vae=FastVae(vae.to(device)),
-        text=text.to(device),
+        text=reader.to(device),
         silence=_silence(place, spec).to(device),
         variant=released.variant(place.folders.dit, spec),
         trained=True,

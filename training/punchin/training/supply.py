@@ -17,6 +17,7 @@ import torch
 
 from punchin.protocol.errors import Cancelled, PunchinError, Refused
 from punchin.protocol.limits import Limit
+from punchin.protocol.order import Task
 from punchin.training import state
 from punchin.training.dataset import Item
 from punchin.training.examples import Example, Listener, checked, recordings
@@ -64,12 +65,14 @@ class Recordings:
 
 
 class Processed:
-    """Examples that `sft:data_process` wrote below a folder, for a model whose text encoder is `width` wide."""
+    """Examples that `sft:data_process` wrote below a folder, for a model whose text encoder is `width` wide and a
+    training that draws `used`.
+    """
 
-    def __init__(self, folder: Path, width: int) -> None:
+    def __init__(self, folder: Path, width: int, used: Sequence[Task]) -> None:
         if not folder.is_dir():
             raise Refused(f"there is no dataset folder {folder}", code="dataset")
-        self._width = width
+        self._width, self._used = width, used
         self._paths = sorted(processed(folder), key=_number)
         if not self._paths:
             hint = "make them with `--task sft:data_process --output_path THIS`"
@@ -80,11 +83,18 @@ class Processed:
         return len(self._paths)
 
     def __getitem__(self, number: int) -> Example:
-        """One of them. Raises Refused where it is broken, or was made with another text encoder."""
+        """One of them. Raises Refused where it is broken, or made with another text encoder or for other tasks."""
         example, path = Example.load(self._paths[number]), self._paths[number]
         if example.lyrics.shape[1] != self._width:
             widths = f"{example.lyrics.shape[1]} wide, the model's text encoder {self._width}"
             raise Refused(f"{path} is of another model: {widths}", "process the data with this one", code="dataset")
+        for task in self._used if example.task is None else ():
+            if task not in example.captions:
+                raise Refused(
+                    f"{path} knows the prompts of {', '.join(example.captions)}, the training wants {task}",
+                    "process the data again with the same cover_share and repaint_share",
+                    code="dataset",
+                )
         return example
 
     def made_of(self, number: int) -> str:

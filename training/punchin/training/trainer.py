@@ -16,9 +16,10 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import gather_object
 from peft import LoraConfig
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from punchin.engine.released import Loaded
-from punchin.protocol.errors import Cancelled, JobFailed, Refused
+from punchin.protocol.errors import Cancelled, JobFailed, PunchinError, Refused
 from punchin.training import adapters, outputs, state
 from punchin.training.batches import Collator
 from punchin.training.console import Line, length
@@ -47,8 +48,8 @@ def rate(settings: Settings, step: int, total: int) -> float:
     """The learning rate of step `step` (from 0) in parts of the peak."""
     if settings.lr_warmup_steps and step < settings.lr_warmup_steps:
         return (step + 1) / settings.lr_warmup_steps
-    if settings.lr_scheduler == "diffsynth":
-        return 1 / 3 if step < _DIFFSYNTH_WARMUP else 1.0
+    if settings.lr_scheduler == "diffsynth":  # with steps to the peak of its own, it stays there
+        return 1 / 3 if step < _DIFFSYNTH_WARMUP and not settings.lr_warmup_steps else 1.0
     done = (step - settings.lr_warmup_steps) / max(total - settings.lr_warmup_steps, 1)
     if settings.lr_scheduler == "linear":
         return 1 - done
@@ -59,16 +60,19 @@ def prepared(loaded: Loaded, settings: Settings) -> LoraConfig | None:
     """Make the model ready: preset fused, adapters in, what is trained in its precision, the rest frozen."""
     model = loaded.model
     adapters.fuse_preset(model, settings)
-    config = None
+    config, wanted = None, getattr(torch, settings.param_dtype)
     model.requires_grad_(False)
     if settings.kind == "lora":
         config = adapters.add(model, settings)
     else:
         for name in settings.trained:
             part = getattr(model, COMPONENTS[name])
-            part.to(getattr(torch, settings.param_dtype)).requires_grad_(True)
+            part.to(wanted).requires_grad_(True)
             if name == "conditioner":
+                model.null_condition_emb.data = model.null_condition_emb.data.to(wanted)
                 model.null_condition_emb.requires_grad_(True)
+                clips = model.encoder.timbre_encoder
+                clips.special_token.requires_grad_(clips.cls)  # else in the files alone: nothing uses it
     in_eighths(loaded, settings)
     if settings.use_gradient_checkpointing or settings.use_gradient_checkpointing_offload:
         checkpointed(model, offload=settings.use_gradient_checkpointing_offload)
@@ -76,21 +80,37 @@ def prepared(loaded: Loaded, settings: Settings) -> LoraConfig | None:
 
 
 def in_eighths(loaded: Loaded, settings: Settings) -> None:
-    """Keep what is frozen of the parts that `fp8_models` names in 8 bits. Raises Refused for a name that is none."""
-    parts = [_part(loaded, each.strip()) for each in (settings.fp8_models or "").split(",") if each.strip()]
-    for part in parts:
-        adapters.halve(part)
+    """Keep what is frozen of the parts that `fp8_models` names in 8 bits. Raises as `parts_in_eighths`."""
+    for part in parts_in_eighths(settings, loaded.folders.dit):
+        whole = {"model": loaded.model, "text_encoder": loaded.text}
+        adapters.halve(whole[part] if part in whole else getattr(loaded.model, COMPONENTS[part]))
 
 
-def _part(loaded: Loaded, name: str) -> torch.nn.Module:
-    """What `fp8_models` calls a part: a component, or a path or model id that ends in its folder."""
-    if name in COMPONENTS:
-        return getattr(loaded.model, COMPONENTS[name])
-    if name == "text_encoder" or "Qwen3-Embedding" in name:
-        return loaded.text
-    if "acestep" in name or name.rstrip("/") == str(loaded.folders.dit):
-        return loaded.model
-    raise Refused(f"fp8_models names {name!r}", f"one of: {', '.join(COMPONENTS)}, text_encoder", code="weights")
+def parts_in_eighths(settings: Settings, dit: Path) -> list[str]:
+    """The parts that `fp8_models` names: a component, text_encoder or model. `dit`: the model's folder.
+
+    It may name a part, or as DiffSynth-Studio does a path or a model id. Raises Refused for a name that is neither.
+    """
+    parts = list[str]()
+    for name in (each.strip() for each in (settings.fp8_models or "").split(",")):
+        if name in COMPONENTS:
+            parts.append(name)
+        elif name == "text_encoder" or "Qwen3-Embedding" in name:
+            parts.append("text_encoder")
+        elif "acestep" in name or name.rstrip("/") == str(dit):
+            parts.append("model")
+        elif name:
+            known = ", ".join(COMPONENTS)
+            raise Refused(f"fp8_models names {name!r}", f"one of: {known}, text_encoder", code="weights")
+    return parts
+
+
+def held_out(settings: Settings, count: int) -> int:
+    """How many of `count` items are held out for validation. Raises Refused where none would be left to train on."""
+    held = settings.validation_count if settings.validation_metadata_path is None else 0
+    if held >= count:
+        raise Refused(f"validation_count is {held}, of {count} items none would be left", code="dataset")
+    return held
 
 
 class Trainer:
@@ -100,9 +120,7 @@ class Trainer:
         self.settings, self.loaded, self.shelf, self.line = settings, loaded, shelf, line
         ddp = DistributedDataParallelKwargs(find_unused_parameters=settings.find_unused_parameters)
         self.accelerator = Accelerator(cpu=loaded.device.type == "cpu", kwargs_handlers=[ddp])
-        held = settings.validation_count if settings.validation_metadata_path is None else 0
-        if held >= len(numbers):
-            raise Refused(f"validation_count is {held}, of {len(numbers)} items none would be left", code="dataset")
+        held = held_out(settings, len(numbers))
         self.held, trained = list(numbers[len(numbers) - held :]), numbers[: len(numbers) - held]
         self.validation: Sequence[Example] = ()
         self.order = Order(
@@ -110,6 +128,7 @@ class Trainer:
             processes=self.accelerator.num_processes, accumulate=settings.gradient_accumulation_steps,
         )  # fmt: skip
         self.total = min(settings.num_epochs * self.order.steps_in_epoch, settings.max_steps or math.inf)
+        self._preset = adapters.preset_sha256(settings)
         self.config = prepared(loaded, settings)
         self.objective = Objective(loaded.model, loaded.silence)
         self.collator = Collator(settings, loaded.silence)
@@ -135,6 +154,9 @@ class Trainer:
             return
         if not going_on:
             self._save()  # from here on the folder is this training's, whenever it is killed; a full disk shows early
+        # every process read the same frozen weights; sending them round takes time, and 8 bits cannot be sent
+        frozen = [name for name, p in self.objective.named_parameters() if not p.requires_grad]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self.objective, frozen)
         wrapped, optimizer = self.accelerator.prepare(self.objective, self.optimizer)
         self.loaded.model.train()
         process = self.accelerator.process_index
@@ -197,10 +219,13 @@ class Trainer:
             self.line.say(f"step {step}: validation loss {self.progress.validation[-1][1]:.4f}")
         if stem is not None:
             self.checkpoint(stem)
-        if told.sample_steps is not None and step % told.sample_steps == 0 and self.accelerator.is_main_process:
-            self._averaged(lambda: sample(step))
         if stem is not None or step % (told.state_steps or STATE_STEPS) == 0:
             self._save()
+        if told.sample_steps is not None and step % told.sample_steps == 0 and self.accelerator.is_main_process:
+            try:
+                self._averaged(lambda: sample(step))
+            except PunchinError as error:  # a take less is no reason to end a training
+                self.line.say(f"step {step}: no sample: {error}")
 
     def checkpoint(self, stem: str) -> None:
         """Write what is trained (its average, where one is kept) as `stem`, by the main process."""
@@ -251,6 +276,8 @@ class Trainer:
     def _facts(self) -> dict[str, Any]:
         fixed = {**self.settings.fixed(), "processes": self.accelerator.num_processes, "model": self.loaded.sha256}
         fixed["items"], fixed["what the items are made of"] = len(self.order.numbers), self._made_of
+        if self._preset:
+            fixed["preset LoRA"] = self._preset
         if self.settings.lr_scheduler in ("linear", "cosine"):
             fixed["total_steps"] = int(self.total)
         return fixed

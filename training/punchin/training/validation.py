@@ -107,13 +107,14 @@ def page(
     What `skip_bad` leaves out is told to `say`. Raises Cancelled between two prompts where `stop` says so.
     """
     state.made(folder)
-    shelf = Recordings(items, Listener(loaded, ["text2music"], settings.max_audio_duration))
+    listener = Listener(loaded, ["text2music"], settings.max_audio_duration)
+    shelf = Recordings(items, listener)
     good = usable(shelf, skip_bad=settings.skip_bad, say=say, stop=stop)
     rows: list[Rendered] = []
     for number, place in enumerate(good, 1):
         if stop():
             raise Cancelled(f"stopped after prompt {number - 1} of {len(good)}; there is no page")
-        rows.append(_rendered(settings, loaded, pipe, shelf[place], items[place], number, folder))
+        rows.append(_rendered(settings, loaded, pipe, shelf[place], listener.read_whole(items[place]), number, folder))
     mean = sum(row.loss for row in rows) / len(rows)
     body = "".join(_row(row) for row in rows)
     title = f"{len(rows)} prompts rendered again, mean loss {mean:.4f}"
