@@ -85,8 +85,8 @@ class Item(Handle):
 class Track(Handle):
     kind = "MediaTrack"
     DEFAULTS: ClassVar = {
-        "D_VOL": 1.0, "D_PAN": 0.0, "B_MUTE": 0.0, "I_SOLO": 0.0, "I_FREEMODE": 0.0, "I_NUMFIXEDLANES": 1.0,
-        "I_FOLDERDEPTH": 0.0, "I_CUSTOMCOLOR": 0.0,
+        "D_VOL": 1.0, "D_PAN": 0.0, "B_MUTE": 0.0, "B_PHASE": 0.0, "I_SOLO": 0.0, "I_FREEMODE": 0.0,
+        "I_NUMFIXEDLANES": 1.0, "I_FOLDERDEPTH": 0.0, "I_CUSTOMCOLOR": 0.0,
     }  # fmt: skip
 
     def __init__(self, project, name=""):

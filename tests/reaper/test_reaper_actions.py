@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import rpp
 import soundfile
 from fakereaper import calls_user
 from fakereaper.desk import Desk, tone, unpack
@@ -231,7 +232,8 @@ def test_items_of_lanes_that_are_gone_from_view_are_not_heard(desk):
 
 
 @pytest.mark.parametrize(
-    ("bars", "spans"), [("1", [(0.0, 4.0)]), ("0", [(0.0, 4.0)]), ("auto", [(0.0, 4.0), (20.0, 4.0)])]
+    ("bars", "spans"),
+    [("1", [(0.0, 4.0)]), ("0", [(0.0, 4.0)]), (" 1 ", [(0.0, 4.0)]), ("auto", [(0.0, 4.0), (20.0, 4.0)])],
 )
 def test_a_number_of_bars_reaches_no_further(desk, bars, spans):
     track, item = desk.simple(length_s=4.0)
@@ -240,6 +242,40 @@ def test_a_number_of_bars_reaches_no_further(desk, bars, spans):
     desk.press(LAST)
     items = desk.request()["tracks"][0]["items"]
     assert [(each["position_s"], each["length_s"]) for each in items] == spans
+    assert desk.request()["params"]["context"] == bars.strip()
+
+
+def test_a_layer_hears_tracks_in_their_polarity(desk):
+    track, item = desk.simple()
+    track.values["D_VOL"] = 0.5
+    inverted = desk.project.add_track("Keys inverted")
+    inverted.values["B_PHASE"] = 1.0
+    inverted.add_item(0.0, 8.0, item.takes[0].source.path)
+    desk.host.inputs.append({"Instrument:": "strings"})
+    desk.press("Layer on new track (ask)")
+    (one, other) = desk.request()["tracks"]
+    assert [one["volume"], other["volume"]] == [0.5, -1.0]
+    tree = rpp.loads(project_text(decode(json.dumps(desk.request()).encode())))
+    assert [float(each.find("VOLPAN")[1]) for each in tree.findall("TRACK")] == [0.5, -1.0]
+
+
+@pytest.mark.parametrize(("action", "has"), [(ASK, True), ("Cover selection (ask)", True),
+                                             ("Layer on new track (ask)", False),
+                                             ("Extract to new track (ask)", False)])  # fmt: skip
+def test_the_dialog_asks_for_a_strength_where_one_counts(desk, action, has):
+    desk.simple()
+    ask(desk, action)
+    assert any(caption.startswith("Strength") for caption in desk.host.dialogs[0][1]) is has
+
+
+def test_sound_that_no_file_could_hold_is_refused(desk):
+    _, item = desk.simple()
+    item.takes[0].values["D_PLAYRATE"] = 1.001
+    item.values["D_LENGTH"] = 12_000.0
+    ask(desk)
+    assert desk.requests() == []
+    assert desk.open_jobs() == {}
+    assert 'Item "keys.wav" is 200 min long' in desk.host.messages[-1]
 
 
 def test_a_layer_hears_what_it_can_and_tells_what_it_cannot(desk):

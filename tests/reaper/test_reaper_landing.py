@@ -382,6 +382,25 @@ def test_lanes_are_refused_where_reaper_has_none(tmp_path):
     assert "Fixed lanes need REAPER 7" in desk.host.messages[0]
 
 
+def test_lanes_are_refused_on_a_track_of_free_items(seven):
+    track, _ = seven.simple()
+    track.values["I_FREEMODE"] = 1.0
+    seven.remember_words(land="lane")
+    seven.press("Repaint selection (last preset)")
+    assert 'Track "Keys" positions its items freely, so it has no lanes' in seven.host.messages[0]
+    assert seven.requests() == []
+
+
+def test_a_track_that_got_free_items_meanwhile_keeps_them(seven):
+    track, item = seven.simple()
+    job = asked(seven, land="lane")
+    track.values["I_FREEMODE"] = 1.0
+    seven.done(job, how="lane")
+    assert track.values["I_FREEMODE"] == 1.0
+    assert [len(track.items), len(item.takes)] == [1, 1]
+    assert [each.name for each in seven.project.tracks] == ["Keys", "Keys bar 2"]
+
+
 def test_what_was_heard_through_effects_lands_on_a_new_track_and_mutes_the_original(desk):
     track, _ = desk.simple()
     job = asked(desk, post_fx="yes")

@@ -258,6 +258,19 @@ def test_a_bridge_that_dies_costs_no_take(held, number):
     assert len(list(held.media.glob("*.wav"))) == 2  # landed once
 
 
+def test_cancel_reaches_a_job_of_a_bridge_that_died(held):
+    _, item = held.simple()
+    press(held)
+    held.until(lambda: any("diffusing" in text for text in held.host.help), "progress")
+    held.kill_bridge(signal.SIGKILL)
+    (held.spool / "bridge.beat").unlink(missing_ok=True)
+    held.press("Cancel")
+    held.until(lambda: not held.open_jobs(), "the end")
+    with connect(start=False) as client:
+        held.until(lambda: client.jobs()[0].state == "cancelled", "the daemon's end of it")
+    assert len(item.takes) == 1
+
+
 def test_a_reaper_that_was_closed_meanwhile_collects_its_take(held):
     _, item = held.simple()
     press(held)

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 import soundfile
+from fakereaper.desk import pack, unpack
 from fakereaper.model import Project
 from reaperjobs import asked, close_project
+
+from punchin.clients.install.reaper import install, uninstall
 
 
 def test_recording_waits_for_its_end(desk):
@@ -319,6 +322,51 @@ def test_the_watcher_ends_a_minute_after_the_last_job(desk):
     desk.host.tick(60 * 30 + 10)
     assert desk.host.scripts == []
     assert ("PUNCHIN", "watcher") not in desk.host.ext
+
+
+@pytest.mark.parametrize("before", [2, 3, 4, 5, 6])
+def test_a_key_pressed_as_the_watcher_ends_is_followed(desk, before):
+    _, item = desk.simple()
+    first = asked(desk)
+    desk.done(first)
+    desk.host.tick(1785 - before)  # `done` took 15 of its 1800
+    assert desk.host.scripts, "it is still there"
+    desk.press("Repaint selection (last preset)")
+    desk.host.tick(60)
+    (second,) = {each["id"] for each in desk.requests()} - {first}
+    desk.done(second)
+    assert len(item.takes) == 3
+
+
+def test_streams_that_began_anew_are_read_from_their_start(desk):
+    """Uninstalled and installed again while REAPER is open: it remembers how far it had read in files that are gone."""
+    _, item = desk.simple()
+    job = asked(desk)
+    for number in range(40):
+        desk.say(job=job, kind="progress", text=f"step {number} of 40, and words that take some room")
+    desk.done(job)
+    desk.host.tick(60 * 30 + 10)
+    uninstall(desk.resource)
+    install(desk.resource)
+    desk.beat()
+    desk.done(asked(desk))
+    assert len(item.takes) == 3
+
+
+def test_an_error_in_a_draft_ends_it_and_not_the_watcher(desk):
+    _, item = desk.simple()
+    other = asked(desk)
+    item.takes[0].values["D_PITCH"] = 1.0
+    desk.press("Repaint selection (last preset)")
+    (job,) = desk.open_jobs().keys() - {other}
+    record = unpack(desk.open_jobs()[job])
+    desk.open_jobs()[job] = pack(**record | {"captures": record["captures"].replace("length_s=", "length=")})
+    desk.host.tick(60)
+    assert any("REAPER refused its audio" in text for text in desk.host.console)
+    item.takes[0].values["D_PITCH"] = 0.0
+    desk.done(other)
+    assert len(item.takes) == 2
+    assert desk.open_jobs() == {}
 
 
 def test_an_idle_watcher_costs_three_calls_and_one_open_in_100_ms(desk):

@@ -17,7 +17,7 @@ from watchdog.observers.polling import PollingObserver
 
 from punchin.clients.bridge.request import Collect, Free, RegionRequest, decode
 from punchin.clients.bridge.spool import BEAT_S, ID, Spool
-from punchin.clients.bridge.work import Work
+from punchin.clients.bridge.work import Work, cancel_job
 from punchin.protocol.errors import PunchinError, Refused, Unreachable
 
 log = logging.getLogger(__name__)
@@ -82,18 +82,21 @@ class Agent:
             if work is not None:
                 pool.submit(work.cancel)
             else:
-                self._cancel_unknown(id)
+                self._cancel_unknown(id, pool)
         for id in self.spool.request_ids():
             if id not in self.works:
                 self._take(id, pool)
         self._say_status()
 
-    def _cancel_unknown(self, id: str) -> None:
-        """A request that came together with its cancel: it is answered without being begun."""
+    def _cancel_unknown(self, id: str, pool: ThreadPoolExecutor) -> None:
+        """A request that came together with its cancel, or that an earlier bridge began: then the daemon has its job,
+        of the same id.
+        """
         try:
             request = decode(self.spool.read_request(id))
         except (FileNotFoundError, PunchinError):
             return  # done already, or refused in a moment
+        pool.submit(cancel_job, id)
         self._answer(request.instance, {"job": id, "kind": "cancelled"}, id)
 
     def _take(self, id: str, pool: ThreadPoolExecutor) -> None:

@@ -29,6 +29,17 @@ NAME_BYTES: Final = 200  # what is written beside it has a longer name
 PROGRESS_S: Final = 0.15  # at most so often; a new phase is told at once
 
 
+def cancel_job(id: str) -> None:
+    """Cancel a job of the daemon's, where it has it: without a daemon it does not run either."""
+    from punchin.clients.connect import connect
+
+    try:
+        with connect(start=False, name="bridge") as client:
+            client.cancel(id)
+    except PunchinError as error:
+        log.info("cancel of %s: %s", id, error)
+
+
 class Work:
     """One request under way in a thread. `instance` is who hears of it, and may change while it runs.
 
@@ -69,13 +80,7 @@ class Work:
         """Stop as soon as it can be; the job ends as cancelled, or as done if that came first."""
         self._wanted_cancel.set()
         if self._job:
-            from punchin.clients.connect import connect
-
-            try:
-                with connect(start=False, name="bridge") as client:
-                    client.cancel(self._job)
-            except PunchinError as error:  # no daemon: then the job is not running either
-                log.info("cancel of %s: %s", self.id, error)
+            cancel_job(self._job)
 
     # -- what the journey tells --------------------------------------------------------------------------------
     def say(self, text: str) -> None:

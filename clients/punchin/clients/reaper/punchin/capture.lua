@@ -3,6 +3,7 @@ local capture = {}
 
 local HEADER_BYTES = 58 -- RIFF, fmt with cbSize, fact, data
 local PACKED_AT_ONCE = 4096 -- string.pack takes as many arguments as Lua's stack allows
+local MOST_BYTES = 2 ^ 32 - 1 -- of a WAV, whose sizes have 32 bits
 local MOST_BEGINNINGS = 5 -- a take that changes while it is read is read again so often
 
 local function header(channels, rate_hz, frames)
@@ -20,6 +21,11 @@ local function packed(values, count)
     parts[#parts + 1] = string.pack("<" .. ("f"):rep(last - first + 1), table.unpack(values, first, last))
   end
   return table.concat(parts)
+end
+
+-- Whether a WAV can hold so much.
+function capture.fits(channels, length_s, rate_hz)
+  return HEADER_BYTES + math.ceil(length_s * rate_hz) * channels * 4 <= MOST_BYTES
 end
 
 -- A capture in progress, or nil and a sentence. Call `step` once a tick until it says that it is done.

@@ -10,7 +10,6 @@ local COMMON = {
   { "lyrics", "Lyrics (/ begins a new line, @FILE)", "" },
   { "key", "Key (empty: not told)", "" },
   { "preset", "Preset (empty: none)", "" },
-  { "strength", "Strength 0 to 1 (empty: all new)", "" },
   { "variations", "Number of takes (empty: 1)", "" },
   { "seed", "Seed (empty: a new one)", "" },
   { "context", "Bars heard around (auto, whole, 4)", "auto" },
@@ -20,11 +19,12 @@ local LAND = {
   { "land", "Land as (take, split, lane, track)", "take" },
   { "post_fx", "Hear track FX (yes: on a new track)", "" },
 }
+local STRENGTH = { { "strength", "Strength 0 to 1 (empty: all new)", "" } }
 local INSTRUMENT = { { "instrument", "Instrument", "bass" } }
 
 local FIELDS = {
-  repaint = { WORDS, COMMON, LAND },
-  cover = { WORDS, COMMON, LAND },
+  repaint = { WORDS, COMMON, STRENGTH, LAND },
+  cover = { WORDS, COMMON, STRENGTH, LAND },
   layer = { WORDS, INSTRUMENT, COMMON },
   extract = { INSTRUMENT, COMMON },
 }
@@ -109,7 +109,9 @@ end
 
 function CHECKS.context(text)
   if text == "" then return "auto" end
-  return (text == "auto" or text == "whole" or whole(text, 0, 1000)) and text or nil, "auto, whole or a number of bars"
+  if text == "auto" or text == "whole" then return text end
+  local bars = whole(text, 0, 1000) -- without the spaces that it may stand between
+  return bars and tostring(bars), "auto, whole or a number of bars"
 end
 
 function CHECKS.land(text)

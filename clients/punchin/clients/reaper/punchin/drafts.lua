@@ -53,34 +53,42 @@ local function begin_next(work)
   return running ~= nil, why
 end
 
--- One step of the first request: it, and how it ended once it is no longer worked on: "sent", "cancelled", "closed"
--- (its project was: `add` begins again when that is back), or "failed" with the reason.
-function drafts.step()
-  local work = queue[1]
+-- How a request ended, with the reason; nil while it is worked on.
+local function advance(work)
   if not reaper.ValidatePtr2(0, work.proj, "ReaProject*") then
     drop(work, true)
-    return work, "closed"
+    return "closed"
   end
   if not drafts.holds(work.spool, work.id) then
     drop(work)
-    return work, "cancelled"
+    return "cancelled"
   end
   if work.running then
     local whole, why = capture.step(work.running)
     if whole then work.running = nil end
-    if whole ~= nil then return work end
+    if whole ~= nil then return nil end
     drop(work)
-    return work, "failed", why
+    return "failed", why
   end
   if #work.takes == 0 then
     table.remove(queue, 1)
     os.rename(path_of(work.spool, work.id), work.spool .. "/inbox/" .. work.id .. ".json")
-    return work, "sent"
+    return "sent"
   end
   local begun, why = begin_next(work)
-  if begun then return work end
+  if begun then return nil end
   drop(work)
-  return work, "failed", why
+  return "failed", why
+end
+
+-- One step of the first request: it, and how it ended once it is no longer worked on: "sent", "cancelled", "closed"
+-- (its project was: `add` begins again when that is back), or "failed" with the reason.
+function drafts.step()
+  local work = queue[1]
+  local ok, ending, why = xpcall(advance, debug.traceback, work)
+  if ok then return work, ending, why end
+  drop(work) -- else each watcher that begins would stop at it again
+  return work, "failed", "REAPER refused its audio: " .. tostring(ending)
 end
 
 -- Lets go of what is read. The drafts stay, and begin again with the next watcher.

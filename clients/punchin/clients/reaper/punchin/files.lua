@@ -30,10 +30,12 @@ function files.append(path, text)
   return true
 end
 
--- The complete lines after byte `offset`, and the offset behind them. A torn last line waits for its rest.
+-- The complete lines after byte `offset`, and the offset behind them. A torn last line waits for its rest; a file that
+-- is shorter was begun anew (an uninstall, a month's cleaning) and is read from its start.
 function files.lines_after(path, offset)
   local file = io.open(path, "rb")
   if not file then return {}, offset end
+  if file:seek("end") < offset then offset = 0 end
   file:seek("set", offset)
   local text = file:read(LONGEST_READ) or ""
   file:close()

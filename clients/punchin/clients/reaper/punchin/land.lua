@@ -199,7 +199,7 @@ end
 local function as_lane(proj, record, landing)
   local items, moved_s = follow.together(proj, landing)
   local track = follow.track(proj, landing.track)
-  if not items or not track then return nil end
+  if not items or not track or not lanes.can_have(track) then return nil end
   return function()
     local start_s = landing.item_s + moved_s
     local lane, copies = lanes.add(track, landing.takes[1].name)

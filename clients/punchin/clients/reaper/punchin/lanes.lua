@@ -3,7 +3,8 @@ local describe = require("punchin.describe")
 
 local lanes = {}
 
-local FIXED_LANES = 2 -- I_FREEMODE
+local FREE, FIXED_LANES = 1, 2 -- I_FREEMODE
+local SINCE = 7 -- the REAPER that has them
 local ALONE = 1 -- C_LANEPLAYS: this lane and no other
 
 -- An item's state with new GUIDs, so that no two items share one.
@@ -42,6 +43,19 @@ function lanes.playing(track, items)
     if reaper.GetMediaTrackInfo_Value(track, "C_LANEPLAYS:" .. lane) ~= 0 then highest = lane end
   end
   return highest
+end
+
+-- Whether a track can get one. False and why not.
+function lanes.can_have(track)
+  local version = tonumber(reaper.GetAppVersion():match("^(%d+)"))
+  if version and version < SINCE then
+    return false, "Fixed lanes need REAPER 7, this is " .. reaper.GetAppVersion()
+  end
+  if reaper.GetMediaTrackInfo_Value(track, "I_FREEMODE") == FREE then
+    local _, name = reaper.GetTrackName(track)
+    return false, "Track \"" .. name .. "\" positions its items freely, so it has no lanes"
+  end
+  return true
 end
 
 -- Adds a lane that plays alone: copies of what the track plays. Returns its number and the copies.

@@ -1,8 +1,10 @@
 -- A key press becomes a request in the spool: read everything, refuse first, write, end. Nothing here waits.
 local bridge = require("punchin.bridge")
+local capture = require("punchin.capture")
 local describe = require("punchin.describe")
 local jobs = require("punchin.jobs")
 local json = require("punchin.json")
+local lanes = require("punchin.lanes")
 local render = require("punchin.render")
 local selection = require("punchin.selection")
 local show = require("punchin.show")
@@ -40,6 +42,11 @@ end
 local function track_name(track)
   local _, name = reaper.GetTrackName(track) -- "Track 3" where the user gave none
   return name
+end
+
+-- -1 where the track's phase is inverted.
+local function polarity_of(track)
+  return reaper.GetMediaTrackInfo_Value(track, "B_PHASE") ~= 0 and -1 or 1
 end
 
 local function muted(track)
@@ -96,7 +103,7 @@ local function describe_tracks(list, order)
     tracks[#tracks + 1] = {
       guid = hearing.guid,
       name = track_name(track),
-      volume = reaper.GetMediaTrackInfo_Value(track, "D_VOL"),
+      volume = reaper.GetMediaTrackInfo_Value(track, "D_VOL") * polarity_of(track),
       pan = reaper.GetMediaTrackInfo_Value(track, "D_PAN"),
       items = found.items,
     }
@@ -134,15 +141,15 @@ end
 
 local function capture_lines(settings, id, captures)
   local takes = {}
-  for i, capture in ipairs(captures) do
+  for i, each in ipairs(captures) do
     local path = string.format("%s/audio/%s-%d.wav", settings.spool, id, i)
-    capture.values.source = { path = path, offset_s = 0.0 }
-    capture.values.take.channel_mode = 0.0 -- the accessor hands out channels as they are heard
+    each.values.source = { path = path, offset_s = 0.0 }
+    each.values.take.channel_mode = 0.0 -- the accessor hands out channels as they are heard
     takes[i] = {
-      take = capture.values.take.guid,
+      take = each.values.take.guid,
       path = path,
-      channels = capture.channels,
-      length_s = capture.values.length_s,
+      channels = each.channels,
+      length_s = each.values.length_s,
     }
   end
   return lines_of(takes)
@@ -211,6 +218,19 @@ local function record_for(proj, settings, id, spans, order, found)
   }
 end
 
+-- Whether the audio that REAPER writes out for a request fits into its files; or nil and a sentence.
+local function check_captures(captures, rate_hz)
+  for _, each in ipairs(captures) do
+    local values = each.values
+    if not capture.fits(each.channels, values.length_s, rate_hz) then
+      return nil, string.format('Item "%s" is %.0f min long and not played as its file is, so all of it would be '
+        .. "written out: over 4 GiB at %d Hz. Split it near the region, or glue it.",
+        values.take.name, values.length_s / 60, rate_hz)
+    end
+  end
+  return true
+end
+
 -- The request of one key press and the record that its landing needs, or nil and a sentence.
 local function request_for(proj, settings, spans, order)
   local windows, regions, last_s, id = {}, json.array(), 0, jobs.new_id()
@@ -231,6 +251,8 @@ local function request_for(proj, settings, spans, order)
     tracks, found = describe_tracks(list, order)
   end
   if not tracks then return nil, found end
+  local fit, too_long = check_captures(found.captures, project_rate_hz(proj))
+  if not fit then return nil, too_long end
   local record = record_for(proj, settings, id, spans, order, found)
   local request = {
     action = order.task,
@@ -257,10 +279,10 @@ local function distinct(spans, task)
   return kept
 end
 
-local function check_lanes(order)
-  local version = tonumber(reaper.GetAppVersion():match("^(%d+)"))
-  if order.land == "lane" and version and version < 7 then
-    return nil, "Fixed lanes need REAPER 7, this is " .. reaper.GetAppVersion() .. ". Land as take, split or track."
+local function check_lanes(spans, order)
+  for _, span in ipairs(order.land == "lane" and spans or {}) do
+    local can, why = lanes.can_have(span.track)
+    if not can then return nil, why .. ". Land as take, split or track." end
   end
   return true
 end
@@ -283,7 +305,7 @@ function submit.send(proj, settings, spans, order)
   if #spans > MOST_SPANS then
     return nil, string.format("The selection has %d areas, allowed are %d. Select fewer.", #spans, MOST_SPANS)
   end
-  local can, cannot = check_lanes(order)
+  local can, cannot = check_lanes(spans, order)
   if not can then return nil, cannot end
   for _, span in ipairs(spans) do
     local fits, why = check_length(settings, span)

@@ -146,14 +146,22 @@ local function news_in(stream)
   return lines
 end
 
+local function read_asked()
+  for _, line in ipairs(news_in("asked")) do asked(line) end
+end
+
+local function read_events()
+  for _, line in ipairs(news_in("events")) do handle(line) end
+end
+
 -- Idle, a look opens one file; while an event is near it opens both, so that none waits for a later tick.
 local function look(lively)
   watcher.looks = watcher.looks + 1
   if watcher.looks % ASKED_EVERY == 0 then
-    for _, line in ipairs(news_in("asked")) do asked(line) end
+    read_asked()
     if not lively then return end
   end
-  for _, line in ipairs(news_in("events")) do handle(line) end
+  read_events()
 end
 
 local function land_waiting()
@@ -209,7 +217,10 @@ local function step()
     if next(watcher.unanswered) then chase_unanswered() end
   end
   if next(watcher.open) or #watcher.waiting > 0 then watcher.last_open_tick = watcher.tick end
-  return watcher.tick - watcher.last_open_tick < LINGER_TICKS
+  if watcher.tick - watcher.last_open_tick < LINGER_TICKS then return true end
+  read_asked() -- a key pressed since the last look found this watcher on
+  read_events()
+  return next(watcher.open) ~= nil
 end
 
 local function stopped()
