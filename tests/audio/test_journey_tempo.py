@@ -137,6 +137,25 @@ def test_the_model_hears_a_steady_tempo(case, tmp_path):
     assert len(inside) >= last - first, "the mask covers the region's clicks"
 
 
+def test_a_region_that_ends_with_the_session_comes_back(tmp_path):
+    """Rounding sets the end of what comes back and the end of the window apart."""
+    end_s = 7.461538461538461
+    before = clicks([3.0, 4.0, 5.0, 6.0, 7.0], end_s)
+    rppmaker.media(tmp_path, "keys.wav", before[None])
+    points = "  <TEMPOENVEX\n    PT 0 120 0 262148 0 1\n    PT 2 130 1\n  >\n"
+    keys = rppmaker.track("Keys", rppmaker.item(0, end_s, "keys.wav"))
+    path = rppmaker.project(tmp_path, keys, extra=points)
+    request = Request(task="repaint", session=path, prompt=Prompt(text="x"), seed=1, track="Keys", bars=(3, 4))
+    captured = capture(request, opened(request))
+    way, (first, last) = captured.way, captured.way.wanted
+    back = way.back(way.there(captured.heard)[:, first:last])
+    assert back.shape[1] == captured.window.model_frames - way.first
+    begins = captured.window.start + way.first
+    for near in (4 * RATE, 5 * RATE, 6 * RATE, 7 * RATE):
+        (was, _), (now, _) = onset(before, near), onset(back[0], near - begins)
+        assert abs(begins + now - was) / RATE < 0.002
+
+
 def test_a_steady_tempo_is_left_alone(tmp_path):
     times, end_s = tempo_map(tmp_path / "map.mid", lambda beat: 97.35, {})
     before = clicks(times, end_s)

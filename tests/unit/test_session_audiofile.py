@@ -54,6 +54,26 @@ def test_a_part_of_a_file(tmp_path):
     assert audiofile.read(tmp_path / "a.wav", 500, 5)[0].shape == (1, 0)
 
 
+def plucks(frames, seed):
+    """Four soft plucks a second, [frames, 2]: what compresses well, so that a page of a file holds much of it."""
+    rng, out, t = np.random.default_rng(seed), np.zeros((frames, 2)), np.arange(48_000) / 48_000
+    for at in range(0, frames, 12_000):
+        tone = np.sin(2 * np.pi * 110 * 2 ** (rng.integers(24) / 12) * t) * np.exp(-6 * t)
+        out[at : at + 48_000] += 0.05 * tone[: frames - at, None] * rng.uniform(0.5, 1, 2)
+    return out
+
+
+def test_a_part_of_a_vorbis_file_is_the_same_wherever_it_begins(tmp_path, monkeypatch):
+    """libsndfile 1.2.2 itself seeks too late in the last page."""
+    monkeypatch.setattr(audiofile, "BLOCK_FRAMES", 100_000)
+    path = tmp_path / "plucks.ogg"
+    soundfile.write(path, plucks(12 * 48_000 + 777, 2), 48_000, "VORBIS", format="OGG", compression_level=0.9)
+    whole = audiofile.read(path)[0]
+    for start_s in (0.0, 5.0, 10.8, 11.2, 11.5, 11.8, 12.0):
+        first = round(start_s * 48_000)
+        np.testing.assert_array_equal(audiofile.read_exact(path, first, 24_000)[0], whole[:, first : first + 24_000])
+
+
 def test_integers_are_rounded_and_clipped_at_full_scale(tmp_path):
     path = audiofile.write(tmp_path / "a.wav", np.array([[2.0, -2.0, 0.6 / 32768, 0.0]]), 48_000, "PCM_16")
     assert soundfile.read(path, dtype="int16")[0].tolist() == [32767, -32768, 1, 0]

@@ -16,6 +16,7 @@ from rppmaker import HEAD, item, media, noise, project, source_of, track
 from punchin.protocol.errors import PunchinError, Refused
 from punchin.session import audiofile
 from punchin.session.document import LandingTake, land, open_session
+from punchin.session.render import find_media
 
 
 def test_a_take_on_the_one_item_only_adds_lines(tmp_path):
@@ -212,6 +213,45 @@ def test_a_region_without_an_item_gets_one(tmp_path):
         np.testing.assert_array_equal(played(result.output, 8)[:, : 3 * RATE // 2], played(path, 8)[:, : 3 * RATE // 2])
 
 
+def test_an_item_whose_active_take_is_the_empty_topmost_one_stays_silent(tmp_path):
+    media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
+    takes = "      TAKE\n      NAME b\n      SOFFS 0\n" + source_of(KEYS)
+    target = aimed(project(tmp_path, track("Keys", item(0, 8, None, NAME=None, takes=takes))))
+    assert not target.before.any()
+    result = land(target, [LandingTake(target.place(noise(2, target.lead_frames + 2 * RATE, 9)), "punchin 7")])
+    after = aimed(result.output)
+    assert after.heard(2, 4).any()
+    assert not after.heard(5, 7).any()
+
+
+def test_a_take_plays_in_the_stead_of_a_soloed_item(tmp_path):
+    """The part under it is muted without the item's solo, which the parts beside keep."""
+    media(tmp_path, "Media/keys.wav", noise(2, 8 * RATE, 1))
+    media(tmp_path, "Media/b.wav", noise(2, 8 * RATE, 2))
+    path = project(tmp_path, track("Keys", item(0, 8, KEYS, MUTE="1 -1"), item(0, 8, r"Media\b.wav", MUTE="0 1")))
+    old = aimed(path).heard(0, 8)
+    result = landed(aimed(path, how="split"), change=0.5)
+    new = aimed(result.output).heard(0, 8)
+    inside = slice(round(2.01 * RATE), round(3.9 * RATE))
+    np.testing.assert_allclose(new[:, inside], old[:, inside] / 2, atol=1e-6)
+    np.testing.assert_allclose(new[:, 4 * RATE :], old[:, 4 * RATE :], atol=1e-7)
+    mutes = re.findall(r"^ +MUTE (.*?)\r?$", result.output.read_bytes().decode(), re.M)
+    assert sorted(mutes) == ["0 0", "0 1", "1 -1", "1 -1", "1 0"]
+
+
+@pytest.mark.parametrize("how", ["take", "split", "track"])
+def test_a_locked_item_is_not_changed(tmp_path, how):
+    media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE))
+    locked = item(2, 6, KEYS, LOCK=1)
+    path = project(tmp_path, track("Keys", item(0, 2, KEYS), locked))
+    with pytest.raises(Refused, match=r"item 2 of track 'Keys' \(at 2\.000 s\) is locked") as refused:
+        aimed(path, (3, 5), how)
+    assert "--land lane" in refused.value.hint
+    assert b"      LENGTH 6\r\n" in landed(aimed(path, (3, 5), "lane")).output.read_bytes(), "there it stays whole"
+    result = landed(aimed(path, (0.5, 1.5), how))
+    assert locked.replace("\n", "\r\n").encode() in result.output.read_bytes(), "beside the region it stays as it is"
+
+
 def test_sums_over_full_scale_are_kept_as_float(tmp_path):
     media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE, level=0.9), subtype="PCM_24")
     path = project(tmp_path, track("Keys", item(0, 8, KEYS), item(0, 8, KEYS)))
@@ -328,6 +368,22 @@ def test_parts_that_were_cut_still_find_their_media_elsewhere(tmp_path, how):
     files = re.findall(r'FILE "(.*)"', out.read_text())
     assert files.count(str(tmp_path / "song/Media/keys.wav")) == 3
     assert len(files) == 4
+
+
+@pytest.mark.parametrize("named", ["keys.wav", r"D:\takes\keys.wav"])
+def test_media_that_is_not_where_it_says_is_still_found_elsewhere(tmp_path, named):
+    """In the recording folder, or beside the project that came with it from another machine."""
+    place = {"keys.wav": "song/audio/keys.wav"}.get(named, "song/keys.wav")
+    media(tmp_path, place, noise(1, 8 * RATE))
+    media(tmp_path, "song/audio/in full.wav", noise(1, 8 * RATE))
+    other = item(9, 1, str(tmp_path / "song/audio/in full.wav")) + item(10, 1, "gone.wav")
+    head = HEAD.replace('"Media"', '"audio"')
+    path = project(tmp_path / "song", track("Keys", item(0, 8, named), other), head=head)
+    (tmp_path / "away").mkdir()
+    out = landed(aimed(path), out=tmp_path / "away" / "new.rpp").output
+    files = re.findall(r'FILE "(.*)"', out.read_text())
+    assert files[:1] + files[2:] == [str(tmp_path / place), str(tmp_path / "song/audio/in full.wav"), "gone.wav"]
+    assert find_media(open_session(out).project, files[0]) == tmp_path / place
 
 
 def test_a_read_only_project_lands_elsewhere(tmp_path, monkeypatch):

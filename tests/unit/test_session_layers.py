@@ -5,7 +5,7 @@ import difflib
 import numpy as np
 import pytest
 from landings import RATE, played
-from rppmaker import item, media, noise, project, source_of, track
+from rppmaker import HEAD, item, media, noise, project, source_of, track
 
 from punchin.protocol.errors import Refused
 from punchin.session import rpp, rpp_project
@@ -65,6 +65,52 @@ def test_a_layer_lands_on_a_new_track_and_touches_nothing_else(tmp_path):
     assert not heard[:, 4 * RATE :].any()
 
 
+def test_a_layer_says_what_it_approximates_of_each_track(tmp_path):
+    """As much as a take on each of these tracks would, by the track's name; nothing of what lies elsewhere."""
+    media(tmp_path, "Media/a.wav", noise(1, 8 * RATE, 1))
+    curved = {"FADEIN": "1 3 0 1 0 0 0"}
+    slow = {"VOLPAN": "1 0.5 1 -1", "PLAYRATE": "0.9 0 0 -1 0 0.0025"}
+    path = project(
+        tmp_path,
+        track("Keys", *(item(0, 8, "Media/a.wav", **curved) for _ in range(3)), extra="    PLAYOFFS 0.03 0\n"),
+        track("Bass", item(1, 6, "Media/a.wav", **slow), item(7, 1, "Media/a.wav", **curved)),
+        track("Later", item(6, 2, "Media/a.wav", **curved), extra="    PLAYOFFS 0.03 0\n    VOLPAN 1 0.5 -1 -1 1\n"),
+        head=HEAD.replace("PANLAW 1", "PANLAW 0.5"),
+    )
+    session = open_session(path)
+    region = session.region(time=(2, 4))
+    keys = [
+        "track 'Keys': the fade-in of item 1 (and 2 more) has shape 1; its curve is approximated",
+        "track 'Keys' plays 0.03 s off; it is heard in place",
+    ]
+    bass = [
+        "track 'Bass': item 1 is panned under a pan law; it is heard as a balance",
+        "track 'Bass': item 1 plays at rate 0.9; it is resampled",
+    ]
+    assert session.layer(region, "Strings", ["Keys"]).notes == tuple(keys)
+    assert list(session.layer(region, "Strings").notes[1:]) == keys + bass
+    for name, notes in (("Keys", keys), ("Bass", bass)):
+        assert [note.removeprefix(f"track '{name}': ") for note in notes] == list(session.target(name, region).notes)
+
+
+@pytest.mark.parametrize(
+    ("law", "pan", "own", "noted"),
+    [
+        ("0.5", 0.5, -1, True),
+        ("1", 0.5, -1, False),
+        ("1", -0.5, 0.7, True),
+        ("0.5", 0.5, 1, False),
+        ("0.5", 0, -1, False),
+    ],
+)
+def test_a_track_panned_under_a_pan_law_is_noted_in_a_layer(tmp_path, law, pan, own, noted):
+    media(tmp_path, "Media/a.wav", noise(1, 8 * RATE, 1))
+    keys = track("Keys", item(0, 8, "Media/a.wav"), extra=f"    VOLPAN 1 {pan} {own} -1 1\n")
+    session = open_session(project(tmp_path, keys, head=HEAD.replace("PANLAW 1", f"PANLAW {law}")))
+    notes = session.layer(session.region(time=(2, 4)), "Strings", ["Keys"]).notes
+    assert notes == (("track 'Keys' is panned under a pan law; it is heard as a balance",) if noted else ())
+
+
 def folders(path):
     """Each track's name, with the folders that it is in."""
     opened, found = [], []
@@ -94,6 +140,38 @@ def test_a_layer_keeps_to_the_folder_of_what_it_is_named_to_hear(tmp_path, hear)
     result = land(target, [LandingTake(target.place(noise(2, target.lead_frames + 2 * RATE, 9)), "punchin 7")])
     where = "Band/Rhythm/Strings" if hear else "Strings"
     assert folders(result.output) == ["Band", "Band/Rhythm", "Band/Rhythm/Bass", where]
+
+
+@pytest.mark.parametrize("last", ["    ISBUS 2 -1\n", "    ISBUS 0 0\n", "", "    ISBUS 1 1\n"])
+def test_a_layer_of_all_lies_outside_folders_that_the_last_track_leaves_open(tmp_path, last):
+    """REAPER itself writes one closed there, however many are open."""
+    media(tmp_path, "Media/a.wav", noise(1, 8 * RATE, 1))
+    path = project(
+        tmp_path,
+        track("Outer", extra="    VOLPAN 0.1 0 -1 -1 1\n    ISBUS 1 1\n"),
+        track("Inner", extra="    ISBUS 1 1\n"),
+        track("Keys", item(0, 8, "Media/a.wav"), extra=last),
+    )
+    session = open_session(path)
+    places = []
+    for name in ("Strings", "Horns"):
+        target = session.layer(session.region(time=(2, 4)), name)
+        places.append((target, [LandingTake(target.place(noise(2, target.lead_frames + 2 * RATE, 9)), "punchin 7")]))
+    result, _ = land_all(places)
+    assert folders(result.output) == ["Outer", "Outer/Inner", "Outer/Inner/Keys", "Strings", "Horns"]
+    old, out = (p.read_bytes().splitlines(keepends=True) for p in (path, result.output))
+    changes = [op for op in difflib.SequenceMatcher(None, old, out, autojunk=False).get_opcodes() if op[0] != "equal"]
+    assert b"".join(line for _, i, j, _, _ in changes for line in old[i:j]) == last.replace("\n", "\r\n").encode()
+    assert [line for _, _, _, i, j in changes for line in out[i:j] if b"ISBUS" in line] == [b"    ISBUS 2 -2\r\n"]
+
+
+def test_a_layer_of_all_lies_outside_a_last_folder_that_is_empty(tmp_path):
+    media(tmp_path, "Media/a.wav", noise(1, 8 * RATE, 1))
+    keys, bus = track("Keys", item(0, 8, "Media/a.wav")), track("Bus", extra="    ISBUS 1 1\n")
+    session = open_session(project(tmp_path, keys, bus))
+    target = session.layer(session.region(time=(2, 4)), "Strings")
+    result = land(target, [LandingTake(target.place(noise(2, target.lead_frames + 2 * RATE, 9)), "punchin 7")])
+    assert folders(result.output) == ["Keys", "Bus", "Strings"]
 
 
 def test_several_new_tracks_close_their_folder_once(tmp_path):

@@ -195,13 +195,40 @@ def test_muted_items_other_takes_and_silent_lanes_are_not_heard(tmp_path):
     assert a.any()
 
 
-def test_take_null_is_silence_and_an_empty_first_take_does_not_count(tmp_path):
+EMPTY_TAKES = {  # the file of the first take, what follows it, ALLTAKES, whether the audio is heard
+    "null": ("Media/a.wav", "      TAKE NULL SEL\n", 0, False),
+    "null, not active": ("Media/a.wav", "      TAKE NULL\n", 0, True),
+    "topmost, without a line of its own": (None, "      TAKE\n" + source_of("Media/a.wav"), 0, False),
+    "topmost, not active": (None, "      TAKE SEL\n" + source_of("Media/a.wav"), 0, True),
+    "topmost, all play": (None, "      TAKE\n" + source_of("Media/a.wav"), 1, True),
+    "null, all play": ("Media/a.wav", "      TAKE NULL SEL\n", 1, True),
+}
+
+
+@pytest.mark.parametrize("which", EMPTY_TAKES)
+def test_an_empty_take_is_silence_where_it_is_active(tmp_path, which):
+    file, takes, all_play, sounds = EMPTY_TAKES[which]
     a = media(tmp_path, "Media/a.wav", noise(1, 5 * RATE, 1))
-    null = project(tmp_path, track("Keys", item(0, 5, "Media/a.wav", takes="      TAKE NULL SEL\n")), name="n.rpp")
-    assert not heard(null, 0, 5)[0].any()
-    empty = item(0, 5, None, NAME=None, SOFFS=None, takes="      TAKE\n      SOFFS 0\n" + source_of("Media/a.wav"))
-    path = project(tmp_path, track("Keys", empty))
-    np.testing.assert_allclose(heard(path, 0, 5)[0][0], a[0], atol=1e-7)
+    path = project(tmp_path, track("Keys", item(0, 5, file, takes=takes, ALLTAKES=all_play)))
+    np.testing.assert_allclose(heard(path, 0, 5)[0][0], a[0] if sounds else 0 * a[0], atol=1e-7)
+
+
+def test_an_empty_item_with_a_take_marker_is_silence(tmp_path):
+    a = media(tmp_path, "Media/a.wav", noise(1, 5 * RATE, 1))
+    empty = item(2, 1, "      <SOURCE EMPTY\n      >\n", extra='      TKM 0.5 "here" 0\n')
+    path = project(tmp_path, track("Keys", item(0, 5, "Media/a.wav"), empty))
+    out, target = heard(path, 0, 5)
+    np.testing.assert_allclose(out[0], a[0], atol=1e-7)
+    assert target.landing == "a take on the item"
+
+
+@pytest.mark.parametrize(
+    ("mute", "sounds"), [("0 0", True), ("1 0", False), ("0 -1", True), ("1 -1", True), ("0 1", False), ("1 1", False)]
+)
+def test_an_items_solo_outdoes_mutes(tmp_path, mute, sounds):
+    media(tmp_path, "Media/a.wav", noise(1, 5 * RATE))
+    path = project(tmp_path, track("Keys", item(0, 5, "Media/a.wav", MUTE=mute)))
+    assert heard(path, 0, 5)[0].any() == sounds
 
 
 REFUSED = {

@@ -2,8 +2,8 @@
 
 Faithful or refused: what REAPER would change in a way that is not computed here (stretch markers, pitch, take
 envelopes, take effects) is refused by name. Two things are close but not exact, and noted where they touch a region:
-fades other than straight ones, and panned takes under a pan law other than 0 dB. Where an item starts between two
-frames of the target it is moved to the nearest.
+fades other than straight ones, and panned takes (under a layer, tracks too) under a pan law other than 0 dB. Where an
+item starts between two frames of the target it is moved to the nearest.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from punchin.session.rpp import readable
 from punchin.session.rpp_project import Item, Project, Take, Track
 
 AUDIO_KINDS = frozenset({"WAVE", "AIFF", "FLAC", "MP3", "VORBIS", "OPUS", "WAVPACK"})
+PLAIN_LAWS = (1.0, 0.0)  # 0 dB: a pan under it is a balance
+BALANCED = "{} is panned under a pan law; it is heard as a balance"
 NAME_CHARS = 300  # of a name in an error
 RATE_STEPS = 1_000_000  # a playrate as a ratio of integers, finer than REAPER shows it
 _GLUE = "glue it in REAPER (Item: Glue items), save, and try again"
@@ -181,18 +183,18 @@ class ItemSound:
         return (self.spread(own) * gains).astype(np.float32)
 
     def notes(self, start_s: float, end_s: float) -> list[str]:
-        """What is approximated between two project times, in words."""
+        """What is approximated between two project times, in words, with {} where the item's name goes."""
         out = []
         for name, fade, low, high in (
             ("fade-in", self.item.fade_in, self.item.start_s, self.item.start_s + self.item.fade_in.length_s),
             ("fade-out", self.item.fade_out, self.item.end_s - self.item.fade_out.length_s, self.item.end_s),
         ):
             if low < end_s and high > start_s and high > low and not fade.straight:
-                out.append(f"the {name} of item {self.item.number} has shape {fade.shape}; its curve is approximated")
-        if self.take.pan != 0 and self.pan_law not in (1.0, 0.0):
-            out.append(f"item {self.item.number} is panned under a pan law; it is heard as a balance")
+                out.append(f"the {name} of {{}} has shape {fade.shape}; its curve is approximated")
+        if self.take.pan != 0 and self.pan_law not in PLAIN_LAWS:
+            out.append(BALANCED)
         if self.take.rate != 1.0:
-            out.append(f"item {self.item.number} plays at rate {self.take.rate:g}; it is resampled")
+            out.append(f"{{}} plays at rate {self.take.rate:g}; it is resampled")
         return out
 
     @property
@@ -251,8 +253,8 @@ class ItemSound:
 
 def open_item(project: Project, track: Track, item: Item) -> ItemSound:
     """An item's sound. Raises Refused, with the item's name and what to do, for what cannot be rendered faithfully."""
-    take = item.take
     name = f"item {item.number} of track {track.name!r} (at {item.start_s:.3f} s)"
+    take = next(iter(item.playing), None)
     if take is None or take.source is None:
         raise Refused(f"{name} has no media")
     _check_kind(take, name)
@@ -284,8 +286,8 @@ def _check_kind(take: Take, name: str) -> None:
 
 
 def _check_playing(item: Item, take: Take, name: str) -> None:
-    if item.plays_all_takes and len(item.takes) > 1:
-        raise Refused(f"{name} plays all its {len(item.takes)} takes at once", _GLUE)
+    if len(item.playing) > 1:
+        raise Refused(f"{name} plays all its {len(item.playing)} takes at once", _GLUE)
     if take.stretched:
         raise Refused(f"{name} has stretch markers", _GLUE)
     if take.pitch != 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from math import ceil, floor, log10
 
 from punchin.protocol import limits
@@ -10,7 +11,7 @@ from punchin.protocol.errors import Refused
 from punchin.session import splice
 from punchin.session.gain import HELD_BELOW_DB
 from punchin.session.region import Region
-from punchin.session.render import ItemSound, fade_spans, open_item
+from punchin.session.render import BALANCED, PLAIN_LAWS, ItemSound, fade_spans, open_item
 from punchin.session.rpp_project import MAX_LANES, Item, Project, Track
 from punchin.session.rpp_target import Form, RppTarget, Span
 from punchin.session.rpp_voices import TOUCH_S, Voice, Voices
@@ -44,7 +45,7 @@ def at_track(project: Project, track: Track, region: Region, how: How) -> RppTar
     )
     low = min(max(floor((low_s - origin_s) * rate_hz + 1e-6), clear), start)  # outwards: no fade moves beyond them
     high = max(ceil((high_s - origin_s) * rate_hz - 1e-6), stop)
-    _check_cuts(track, origin_s + low / rate_hz, origin_s + high / rate_hz)
+    _check_cuts(track, origin_s + low / rate_hz, origin_s + high / rate_hz, how)
     before, after = (round((at_s - origin_s) * rate_hz) for at_s in _handles(voices, region, low_s, high_s))
     file = Span(min(before, low), max(after, high))
     around = voices.sounds(*(origin_s + frame / rate_hz for frame in file))
@@ -76,6 +77,7 @@ def over_tracks(project: Project, region: Region, name: str, named: Sequence[Tra
     notes = [*project.notes, *(f"not heard: {why}" for why in left_out.values())]
     if len(tracks) > 1:
         notes.append("tracks are heard through their own faders; folders, sends, envelopes and effects are not")
+    notes += _layer_notes(voices, low_s, region.end_s)
     under = tracks[-1] if named else None  # what is made of all belongs into no folder
     return RppTarget(
         project, name, under, region, "track", None, voices, form, 0.0,
@@ -97,6 +99,7 @@ def _check_lanes(track: Track, region: Region, how: How) -> None:
 
 def _on_item(voices: Voices, track: Track, region: Region, item: Item) -> RppTarget:
     """A take on the one item: its file is the whole item and its handles, on the source's own frames."""
+    _check_lock(track, item)
     sound = voices.sound(track, item)
     form = _form([sound], voices.project, sound.info.rate_hz, sound.channels)
     whole = Span(0, sound.whole(form.rate_hz))
@@ -138,7 +141,7 @@ def _covering(track: Track, region: Region) -> Item | None:
 
 def _apart(item: Item) -> tuple[str, ...]:
     """Why a take of an item is an item of its own, in words; empty where it is a take on the item."""
-    gain_db = 20 * log10(max(abs(item.gain * item.take.gain), 1e-6)) if item.take else 0.0
+    gain_db = 20 * log10(max(abs(item.gain * item.take.gain), 1e-6))
     if item.length_s > WHOLE_S:
         why = f"is over {WHOLE_S} s long"
     elif gain_db < QUIET_DB:
@@ -166,11 +169,24 @@ def _cuts(voices: Voices, track: Track, region: Region) -> tuple[float, float]:
     return max(low, 0.0), high
 
 
-def _check_cuts(track: Track, low_s: float, high_s: float) -> None:
-    """Refuse to cut an item whose takes, heard or not, hold what counts from its start and would not move along."""
+def _check_lock(track: Track, item: Item) -> None:
+    """Refuse to change an item that is locked in REAPER."""
+    if item.locked:
+        text = f"item {item.number} of track {_name(track)!r} (at {item.start_s:.3f} s) is locked and would be changed"
+        raise Refused(text, "unlock it in REAPER and save, or use --land lane, which leaves it whole")
+
+
+def _check_cuts(track: Track, low_s: float, high_s: float, how: How) -> None:
+    """Refuse to cut an item whose takes, heard or not, hold what counts from its start and would not move along.
+
+    A locked item is neither cut nor muted; a new lane does that to copies.
+    """
     for item in track.sounding():
-        meets = item.start_s < high_s - TOUCH_S and item.end_s > low_s + TOUCH_S
-        if not meets or (item.start_s >= low_s - TOUCH_S and item.end_s <= high_s + TOUCH_S):
+        if item.start_s >= high_s - TOUCH_S or item.end_s <= low_s + TOUCH_S:
+            continue
+        if how != "lane":
+            _check_lock(track, item)
+        if item.start_s >= low_s - TOUCH_S and item.end_s <= high_s + TOUCH_S:
             continue
         for number, take in enumerate(item.takes, start=1):
             if take.stretched or take.moves:
@@ -237,13 +253,44 @@ def _not_renderable(project: Project, track: Track, region: Region) -> dict[int,
 
 
 def _notes(project: Project, track: Track, sounds: Sequence[ItemSound], region: Region) -> tuple[str, ...]:
-    notes = [*project.notes]
-    notes += [note for sound in sounds for note in sound.notes(region.start_s - LEAD_S, region.end_s)]
+    items = _item_notes(sounds, region.start_s - LEAD_S, region.end_s)
+    return (*project.notes, *items, *_track_notes(track))
+
+
+def _layer_notes(voices: Voices, start_s: float, end_s: float) -> list[str]:
+    """What is approximated of the tracks that sound between two project times, each by its name."""
+    notes: list[str] = []
+    for _, found in groupby(voices.items(start_s, end_s), key=lambda each: each[0].track.number):
+        heard = list(found)
+        track = heard[0][0].track
+        name = f"track {_name(track)!r}"
+        sounds = [voices.sound(track, item) for _, item in heard]
+        notes += [f"{name}: {note}" for note in _item_notes(sounds, start_s, end_s)]
+        notes += _track_notes(track)
+        if track.pan and (track.pan_law if track.pan_law >= 0 else voices.project.pan_law) not in PLAIN_LAWS:
+            notes.append(BALANCED.format(name))
+    return notes
+
+
+def _item_notes(sounds: Sequence[ItemSound], start_s: float, end_s: float) -> list[str]:
+    """What is approximated of items between two project times; of several with the same the first is named."""
+    same: dict[str, list[int]] = {}
+    for sound in sounds:
+        for note in sound.notes(start_s, end_s):
+            same.setdefault(note, []).append(sound.item.number)
+    return [
+        note.format(f"item {first} (and {len(others)} more)" if others else f"item {first}")
+        for note, (first, *others) in same.items()
+    ]
+
+
+def _track_notes(track: Track) -> list[str]:
+    notes: list[str] = []
     if track.muted:
         notes.append(f"track {_name(track)!r} is muted in the project")
     if track.delay_s:
         notes.append(f"track {_name(track)!r} plays {track.delay_s:g} s off; it is heard in place")
-    return tuple(notes)
+    return notes
 
 
 def _name(track: Track) -> str:

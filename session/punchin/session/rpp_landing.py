@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import uuid
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from punchin.protocol.errors import Refused
 from punchin.session import rpp
+from punchin.session.render import find_media
 from punchin.session.rpp import Chunk, Document, Edits, quote
 from punchin.session.rpp import number as text_of
 from punchin.session.rpp_lanes import add_lane, in_playing_lane
@@ -63,7 +64,7 @@ def with_takes(project: Project, groups: Sequence[Group], moved: bool) -> bytes:
             _add_item(group, edits, moved)
     _add_tracks(document, [group for group in groups if group.target.how == "track"], edits, moved)
     data = document.edited(edits)
-    return _pointed_back(rpp.parse(data), project.path.parent) if moved else data
+    return _pointed_back(rpp.parse(data), project) if moved else data
 
 
 def _split(document: Document, groups: Sequence[Group], edits: Edits) -> None:
@@ -126,7 +127,11 @@ def _add_tracks(document: Document, groups: Sequence[Group], edits: Edits, moved
     for under in {id(group.target.under): group.target.under for group in groups}.values():
         chunks = [under.chunk] if under is not None else last
         at = chunks[0].last + 1 if chunks else document.root.last
-        closing = _taken_over(document, chunks[0], edits) if under is not None else []
+        closing: list[str] = []
+        if under is None:
+            _close_folders(document, edits)
+        else:
+            closing = _taken_over(document, under.chunk, edits)
         own = [group for group in groups if group.target.under is under]
         for group in own:
             more = closing if group is own[-1] else []
@@ -135,12 +140,33 @@ def _add_tracks(document: Document, groups: Sequence[Group], edits: Edits, moved
 
 def _taken_over(document: Document, track: Chunk, edits: Edits) -> list[str]:
     """The line by which a track closes folders, for the new last track in them; [] where it closes none."""
-    for line in track.entries:
-        if isinstance(line, int) and document.key(line) == b"ISBUS" and rpp.number_at(document.tokens(line), 2) < 0:
-            text = document.text(line)
-            edits.replace(line, f"{_indent(text)}ISBUS 0 0")
-            return [text.strip()]
-    return []
+    line = _bus_line(document, track)
+    if line is None or rpp.number_at(document.tokens(line), 2) >= 0:
+        return []
+    text = document.text(line)
+    edits.replace(line, f"{_indent(text)}ISBUS 0 0")
+    return [text.strip()]
+
+
+def _close_folders(document: Document, edits: Edits) -> None:
+    """Let the last track close all folders. REAPER need not: it writes one closed there, and what is open just ends."""
+    before = after = 0  # folders that are open, around the track and after it
+    tracks = list(document.root.chunks("TRACK"))
+    for track in tracks:
+        depth = int(rpp.number_at(document.find(track, "ISBUS") or [], 2))
+        before, after = after, max(after + min(depth, 1), 0)
+    if after == 0:
+        return
+    bus, line = f"ISBUS 2 {-before}" if before else "ISBUS 0 0", _bus_line(document, tracks[-1])
+    if line is None:
+        edits.insert(tracks[-1].first + 1, [f"{_indent(document.text(tracks[-1].first))}  {bus}"])
+    else:
+        edits.replace(line, f"{_indent(document.text(line))}{bus}")
+
+
+def _bus_line(document: Document, track: Chunk) -> int | None:
+    """The line by which a track opens or closes folders."""
+    return next((e for e in track.entries if isinstance(e, int) and document.key(e) == b"ISBUS"), None)
 
 
 def _item_lines(group: Group, moved: bool) -> list[str]:
@@ -222,20 +248,26 @@ def _kept_lines(take: LandingTake) -> list[str]:
     return ["<EXT", f"  <BIN {EXT_KEY}", *lines, "  >", ">"]
 
 
-def _pointed_back(document: Document, base: Path) -> bytes:
-    """Relative media paths made absolute, those of cut parts too: the new project is not beside them, in `base`."""
+def _pointed_back(document: Document, project: Project) -> bytes:
+    """The media that `project` finds named in full, that of cut parts too: the new project does not lie beside it."""
     edits = Edits()
+
+    def point_back(line: int) -> None:
+        _, *words = document.tokens(line)
+        try:
+            found = find_media(project, words[0] if words else "")
+        except Refused:
+            return  # what is missing stays as it is written
+        if found != Path(words[0]):
+            named = " ".join([f"FILE {quote(str(found))}", *words[1:]])
+            edits.replace(line, f"{_indent(document.text(line))}{named}")
 
     def walk(chunk: Chunk) -> None:
         for entry in chunk.entries:
             if isinstance(entry, Chunk):
                 walk(entry)
             elif chunk.tag == "SOURCE" and document.key(entry) == b"FILE":
-                words = document.tokens(entry)
-                found = base / words[1].replace("\\", "/") if len(words) > 1 else None
-                if found is not None and found.is_file() and not os.path.isabs(words[1]):
-                    tail = "".join(f" {word}" for word in words[2:])
-                    edits.replace(entry, f"{_indent(document.text(entry))}FILE {quote(str(found.absolute()))}{tail}")
+                point_back(entry)
 
     walk(document.root)
     return document.edited(edits)

@@ -62,13 +62,16 @@ class Take:
     effects: bool
     source: Source | None
     made_by: str  # what Punchin keeps with its takes (P_EXT:punchin), JSON; "" for all others
-    first_line: int  # its TAKE line; for the first take the item's own
+    first_line: int  # its TAKE line; for the first take, which may be empty, the item's own
     selected: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One item on a track. `active` indexes takes; gain is the item's own, before the take's."""
+    """One item on a track. `active` indexes takes; gain is the item's own, before the take's.
+
+    muted: whether it is silent in the end, by its own mute or another item's solo; its own solo outdoes its mute.
+    """
 
     chunk: Chunk
     number: int  # from 1, on its track
@@ -77,6 +80,7 @@ class Item:
     length_s: float
     loops: bool
     muted: bool
+    locked: bool
     plays_all_takes: bool
     gain: float
     fade_in: FadeShape
@@ -91,15 +95,22 @@ class Item:
         return self.start_s + self.length_s
 
     @property
-    def take(self) -> Take | None:
-        """The active take; None for an item without takes."""
-        return self.takes[self.active] if self.takes else None
+    def take(self) -> Take:
+        """The active take; it may be empty."""
+        return self.takes[self.active]
+
+    @property
+    def playing(self) -> tuple[Take, ...]:
+        """The takes that it plays: the active one, or all, without those that are empty."""
+        chosen = self.takes if self.plays_all_takes else (self.take,)
+        return tuple(take for take in chosen if take.source is not None and take.source.kind != "EMPTY")
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
     """One track. gain and pan are the fader's; gain is negative where the track's polarity is flipped.
 
+    pan_law: REAPER's number for the fader's, 1 is 0 dB; under 0 where the project's holds.
     lanes: how many fixed lanes it has, 0 for none; playing_lanes: the numbers of those that play, None where it has
     none. masks: where several play, an item silences those in lanes before its own.
     free: items lie at heights of their own (free item positioning).
@@ -112,6 +123,7 @@ class Track:
     muted: bool
     gain: float
     pan: float
+    pan_law: float
     delay_s: float
     free: bool
     lanes: int
@@ -120,10 +132,10 @@ class Track:
     items: tuple[Item, ...]
 
     def sounding(self) -> Iterator[Item]:
-        """The items that play: not muted, in a playing lane, with a length and a source."""
+        """The items that play: not muted, in a playing lane, with a length and a take that is not empty."""
         for item in self.items:
             plays = item.length_s > 0 and (self.playing_lanes is None or item.lane in self.playing_lanes)
-            if plays and not item.muted and item.take is not None and item.take.source is not None:
+            if plays and not item.muted and item.playing:
                 yield item
 
 
@@ -203,6 +215,7 @@ def _track(document: Document, chunk: Chunk, index: int) -> Track:
         muted=number_at(document.find(chunk, "MUTESOLO") or [], 1) != 0,
         gain=number_at(fader, 1, 1.0) * (-1.0 if number_at(document.find(chunk, "IPHASE") or [], 1) else 1.0),
         pan=number_at(fader, 2),
+        pan_law=number_at(fader, 3, -1.0),
         free=mode == 1,
         delay_s=number_at(delay, 1) if not int(number_at(delay, 2)) & 1 else 0.0,
         lanes=min(lanes, MAX_LANES),
@@ -233,13 +246,10 @@ def _item(document: Document, chunk: Chunk, index: int) -> Item:
                 words = document.tokens(entry) or [""]
                 own.setdefault(words[0], words)
         groups[-1][1].append(entry)
-    volume = own.get("VOLPAN", [])
-    takes = [
-        _take(document, line, entries, first=i == 0, own=own)
-        for i, (line, entries) in enumerate(groups)
-        if i > 0 or len(groups) == 1 or _has_source(entries)
-    ]
+    volume, mute = own.get("VOLPAN", []), own.get("MUTE", [])
+    takes = [_take(document, line, entries, first=i == 0, own=own) for i, (line, entries) in enumerate(groups)]
     active = next((i for i, take in enumerate(takes) if take.selected), 0)
+    solo = number_at(mute, 2)  # -1: its own, 1: another item's
     lane = own.get("YPOS", [])
     height = number_at(lane, 2)
     return Item(
@@ -249,7 +259,8 @@ def _item(document: Document, chunk: Chunk, index: int) -> Item:
         start_s=number_at(own.get("POSITION", []), 1),
         length_s=number_at(own.get("LENGTH", []), 1),
         loops=number_at(own.get("LOOP", []), 1) != 0,
-        muted=number_at(own.get("MUTE", []), 1) != 0,
+        muted=solo > 0 or (solo == 0 and number_at(mute, 1) != 0),
+        locked=bool(int(number_at(own.get("LOCK", []), 1)) & 1),
         plays_all_takes=number_at(own.get("ALLTAKES", []), 1) != 0,
         gain=number_at(volume, 1, 1.0),
         fade_in=_fade(own.get("FADEIN", []), 1),
@@ -353,10 +364,6 @@ def _has_effects(document: Document, chunk: Chunk) -> bool:
         elif not bypassed:
             return True
     return False
-
-
-def _has_source(entries: list[int | Chunk]) -> bool:
-    return any(isinstance(entry, Chunk) and entry.tag == "SOURCE" for entry in entries)
 
 
 def _fade(words: list[str], sign: int) -> FadeShape:

@@ -22,6 +22,7 @@ Audio = NDArray[np.float32]
 Floats = NDArray[np.float64]
 
 WORTH_IT = 0.001  # a grid that moves by less than 0.1 % inside the window is left alone: design's rule
+SAME_S = 1e-9  # moments that rounding alone set apart: a warp, which must rise, has no room for both
 
 _ATTACK_S = 0.04  # copied as it is from each attack on, at most ...
 _ATTACK_SHARE = 0.4  # ... this part of the way to the next one, as it was or as it will be
@@ -84,7 +85,7 @@ def plan(grid: Grid, start_s: float, end_s: float) -> Conformed:
 
     Times in the warp count from `start_s`.
     """
-    inside = grid.seconds[(grid.seconds > start_s + 1e-9) & (grid.seconds < end_s - 1e-9)]
+    inside = grid.seconds[(grid.seconds > start_s + SAME_S) & (grid.seconds < end_s - SAME_S)]
     points_s = np.concatenate([[start_s], inside, [end_s]])
     beats = grid.seconds_to_beats(points_s)
     bpm = 60 * float(beats[-1] - beats[0]) / (end_s - start_s)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from punchin.clients.journey.window import Window
 from punchin.protocol.limits import HOP, MODEL_HZ
 from punchin.session.tempo import TempoMap
-from punchin.session.warp import WORTH_IT, Conformed, Warp, plan, warp
+from punchin.session.warp import SAME_S, WORTH_IT, Conformed, Warp, plan, warp
 
 Audio = NDArray[np.float32]
 
@@ -164,7 +164,7 @@ class Bent:
         """See `Way`."""
         forth = self.conformed.warp
         first_s, last_s = (frame / MODEL_HZ for frame in self.span)
-        inside = forth.from_s[(forth.from_s > first_s) & (forth.from_s < last_s)]
+        inside = forth.from_s[(forth.from_s > first_s + SAME_S) & (forth.from_s < last_s - SAME_S)]
         session_s = np.concatenate([[first_s], inside, [last_s]])
         model_s = forth(session_s) - self.wanted[0] / MODEL_HZ
         model_s[0], model_s[-1] = 0.0, made.shape[1] / MODEL_HZ  # less than a frame from where they are
