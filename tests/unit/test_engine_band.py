@@ -22,6 +22,21 @@ def test_blocks_are_the_masked_whole(length, window):
     torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("form", [band_mask, blocks])
+def test_on_a_gpu_no_mask_meets_groups(form, monkeypatch):
+    """None of CUDA's fused kernels takes both; what is repeated for them is heard the same."""
+    q, k, v = qkv(300)
+    mask = form(37, 300, q.device)
+    want, seen, real = attention(q, k, v, mask), [], band_module.scaled_dot_product_attention
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+    monkeypatch.setattr(band_module, "scaled_dot_product_attention",
+                        lambda *given, **more: seen.append(given) or real(*given, **more))  # fmt: skip
+    torch.testing.assert_close(attention(q, k, v, mask), want, rtol=0, atol=1e-5)
+    assert [each.shape[1] for each in seen[0]] == [4, 4, 4]
+    attention(q, k, v, None)
+    assert [each.shape[1] for each in seen[1]] == [4, 2, 2], "without a mask flash takes groups"
+
+
 def test_a_window_of_another_width_shows():
     q, k, v = qkv(600)
     want = attention(q, k, v, band_mask(37, 600, q.device))

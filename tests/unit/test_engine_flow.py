@@ -90,6 +90,19 @@ def test_the_interval_is_of_t_itself():
     assert seen == [0.5, 0.3, 0.2]
 
 
+@pytest.mark.parametrize(
+    ("steps", "shift", "interval", "wanted"),
+    [(8, 3.0, (0.9, 1.0), 3), (8, 3.0, (0.0, 0.3), 1), (50, 1.0, (0.2, 0.8), 31), (50, 1.0, (0.4, 0.6), 11)],
+)
+def test_the_interval_has_its_ends(steps, shift, interval, wanted):
+    """Times are float32: 0.3 is 0.30000001."""
+    seen = []
+    velocity = guided(lambda x, t: x, lambda x, t: seen.append(t) or x, PlainCfg(3.0), *interval)
+    for t in times(steps, shift):
+        velocity(torch.zeros(1, 1, 1), t)
+    assert len(seen) == wanted
+
+
 def test_a_straight_flow_arrives_exactly():
     data, noise = draw(2, 6, 3), draw(2, 6, 3, seed=1)
     steps = list(sample(lambda x, t: noise - data, noise, times(8, 3.0)))

@@ -108,6 +108,18 @@ def test_each_naming_and_alpha_convention_means_the_same(pipeline, tmp_path, sty
     torch.testing.assert_close(play(pipeline), expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("order", [(torch.float32, torch.bfloat16), (torch.bfloat16, torch.float32)])
+def test_loras_of_different_types_add_up_in_any_order(pipeline, tmp_path, order):
+    made, files = pairs(pipeline), []
+    expected, plain = by_hand(pipeline, {name: up @ down for name, (down, up) in made.items()}), play(pipeline)
+    for number, dtype in enumerate(order):
+        (tmp_path / str(number)).mkdir()
+        kept = {name: (down.to(dtype), up.to(dtype)) for name, (down, up) in made.items()}
+        files.append((write("diffsynth", kept, tmp_path / str(number))[0], 0.5))
+    pipeline.use_loras(files)
+    assert (play(pipeline) - expected).norm() < 0.05 * (expected - plain).norm(), "but for what bfloat16 rounds"
+
+
 def test_several_at_once_add_up_and_a_switch_needs_no_reload(pipeline, tmp_path):
     one, two = pairs(pipeline, 1), pairs(pipeline, 2)
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()

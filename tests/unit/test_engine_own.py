@@ -98,6 +98,9 @@ def test_what_a_model_is_like_is_in_its_config(model):
     if model.family != "tiny":
         told = released.like(Spec.from_config({**config, "model_version": model.name.removeprefix("xl-")}))
         assert told == model
+    version = "base" if model.turbo else "turbo"  # of the one that it was trained from
+    both = {**config, "punchin_like": model.name, "model_version": version}
+    assert model.family == "tiny" or released.like(Spec.from_config(both)) == model, "its own name goes first"
     alone = released.like(Spec.from_config(config))
     assert (alone.family, alone.turbo) == (model.family, model.turbo)
     assert alone.name in {"turbo", "base", "xl-turbo", "xl-base", "punchin-tiny"}

@@ -344,6 +344,36 @@ def test_bfloat16_is_near_float32(folder, pipeline):
     assert near.dtype == torch.float32
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"noise": torch.zeros(1, 150, 3)}, "the noise has 3 channels, the model's latents have 64"),
+        ({"preset": "diffsynth", "src_audio": audio(), "task_type": "cover", "duration": "6"}, "duration is '6'"),
+    ],
+)
+def test_wrong_arguments_are_named(pipeline, given, said):
+    with pytest.raises(Refused, match=said):
+        pipeline("x", **{"duration": 6.0, **given}, num_inference_steps=1)
+
+
+def test_no_references_are_none_or_nothing(pipeline):
+    one, two = (pipeline("x", duration=6.0, num_inference_steps=1, noise=noise(), reference_audios=each).latents
+                for each in ((), None))  # fmt: skip
+    assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("loras", [["style.safetensors"], [("style.safetensors", "0.5")], [1], 3])
+def test_wrong_loras_are_named(pipeline, loras):
+    with pytest.raises(Refused, match=r"pairs of a file and its strength|strength is '0\.5', it must be a number"):
+        pipeline.use_loras(loras)
+
+
+def test_other_devices_are_refused(folder):
+    for device in ("mps", "meta"):
+        with pytest.raises(Refused, match=f"the device is {device}, it must be cpu or cuda"):
+            AceStepPipeline.from_pretrained(folder, device=device)
+
+
 def test_arrays_go_in_and_out(pipeline):
     music = pipeline("x", task_type="cover", src_audio=torch.from_numpy(audio().numpy()), num_inference_steps=1)
     assert music.audio.numpy().dtype == np.float32

@@ -111,7 +111,7 @@ def test_outside_the_latent_is_the_source_noised_anew_at_each_step(pipeline):
     share = torch.zeros(1, FRAMES, 1)
     schedule = times(5)
     x = noise()
-    velocity = tasks.held(lambda x, t: 1000 * torch.ones_like(x), tasks.Hold(source, share, 1.0, False), schedule)
+    velocity = tasks.held(lambda x, t: 1000 * torch.ones_like(x), tasks.Hold(source, share, 1.0, 1.0, False), schedule)
     for t, after in zip(schedule, [*schedule[1:], 0.0], strict=True):
         x = x + (after - t) * velocity(x, t)
         torch.testing.assert_close(x, after * noise() + (1 - after) * source, rtol=0, atol=1e-5)
@@ -135,6 +135,24 @@ def test_injection_for_a_part_of_the_steps_then_a_blend(pipeline):
         expected = weight * raw[:, frame] + (1 - weight) * latent[:, frame]
         torch.testing.assert_close(blended[:, frame], expected, rtol=0, atol=1e-5)
     torch.testing.assert_close(blended[:, 50:100], raw[:, 50:100])
+
+
+def test_injection_outside_changes_no_strength_inside(pipeline):
+    """The source is put back outside for all steps or for none: what is inside, at half its strength, is as far off."""
+    source, latent = audio(), encoded(pipeline, audio())
+    common = {
+        "prompt": "dusty", "task_type": "repaint", "src_audio": source, "repainting_ranges": [(2.0, 4.0)],
+        "noise": noise(), "num_inference_steps": 8, "repainting_strength": 0.5,
+    }  # fmt: skip
+    whole, nearly, free = (pipeline(**common, repaint_injection=each).latents for each in (1.0, 0.99, 0.0))
+    torch.testing.assert_close(nearly[:, 50:100], whole[:, 50:100], rtol=0, atol=1e-5)
+    far = [float((each[:, 50:100] - latent[:, 50:100]).norm()) for each in (whole, free)]
+    full = pipeline(**{**common, "repainting_strength": 1.0}, repaint_injection=0.0).latents
+    assert far[1] < 0.45 * float((full[:, 50:100] - latent[:, 50:100]).norm()), "led in each step, not mixed at the end"
+    assert torch.equal(free[:, :38], latent[:, :38]), "blended at the end"
+    for injection in (1.0, 0.5, 0.0):
+        kept = pipeline(**{**common, "repainting_strength": 0.0}, repaint_injection=injection).latents
+        assert torch.equal(kept, latent), "nothing of the model"
 
 
 def test_soft_edges_stay_inside_the_window_and_between_ranges():

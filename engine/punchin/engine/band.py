@@ -54,14 +54,20 @@ def blocks(window: int, length: int, device: torch.device) -> Blocks:
 def attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Mask) -> Tensor:
     """Queries [B, N, S, D] over keys and values [B, K, L, D], N a multiple of K -> [B, N, S, D]."""
     if not isinstance(mask, Blocks):
-        return scaled_dot_product_attention(queries, keys, values, attn_mask=mask, enable_gqa=True)
+        return _product(queries, keys, values, mask)
     count, batch = len(mask.near), len(queries)
     tail = count * BLOCK - mask.length
     q = pad(queries, (0, 0, 0, tail)).unflatten(2, (count, BLOCK)).transpose(1, 2).flatten(0, 1)
     k, v = (_windows(each, mask.window, tail) for each in (keys, values))
     near = mask.near.repeat(batch, 1, 1, 1)
-    y = scaled_dot_product_attention(q, k, v, attn_mask=near, enable_gqa=True)  # batch: every block of every item
+    y = _product(q, k, v, near)  # batch: every block of every item
     return y.unflatten(0, (batch, count)).transpose(1, 2).flatten(2, 3)[:, :, : mask.length]
+
+
+def _product(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is not None and queries.is_cuda:  # no fused kernel takes a mask and groups: a table of scores would be kept
+        keys, values = (each.repeat_interleave(queries.shape[1] // each.shape[1], dim=1) for each in (keys, values))
+    return scaled_dot_product_attention(queries, keys, values, attn_mask=mask, enable_gqa=True)
 
 
 def _windows(x: Tensor, window: int, tail: int) -> Tensor:

@@ -75,14 +75,25 @@ def pairs(value: Iterable[Sequence[float]], name: str) -> list[tuple[float, floa
     return [pair(each, f"a pair of {name}") for each in every]
 
 
-def device(value: torch.device | str) -> torch.device:
-    """A device that this machine has. Refused where it has not."""
+def strengths(value: Iterable[tuple[Any, float]]) -> list[tuple[Any, float]]:
+    """LoRAs with their strengths. Refused for anything else."""
+    try:
+        return [(lora, real(strength, "a LoRA's strength")) for lora, strength in value]
+    except (TypeError, ValueError):
+        hint = "like [('style.safetensors', 0.8)]"
+        raise Refused(f"LoRAs are {value!r:.80}, they must be pairs of a file and its strength", hint) from None
+
+
+def device(value: torch.device | str, name: str = "the device") -> torch.device:
+    """A device that this machine has, cpu or cuda. Refused where it has not."""
     try:
         found = torch.device(value)
     except (RuntimeError, TypeError) as error:
         raise Refused(f"there is no device {value!r:.80}", "cpu, cuda, or cuda:1") from error
-    if found.type != "cuda":
+    if found.type == "cpu":
         return found
+    if found.type != "cuda":
+        raise Refused(f"{name} is {found}, it must be cpu or cuda")
     if not torch.cuda.is_available():
         raise Refused(f"{found} was asked for, and torch finds no GPU here", "cpu, or install a torch with CUDA")
     if (found.index or 0) >= (count := torch.cuda.device_count()):

@@ -17,6 +17,7 @@ Guidance = Callable[[Tensor, Tensor], Tensor]
 
 APG_MOMENTUM = -0.75
 APG_NORM = 2.5
+ROUNDED = 1e-6  # times are float32: 0.9 is 0.89999998
 
 
 class PlainCfg:
@@ -65,7 +66,7 @@ def guided(
     """
 
     def velocity(x: Tensor, t: float) -> Tensor:
-        if not start <= t <= stop:
+        if not start - ROUNDED <= t <= stop + ROUNDED:
             return conditional(x, t)
         return guidance(conditional(x, t), unconditional(x, t))
 

@@ -172,7 +172,7 @@ class _Adding:
 
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         x = inputs[0]
-        if self._parts[0][0].dtype != x.dtype or self._parts[0][0].device != x.device:
+        if any(half.dtype != x.dtype or half.device != x.device for part in self._parts for half in part[:2]):
             self._parts = [(down.to(x), up.to(x), scale) for down, up, scale in self._parts]
         for down, up, scale in self._parts:
             output = output + scale * nn.functional.linear(nn.functional.linear(x, down), up)

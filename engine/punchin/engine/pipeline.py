@@ -116,7 +116,7 @@ class AceStepPipeline:
         cfg_scale: float | None = None,
         lyrics: str = "",
         task_type: Task = "text2music",
-        reference_audios: Sequence[Audio] = (),
+        reference_audios: Sequence[Audio] | None = (),
         src_audio: Audio | None = None,
         input_audio: Audio | None = None,
         denoising_strength: float = 1.0,
@@ -175,6 +175,7 @@ class AceStepPipeline:
         ranges = given.pairs(repainting_ranges, "repainting_ranges")
         if ranges and src_audio is None:
             raise Refused("repainting_ranges were given, but no src_audio to repaint", code="task")
+        references = () if reference_audios is None else reference_audios
         source = None if src_audio is None else asked.stereo(src_audio, "the source", rate_hz)
         codes = asked.parse_codes(audio_code_string) if audio_code_string else ()
         regions, blank, wanted = (), (0, 0), None
@@ -197,7 +198,7 @@ class AceStepPipeline:
                     timesignature=None if timesignature is None else str(timesignature),
                     prompt_duration_s=duration if ones else None,
                     source=source,
-                    references=tuple(asked.reference(a, n, rate_hz) for n, a in enumerate(reference_audios, start=1)),
+                    references=tuple(asked.reference(a, n, rate_hz) for n, a in enumerate(references, start=1)),
                     input_audio=None if input_audio is None else asked.stereo(input_audio, "input_audio", rate_hz),
                     codes=codes,
                     regions=regions,
@@ -233,6 +234,8 @@ class AceStepPipeline:
         To cancel, stop iterating. Refuses what this model cannot do at once, before any weight is moved.
         """
         self.variant.check(request.task)
+        if request.noise is not None and request.noise.shape[2] != (channels := self.loaded.silence.shape[-1]):
+            raise Refused(f"the noise has {request.noise.shape[2]} channels, the model's latents have {channels}")
         self.conditioner.texts(request, request.task)
         return _without_grad(self._stages(request), self.loaded.placement.rung)
 
@@ -241,7 +244,8 @@ class AceStepPipeline:
 
         Raises Refused or OverLimit, and then nothing has changed. `adapters.fuse` writes them into the weights.
         """
-        read = [(each if isinstance(each, Lora) else read_lora(each, self.loaded.model), x) for each, x in loras]
+        every = given.strengths(loras)
+        read = [(each if isinstance(each, Lora) else read_lora(each, self.loaded.model), x) for each, x in every]
         self.adapters.use(read)
 
     def codes(self, audio: Audio, rate_hz: int = MODEL_HZ) -> str:

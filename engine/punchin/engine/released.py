@@ -124,13 +124,16 @@ def variant(dit: Path, spec: Spec) -> Model:
 def like(spec: Spec) -> Model:
     """The known model that one of somebody's own is like.
 
-    Of its size, the one that its config names (`punchin_like`, `model_version`), else turbo or base as `is_turbo` says.
+    Of its size, the one that its config names (`punchin_like`, else `model_version`), else turbo or base as `is_turbo`
+    says.
     """
     family = "tiny" if spec.version == "tiny" else "xl" if spec.condition.timbre_cls else "2b"
     sized = [model for model in MODELS if model.family == family]
-    names = {name for said in (spec.like, spec.version) if said for name in (said, f"xl-{said}")}
-    told = [model for model in sized if model.name in names]
-    return next(iter([*told, *(model for model in sized if model.turbo == spec.is_turbo), *sized]))
+    for said in (spec.like, spec.version):  # a training writes the first and keeps its base's second
+        for model in sized:
+            if model.name in (said, f"xl-{said}"):
+                return model
+    return next(iter([*(model for model in sized if model.turbo == spec.is_turbo), *sized]))
 
 
 def skeleton(folder: str | Path) -> AceStep:

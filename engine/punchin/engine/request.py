@@ -83,7 +83,7 @@ class Request:
     def __post_init__(self) -> None:
         limits.REGION.check(self.frames / MODEL_HZ)
         if self.prompt_duration_s is not None:
-            limits.REGION.check(self.prompt_duration_s)
+            limits.REGION.check(given.real(self.prompt_duration_s, "duration"))
         for seed in self.seeds:
             limits.SEED.check(seed)
         limits.VARIATIONS.check(len(self.seeds))
@@ -126,8 +126,7 @@ class Request:
             ("vocal_language", self.language), ("rand_device", self.rand_device), ("keyscale", self.keyscale or ""),
         ):  # fmt: skip
             given.text(text, name)
-        if given.device(self.rand_device).type not in ("cpu", "cuda"):
-            raise Refused(f"rand_device is {self.rand_device}, it must be cpu or cuda")
+        given.device(self.rand_device, "rand_device")
         for name, text, most in (
             ("prompt", self.prompt, limits.PROMPT_CHARS),
             ("lyrics", self.lyrics, limits.LYRICS_CHARS),

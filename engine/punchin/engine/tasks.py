@@ -74,11 +74,12 @@ def cover_steps(request: Request, steps: int) -> int:
 
 
 class Hold(NamedTuple):
-    """How repaint keeps its source: `share` [1, T, 1] is the model's part of each frame, 0 where it has none."""
+    """How repaint keeps its source: outside the regions in the first steps, inside by its strength in all."""
 
     source: Tensor  # [1, T, C]
-    share: Tensor
-    until: float  # the part of the steps in which the source is put back
+    edges: Tensor  # [1, T, 1]: 1 in the regions, ramps beside them, 0 beyond
+    strength: float  # the model's part of what is in the regions
+    until: float  # the part of the steps in which the source is put back outside
     blend: bool  # and once at the end
 
 
@@ -87,13 +88,13 @@ def hold(request: Request, source: Tensor) -> Hold | None:
     free = request.repaint_injection == 0 and request.repaint_blend_frames == 0
     if request.task != "repaint" or (free and request.repainting_strength == 1):
         return None
-    share = soft_edges(region_mask(request), request.repaint_blend_frames) * _strength(request)
+    edges = soft_edges(region_mask(request), request.repaint_blend_frames)[None, :, None].to(source)
     blend = request.repaint_blend_frames > 0 and request.repaint_injection < 1
-    return Hold(source, share[None, :, None].to(source), 1.0 if free else request.repaint_injection, blend)
+    return Hold(source, edges, request.repainting_strength, request.repaint_injection, blend)
 
 
 def held(velocity: Velocity, hold: Hold, schedule: Sequence[float]) -> Velocity:
-    """The velocity that leads back to the source by as much as `hold` says, in the first steps or in all.
+    """The velocity that leads back to the source by as much as `hold` says: outside the regions in the first steps.
 
     Towards the source it is (x - source)/t. Where the model has no share, the latent so stays on the straight line
     from its noise to the source, as if the source had been noised anew after each step. (DiffSynth's form; it also
@@ -103,17 +104,23 @@ def held(velocity: Velocity, hold: Hold, schedule: Sequence[float]) -> Velocity:
     last = schedule[steps - 1] if steps else float("inf")
 
     def toward(x: Tensor, t: float) -> Tensor:
-        v = velocity(x, t)
-        return v if t < last else hold.share * v + (1 - hold.share) * (x - hold.source) / t
+        share = _later_share(hold) if t < last else hold.edges * hold.strength
+        return share * velocity(x, t) + (1 - share) * (x - hold.source) / t
 
     return toward
 
 
 def finished(latent: Tensor, hold: Hold) -> Tensor:
-    """The sampled latent as it is decoded: blended into the source, or exactly it where the model had no share."""
+    """The sampled latent as it is decoded: blended into the source, and exactly it where the model had no share."""
     if hold.blend:
-        return hold.share * latent + (1 - hold.share) * hold.source
-    return latent if hold.until < 1 else torch.where(hold.share > 0, latent, hold.source)
+        latent = hold.edges * latent + (1 - hold.edges) * hold.source
+    share = _later_share(hold) if hold.until < 1 and not hold.blend else hold.edges * hold.strength
+    return torch.where(share > 0, latent, hold.source)
+
+
+def _later_share(hold: Hold) -> Tensor:
+    """The model's part of each frame [1, T, 1] once the source is no longer put back outside the regions."""
+    return torch.where(hold.edges == 1, hold.strength, 1.0).to(hold.source)
 
 
 def soft_edges(mask: Tensor, frames: int) -> Tensor:
