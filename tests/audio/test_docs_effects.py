@@ -72,6 +72,17 @@ def test_a_chain_writes_what_its_output_can_hold(tmp_path, source, target, subty
     assert soundfile.info(tmp_path / target).subtype == subtype
 
 
+@pytest.mark.parametrize(("subtype", "dtype"), [("PCM_32", "int32"), ("DOUBLE", "float64")])
+def test_an_empty_chain_keeps_every_bit_of_a_file(tmp_path, subtype, dtype):
+    (tmp_path / "empty.toml").write_text("")
+    samples = np.random.default_rng(1).uniform(-0.5, 0.5, (1_000, 2))
+    dry = samples if dtype == "float64" else (samples * 2**31).astype(dtype)
+    soundfile.write(tmp_path / "a.wav", dry, RATE_HZ, subtype=subtype)
+    done = command("fx", "apply", "empty.toml", "a.wav", "-o", "b.wav", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(soundfile.read(tmp_path / "b.wav", dtype=dtype)[0], dry)
+
+
 def test_clipping_is_told(tmp_path):
     (tmp_path / "loud.toml").write_text('[[effect]]\nname = "Gain"\ngain_db = 20\n')
     soundfile.write(tmp_path / "a.wav", np.full(1_000, 0.5), RATE_HZ)

@@ -11,7 +11,7 @@ from rppmaker import item, project, track
 
 from punchin.clients.cli.result import measured
 from punchin.clients.demo import session_folder
-from punchin.clients.journey import Prompt, Request, land
+from punchin.clients.journey import Prompt, Request, land, redoing
 from punchin.clients.journey.capture import capture, opened
 from punchin.clients.journey.plan import decode
 from punchin.clients.journey.travel import go as travel
@@ -153,6 +153,34 @@ def test_a_take_without_its_effects_says_so_in_its_report(session, tmp_path, mon
     assert heard.warned == ["effect Gain (1 of 1): gone; the take lands without warm.toml"]
     _, _, plain = go(session, silent_unless(10))
     assert plain.takes[0].report.return_fx_failed is None
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [("pre_fx", "on what the model hears (--pre-fx)"), ("return_fx", "on the take (--return-fx)")],
+)
+def test_a_redo_through_a_chain_that_was_edited_says_so(session, tmp_path, monkeypatch, option, says):
+    def perform_all(requests, listener):
+        return travel(DirectClient(), requests, [capture(each, opened(each)) for each in requests], listener)
+
+    def again(made):
+        heard = Heard()
+        redoing.redo(made, redoing.request_of(made, redoing.Change()), heard)
+        return heard.warned
+
+    monkeypatch.setattr(redoing, "perform_all", perform_all)
+    monkeypatch.setattr("punchin.clients.fx.apply", lambda chain, audio, rate_hz: audio)
+    chain = tmp_path / "warm.toml"
+    chain.write_text('[[effect]]\nname = "Gain"\n')
+    client, _, result = go(session, lambda source, order, seed: source, **{option: chain})
+    client.job = client.result
+    mades = redoing.of_file(result.takes[0].file), redoing.of_job(client, result.job)
+    assert [again(made) for made in mades] == [[], []]
+    chain.write_text('[[effect]]\nname = "Gain"\ngain_db = -3\n')
+    told = f"the effects {says} are no longer what they were when the first take was made; this one differs"
+    assert [again(made) for made in mades] == [[told], [told]]
+    unknown = {name: value for name, value in mades[0].items() if name != f"{option}_sha256"}
+    assert again(unknown) == [], "made by a punchin that did not keep it"
 
 
 def test_max_attempts_bounds_it(session):

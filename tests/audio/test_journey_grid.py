@@ -12,6 +12,8 @@ from punchin.clients.cli.result import measured
 from punchin.clients.journey import Prompt, grid, land, making, redoing
 from punchin.clients.journey.making import MadeFile
 from punchin.clients.journey.request import Making
+from punchin.protocol.errors import PunchinError
+from punchin.session import audiofile
 from punchin.session.takefiles import note_file
 
 RATE, BPM, BARS = 48_000, 97.35, 8
@@ -125,6 +127,29 @@ def test_only_the_bad_variations_are_rolled_again_and_a_later_landing_gives_the_
     assert [(take.seed, take.attempts) for take in again.takes] == [(10, 1), (13, 2), (12, 1)]
     for old, new in zip(result.takes, again.takes, strict=True):
         assert np.array_equal(soundfile.read(old.file)[0], soundfile.read(new.file)[0])
+
+
+def test_variations_that_cannot_all_be_written_leave_nothing(tmp_path, monkeypatch):
+    write, tries = audiofile.write, []
+
+    def full(*args):
+        tries.append(args)
+        if len(tries) == 2:
+            raise PunchinError("no room", "make room")
+        return write(*args)
+
+    client = DirectClient(silent_unless(10, 11, 12))
+    asked = Making(
+        prompt=Prompt(text="x"), bpm=BPM, bars=BARS, signature=(4, 4), out=tmp_path / "idea.wav", seed=10, variations=3
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(audiofile, "write", full)
+        with pytest.raises(PunchinError, match="no room") as told:
+            making.go(client, asked, Heard())
+    assert "punchin land direct-0000" in told.value.hint
+    assert list(tmp_path.iterdir()) == []
+    landed = land(client, "direct-0000", Heard())
+    assert [take.file.name for take in landed.takes] == ["idea.wav", "idea-11.wav", "idea-12.wav"]
 
 
 def test_in_the_end_it_lands_with_a_warning_in_its_name(tmp_path):

@@ -345,6 +345,7 @@ def test_the_plan_of_the_largest_job_fits_into_its_message(song):
         time_s=(1_000.123456789, 1_100.123456789),
     )  # fmt: skip
     request = replace(asked(song, ("Keys", (5, 6)))[0], session=deep, out=deep, variations=16)
-    plan = Plan(request=request, places=(place,) * limits.MAX_REGIONS, slots=(511,), kept=kept)
+    plan = Plan(request=request, places=(place,) * limits.MAX_REGIONS, slots=(511,), kept=kept,
+                pre_fx_sha256="5f" * 32, return_fx_sha256="5f" * 32)  # fmt: skip
     assert len(plan.encode()) <= PLAN_BYTES
     assert decode(plan.encode(), "x") == plan

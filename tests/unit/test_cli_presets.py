@@ -71,6 +71,14 @@ def test_lists_of_the_command_line_win_too(rhodes):
     assert request.prompt.raw == {"cfg_scale": 3.5, "steps_mode": "x"}
 
 
+@pytest.mark.parametrize("line", ["--preset rhodes --preset diffsynth", "--preset=diffsynth --preset rhodes"])
+def test_a_second_preset_is_refused_instead_of_left_unread(rhodes, capsys, line):
+    assert main(["repaint", *LINE.split(), *line.split()]) == 2
+    said = capsys.readouterr().err
+    assert "2 presets are named" in said
+    assert "give --preset once" in said
+
+
 def test_what_a_verb_does_not_know_of_a_preset_is_left_out(rhodes):
     parser = arguments.Parser(prog="punchin layer")
     perform.layer_arguments(parser)

@@ -39,6 +39,57 @@ def test_a_session_that_is_gone_is_named_with_what_to_do():
     assert "--session FILE" in refused.value.hint
 
 
+FILES = {"tempo_map": "tempo.mid", "pre_fx": "dry.toml", "return_fx": "room.toml"}
+
+
+def moved(folder, **more):
+    """What made a take of a loop that was moved into this folder with all that lay beside it."""
+    for name in ("loop.wav", "ref.wav", "lora.safetensors", *FILES.values()):
+        (folder / name).write_bytes(b"")
+    (folder / "takes").mkdir()
+    prompt = {"text": "x", "references": ["/gone/ref.wav"], "loras": [["/gone/lora.safetensors", 0.5]]}
+    asked = {"task": "repaint", "session": "/gone/loop.wav", "seed": 1, "bars": [5, 6], "prompt": prompt}
+    return MADE | {"request": asked | {name: f"/gone/{file}" for name, file in FILES.items()} | more}
+
+
+@pytest.mark.parametrize("session", [None, "loop.wav"])
+def test_what_lay_beside_a_moved_session_is_found_beside_it(tmp_path, session):
+    made = moved(tmp_path)
+    named, take = (None, tmp_path / "takes" / "x.wav") if session is None else (tmp_path / session, None)
+    (request,) = request_of(made, Change(session=named), take)
+    assert request.session == tmp_path / "loop.wav"
+    assert {name: getattr(request, name) for name in FILES} == {name: tmp_path / file for name, file in FILES.items()}
+    assert request.prompt.references == (tmp_path / "ref.wav",)
+    assert request.prompt.loras == ((tmp_path / "lora.safetensors", 0.5),)
+
+
+def test_what_is_still_where_it_was_is_taken_from_there(tmp_path):
+    (tmp_path / "new").mkdir()
+    (tmp_path / "tempo.mid").write_bytes(b"")
+    made = moved(tmp_path / "new", tempo_map=str(tmp_path / "tempo.mid"))
+    (request,) = request_of(made, Change(), tmp_path / "new" / "x.wav")
+    assert (request.tempo_map, request.pre_fx) == (tmp_path / "tempo.mid", tmp_path / "new" / "dry.toml")
+
+
+@pytest.mark.parametrize("gone", ["ref.wav", "lora.safetensors", *FILES.values()])
+def test_a_file_that_is_gone_is_named_with_where_it_is_looked_for(tmp_path, gone):
+    made = moved(tmp_path)
+    (tmp_path / gone).unlink()
+    with pytest.raises(Refused, match=f"made with is gone: /gone/{gone}") as refused:
+        request_of(made, Change(), tmp_path / "x.wav")
+    assert str(tmp_path) in refused.value.hint
+
+
+def test_references_of_music_from_a_prompt_are_found_near_its_file(tmp_path):
+    (tmp_path / "ref.wav").write_bytes(b"")
+    prompt = {"text": "warm", "references": ["/gone/ref.wav"]}
+    made = {"bpm": 90, "bars": 2, "signature": [4, 4], "seed": 1, "out": "/gone/idea.wav", "prompt": prompt}
+    making = request_of({"seed": 1, "making": made}, Change(), tmp_path / "idea.wav")
+    assert making.prompt.references == (tmp_path / "ref.wav",)
+    with pytest.raises(Refused, match=r"gone: /gone/ref\.wav"):
+        request_of({"seed": 1, "making": made}, Change())
+
+
 @pytest.mark.parametrize("broken", [{}, {"request": {}}, {"request": ASKED, "seed": "x"}, {"making": {"bpm": 3}}])
 def test_what_cannot_be_read_is_refused(broken):
     with pytest.raises(Refused, match="cannot be read"):

@@ -45,6 +45,14 @@ def test_every_bit_survives_reading_and_writing(tmp_path, name, subtype, dtype):
     assert soundfile.info(again).subtype == subtype
 
 
+@pytest.mark.parametrize(("subtype", "frames"), [("PCM_16", 5_000), ("PCM_24", 3_333), ("FLOAT", 2_500)])
+def test_a_wav_is_one_until_its_own_bytes_are_too_many(tmp_path, monkeypatch, subtype, frames):
+    monkeypatch.setattr(audiofile, "WAV_BYTES", 20_000)
+    for length, kind in ((frames, "WAV"), (frames + 1, "RF64")):
+        path = audiofile.write(tmp_path / "a.wav", np.zeros((2, length), np.float32), 48_000, subtype)
+        assert soundfile.info(path).format == kind
+
+
 def test_a_part_of_a_file(tmp_path):
     samples = np.arange(100, dtype=np.float32) / 100
     soundfile.write(tmp_path / "a.wav", samples, 48_000, subtype="FLOAT")

@@ -1,6 +1,8 @@
 """A bare audio file as a session: the take comes back in a file that equals it everywhere else."""
 
+import errno
 import hashlib
+import struct
 
 import mido
 import numpy as np
@@ -8,7 +10,8 @@ import pytest
 import soundfile
 from rppmaker import media, noise
 
-from punchin.protocol.errors import OverLimit, Refused
+from punchin.protocol.errors import OverLimit, PunchinError, Refused
+from punchin.session import audiofile
 from punchin.session.document import LandingTake, land, land_all, open_session
 
 RATE = 44_100
@@ -85,6 +88,46 @@ def test_several_takes_are_several_files(tmp_path):
     takes = [LandingTake(target.place(window(target)), "x")] * 3
     assert [f.name for f in land(target, takes).take_files] == ["a-punchin.wav", "a-punchin-2.wav", "a-punchin-3.wav"]
     assert [f.name for f in land(target, takes[:1]).take_files] == ["a-punchin-4.wav"]
+
+
+def test_what_a_wav_holds_beside_its_sound_is_said_to_be_left_out(tmp_path):
+    media(tmp_path, "a.wav", noise(1, 8 * RATE), RATE, "PCM_16")
+    path = tmp_path / "a.wav"
+    plain = path.read_bytes()
+    assert aimed(path).notes == ()
+    bext = b"bext" + struct.pack("<I", 603) + bytes(604)  # an odd chunk has a byte more
+    body = plain[8:12] + bext + plain[12:] + b"cue " + struct.pack("<I", 4) + bytes(4)
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+    assert aimed(path).notes == ("what a.wav holds in bext, cue is not in the take's file",)
+    result = land(aimed(path), [LandingTake(aimed(path).place(window(aimed(path))), "x")])
+    assert b"bext" not in result.output.read_bytes()
+
+
+@pytest.mark.parametrize("there", [b"", b"an older result"])
+@pytest.mark.parametrize("trouble", [KeyboardInterrupt, OSError(errno.ENOSPC, "No space left on device")])
+@pytest.mark.parametrize("last", [1, 2, 3])
+def test_all_takes_are_written_or_none(tmp_path, monkeypatch, there, trouble, last):
+    """What `-o` names is replaced when all else is on disk, not before."""
+    media(tmp_path, "a.wav", noise(1, 8 * RATE), RATE)
+    out = tmp_path / "o.wav"
+    if there:
+        out.write_bytes(there)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    target, publish, renames = aimed(tmp_path / "a.wav"), audiofile._publish, []
+
+    def full(name, path):
+        renames.append(path)
+        if len(renames) == 2 * last - 1:  # a file, its note, the next file
+            raise trouble
+        publish(name, path)
+
+    monkeypatch.setattr(audiofile, "_publish", full)
+    takes = [LandingTake(target.place(window(target)), "x", {"seed": 1})] * 3
+    with pytest.raises(KeyboardInterrupt if trouble is KeyboardInterrupt else PunchinError):
+        land(target, takes, out)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    monkeypatch.undo()
+    assert [file.name for file in land(target, takes, out).take_files] == ["o.wav", "o-2.wav", "o-3.wav"]
 
 
 def test_several_regions_lie_in_one_file(tmp_path):

@@ -60,6 +60,13 @@ def test_beats_and_seconds_are_inverses(pieces, at_s):
     assert tempo.beats_to_seconds(tempo.seconds_to_beats(at_s)) == pytest.approx(at_s, abs=1e-9)
 
 
+def test_a_bar_at_a_step_has_the_new_tempo_whatever_its_time_is_rounded_to():
+    bpms = [97.35 + bar / 7 for bar in range(40)]
+    starts = [0.0, *np.cumsum([240 / bpm for bpm in bpms])]
+    tempo = TempoMap(tuple(Stretch(float(start), bpm, bpm) for start, bpm in zip(starts, bpms, strict=False)))
+    assert [tempo.bpm_at(tempo.bars_to_seconds(bar, bar)[0]) for bar in range(1, 41)] == bpms
+
+
 def test_bars_of_a_fractional_tempo():
     tempo = TempoMap.at_bpm(97.35)
     start, end = tempo.bars_to_seconds(5, 8)

@@ -5,6 +5,7 @@ A plug-in that crashes, hangs or prints nonsense costs that process, never this 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import queue
 import shlex
@@ -53,6 +54,11 @@ def check(chain: Path, rate_hz: int | None = None, timeout_s: float = EFFECT_TIM
     text, folder = _read_chain(chain)
     with _Host(chain, timeout_s) as host:
         return host.ask(Check(chain=text, folder=folder, rate_hz=rate_hz), told=None)
+
+
+def digest(chain: Path) -> str:
+    """The sha256 of a chain file's text. Raises Refused where it cannot be read."""
+    return hashlib.sha256(_read_chain(chain)[0].encode()).hexdigest()
 
 
 def apply(

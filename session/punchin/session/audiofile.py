@@ -96,7 +96,7 @@ def write(path: Path | str, audio: NDArray[Any], rate_hz: int, subtype: str = "F
     kind = _kind(path)
     if not soundfile.check_format(kind, subtype):
         raise Refused(f"{path.name}: {kind} cannot hold {subtype}", "use a .wav file")
-    if kind == "WAV" and audio.size * 8 > WAV_BYTES:
+    if kind == "WAV" and _bytes(audio, subtype) > WAV_BYTES:
         kind = "RF64"
     try:
         _replace(path, audio, rate_hz, kind, subtype)
@@ -108,11 +108,15 @@ def write(path: Path | str, audio: NDArray[Any], rate_hz: int, subtype: str = "F
     return path
 
 
+def _bytes(audio: NDArray[Any], subtype: str) -> int:
+    """How many bytes a file of this audio may take."""
+    return audio.size * SAMPLE_BYTES.get(subtype, 8)
+
+
 def _room(path: Path, audio: NDArray[Any], subtype: str) -> str:
     """How many bytes a file of this audio may take, and how many its disk has."""
-    needed = audio.size * SAMPLE_BYTES.get(subtype, 8)
     free = f"{shutil.disk_usage(path.parent).free:,}" if path.parent.is_dir() else "no"
-    return f"it takes up to {needed:,} bytes, the disk has {free} free"
+    return f"it takes up to {_bytes(audio, subtype):,} bytes, the disk has {free} free"
 
 
 def write_bytes(path: Path, data: bytes) -> None:

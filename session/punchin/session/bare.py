@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import os
+import struct
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 
 from punchin.protocol import limits
 from punchin.protocol.errors import Refused
-from punchin.session import audiofile, gain, splice, takefiles
+from punchin.session import audiofile, gain, splice
 from punchin.session.region import Region, choose, of_span
 from punchin.session.target import (
     Audio,
@@ -25,11 +27,13 @@ from punchin.session.target import (
     check_apart,
     check_take,
     file_stem,
-    hold_name,
     lay_over,
     narrowed,
 )
 from punchin.session.tempo import TempoMap
+from punchin.session.whole import WholeFile, write_all
+
+UNWRITTEN = (b"bext", b"iXML", b"cue ", b"smpl", b"inst", b"acid")  # chunks that libsndfile does not copy by itself
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +67,7 @@ class AudioSession:
             raise Refused(f"{self.path.name} is one audio file without tracks", "leave --track out")
         if how != "take":
             raise Refused(f"a bare audio file has no {how} to land on", "leave --land out")
-        return FileTarget(self, region)
+        return FileTarget(self, region, notes=_lost(self.path))
 
     def layer(self, region: Region, name: str, hear: Sequence[str] = ()) -> FileTarget:
         """A file beside this one, as long as it, silent but for the region. Raises Refused where tracks are named."""
@@ -186,22 +190,28 @@ def land(landings: Sequence[tuple[FileTarget, Sequence[LandingTake]]], out: Path
         raise Refused(f"-o {first.name} is no {path.suffix} file", f"name it {first.stem}{path.suffix}")
     if out is not None and out.exists() and out.samefile(path):
         raise Refused(f"-o {first} is the session itself, which is never written", "choose another name")
-    written: list[Path] = []
-    kept = out is not None and out.exists()
-    try:
-        for take in takes:
-            written.append(first if out is not None and not written else hold_name(first))
-            audiofile.write(written[-1], take.placed.after, target.rate_hz, target.subtype)
-            takefiles.write_note(written[-1], {**take.provenance, takefiles.WHOLE: True} if take.provenance else {})
-    except BaseException as error:
-        for file in written[1:] if kept else written:
-            file.unlink(missing_ok=True)
-            takefiles.note_file(file).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise audiofile.disk_error(first, error) from error
-        raise
+    files = [WholeFile(first, take.placed.after, take.provenance) for take in takes]
+    written = write_all(files, target.rate_hz, target.subtype, replace=out is not None)
     names = tuple(take.shown for take in takes)
-    return tuple(Landing(written[0], tuple(written), names) for _ in landings)
+    return tuple(Landing(written[0], written, names) for _ in landings)
+
+
+def _lost(path: Path) -> tuple[str, ...]:
+    """What a WAV file tells beside its sound and a take's file, which is written anew, does not: one note, or none."""
+    held = [name.decode().strip() for name in _chunks(path) if name in UNWRITTEN]
+    return (f"what {path.name} holds in {', '.join(held)} is not in the take's file",) if held else ()
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    """The names of a WAV file's chunks in order, as far as they can be followed; nothing of another file."""
+    with path.open("rb") as file:
+        form, _, kind = struct.unpack("<4sI4s", file.read(12).ljust(12))
+        head = file.read(8) if form in (b"RIFF", b"RF64") and kind == b"WAVE" else b""
+        while len(head) == 8 and head[:4].isascii() and head[:4].decode().isprintable():
+            name, size = struct.unpack("<4sI", head)
+            yield name
+            file.seek(size + size % 2, os.SEEK_CUR)
+            head = file.read(8)
 
 
 def open_file(path: Path, tempo: TempoMap) -> AudioSession:

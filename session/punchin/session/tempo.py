@@ -18,6 +18,7 @@ from punchin.protocol.errors import Refused
 from punchin.protocol.limits import MAX_DENOMINATOR
 
 GRID_BEATS = 0.25  # readers sample ramps this finely; see Grid
+ROUNDING_S = 1e-9  # a bar line that is reckoned from beats may lie so much before the step that stands on it
 
 
 class Stretch(NamedTuple):
@@ -142,7 +143,7 @@ class TempoMap:
     def bpm_at(self, at_s: float) -> float:
         """Quarter notes a minute at a project time; at a step, the new tempo."""
         starts, _, v0, slope = self._tables()
-        i = int(np.clip(np.searchsorted(starts, at_s, side="right") - 1, 0, len(starts) - 1))
+        i = int(np.clip(np.searchsorted(starts, at_s + ROUNDING_S, side="right") - 1, 0, len(starts) - 1))
         return float(v0[i] + slope[i] * max(at_s - starts[i], 0.0))
 
     def signature_at(self, at_s: float) -> tuple[int, int]:

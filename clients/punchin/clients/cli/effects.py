@@ -44,6 +44,8 @@ def fx(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
 
 
 def _apply(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
+    import numpy as np
+
     from punchin.clients import fx as effects
     from punchin.clients.journey.request import check_folder
     from punchin.session import audiofile
@@ -55,6 +57,8 @@ def _apply(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     subtype = audiofile.subtype_for(args.output, facts.subtype)
     audio, rate_hz = audiofile.read(args.audio)
     made = effects.apply(args.chain, audio, rate_hz, told=lambda words: talk.say(f"  {words}"))
+    if np.array_equal(made, audio):  # an empty chain: the file may hold more bits than float32
+        made, _ = audiofile.read_exact(args.audio)
     over = int((abs(made) > 1).sum()) if subtype.startswith("PCM") else 0
     if over:
         talk.warn(f"{over} samples are over full scale and are clipped; add a Gain below 0 dB, or give a float file")

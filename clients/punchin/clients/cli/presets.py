@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Container, Sequence
+from itertools import pairwise
 from typing import TextIO
 
 from punchin.clients import presets as store
@@ -75,7 +76,7 @@ def expand(line: Sequence[str], known: Container[str]) -> list[str]:
     """A command line with the words of its `--preset NAME` before all others; `known`: the options of its verb.
 
     An option that stands on the line goes before the preset's, and one that only other verbs have is left out. Raises
-    Refused for one that none has.
+    Refused for one that none has, BadUsage for several presets.
     """
     name = _preset(line)
     if name is None:
@@ -92,12 +93,11 @@ def expand(line: Sequence[str], known: Container[str]) -> list[str]:
 
 
 def _preset(line: Sequence[str]) -> str | None:
-    for i, word in enumerate(line):
-        if word.startswith("--preset="):
-            return word.partition("=")[2]
-        if word == "--preset" and i + 1 < len(line):
-            return line[i + 1]
-    return None
+    after = [name for word, name in pairwise(line) if word == "--preset"]
+    names = after + [word.partition("=")[2] for word in line if word.startswith("--preset=")]
+    if len(names) > 1:
+        raise BadUsage(f"{len(names)} presets are named, {', '.join(names)}: one is read", "give --preset once")
+    return names[0] if names else None
 
 
 def _check_somewhere(option: str, preset: str) -> None:

@@ -19,6 +19,7 @@ from punchin.protocol.errors import Refused
 from punchin.session.document import Session, open_session
 from punchin.session.region import Region, of_span
 from punchin.session.target import Target
+from punchin.session.tempo import TempoMap
 
 Audio = NDArray[np.float32]
 
@@ -74,7 +75,7 @@ def capture(request: Request, session: Session) -> Capture:
         bounds,
         target.lead_frames,
         target.rate_hz,
-        _context_s(session, region, request.context, first_s, last_s),
+        _context_s(target, session.tempo, request.context, first_s, last_s),
     )
     heard = _hear(target, window)
     if np.abs(heard).max(initial=0.0) < SILENCE:
@@ -132,17 +133,20 @@ def _hear(target: Target, window: Window) -> Audio:
 
 
 def _context_s(
-    session: Session, region: Region, context: int | str, first_s: float, last_s: float
+    target: Target, tempo: TempoMap, context: int | str, first_s: float, last_s: float
 ) -> tuple[float, float]:
-    """Seconds to hear before and after the region, of those from `first_s` to `last_s` that can be heard."""
+    """Seconds to hear before the lead and after the region, of those from `first_s` to `last_s` that can be heard."""
+    region = target.region
     if context == "whole":
         return region.start_s - first_s, last_s - region.end_s
     if context == "auto":
         return auto_context(region.start_s - first_s, region.length_s, last_s - region.end_s)
     first, last = region.bars
-    earliest = max(first - int(context), session.tempo.first_bar)
-    start_s, end_s = session.tempo.bars_to_seconds(earliest, last + int(context))
-    return max(region.start_s - start_s, 0.0), max(end_s - region.end_s, 0.0)
+    earliest = max(first - int(context), tempo.first_bar)
+    start_s, end_s = tempo.bars_to_seconds(earliest, last + int(context))
+    # The window begins a lead and up to a latent frame sooner, but never before the bar: another tempo may hold there.
+    sooner_s = target.lead_frames / target.rate_hz + 1 / limits.LATENT_HZ
+    return max(region.start_s - start_s - sooner_s, 0.0), max(end_s - region.end_s, 0.0)
 
 
 def _what(target: Target) -> str:

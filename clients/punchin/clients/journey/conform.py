@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 
 from punchin.clients.journey.window import Window
 from punchin.protocol.limits import HOP, MODEL_HZ
+from punchin.session.splice import EARLY_S, FADES_S
 from punchin.session.tempo import TempoMap
 from punchin.session.warp import SAME_S, WORTH_IT, Conformed, Warp, plan, warp
 
 Audio = NDArray[np.float32]
 
+LEAD_S = FADES_S[0] + EARLY_S  # a window without context begins this much before its region
+ROUNDED_FRAMES = 2  # a window's ends are sums of two rounded numbers: up to a frame beyond their bar lines
 REACH_S = 1.0  # beyond what is wanted also comes back: the stretcher hears what it joins
 TICK_HZ = 28_224_000  # of a clock that every usual rate's frames fall on
 
@@ -68,9 +71,13 @@ class Way(Protocol):
 
 
 def way(tempo: TempoMap, window: Window, origin_s: float) -> Way:
-    """The way of a window whose frame 0 is at `origin_s` of project time: warped only where the tempo moves in it."""
+    """The way of a window whose frame 0 is at `origin_s` of project time: warped only where the tempo moves in it.
+
+    A tempo that changes at the window's very edge, in the lead or where frames were rounded, is steady in it.
+    """
     start_s, stop_s = (origin_s + frame / window.rate_hz for frame in (window.start, window.stop))
-    if tempo.varies(start_s, stop_s) <= WORTH_IT:
+    edge_s = ROUNDED_FRAMES / window.rate_hz
+    if tempo.varies(start_s + LEAD_S + edge_s, stop_s - edge_s) <= WORTH_IT:
         return Straight(window)
     conformed = plan(tempo.grid(start_s, stop_s), start_s, stop_s)
     return Bent(window, conformed, tempo.grid_error_ms(start_s, stop_s))

@@ -14,7 +14,7 @@ from punchin.protocol.version import PACKAGE, PROTOCOL
 
 
 def of(record: JobRecord, seed: int, attempts: int = 1, *, passage: int = 0, region: int = 0) -> dict[str, Any]:
-    """What made a take of a job: the request, the seed, the model, hashes of all that was heard, versions.
+    """What made a take of a job: the request, seed and model, hashes of all that was heard and of effects, versions.
 
     passage: which of the order's, region: which of the plan's places, from 0.
     """
@@ -34,6 +34,8 @@ def of(record: JobRecord, seed: int, attempts: int = 1, *, passage: int = 0, reg
     }
     if isinstance(plan, Plan):
         place = plan.places[region]
+        chains = {"pre_fx_sha256": plan.pre_fx_sha256, "return_fx_sha256": plan.return_fx_sha256}
+        kept |= {name: sha256 for name, sha256 in chains.items() if sha256}
         return kept | {"heard_sha256": place.heard_sha256, "request": asked(plan.asked(place), order)}
     return kept | {"making": {} if plan.making is None else asked(plan.making, order)}
 

@@ -19,9 +19,9 @@ from punchin.clients.journey.waiting import Listener, tell_version
 from punchin.protocol import limits
 from punchin.protocol.errors import BadUsage
 from punchin.protocol.order import JobRecord, Order, Provenance, Take
-from punchin.session import audiofile, takefiles
 from punchin.session.report import Report
-from punchin.session.target import hold_name, with_warnings
+from punchin.session.target import with_warnings
+from punchin.session.whole import WholeFile, write_all
 
 if TYPE_CHECKING:
     from punchin.clients.client import Client
@@ -149,15 +149,23 @@ def _land(client: Client, takes: Sequence[Roll[OnGrid]], plan: FilePlan) -> Made
 
 def _write(takes: Sequence[Roll[OnGrid]], out: Path) -> MadeResult:
     """The first take in `out`, the others beside it with their seeds; what made each lies beside it."""
-    files: list[MadeFile] = []
-    for of in takes:
-        (made,) = of.places
-        path = hold_name(out.with_name(f"{out.stem}-{of.take.seed}{out.suffix}")) if files else out
-        audiofile.write(path, made.audio, limits.MODEL_HZ, SUBTYPES[out.suffix.lower()])
-        name = with_warnings(landing.take_name(of.record, of.take.seed), landing.warnings(of.record, made.report))
-        made_by = kept.of(of.record, of.take.seed, of.attempts)
-        takefiles.write_note(path, {**made_by, "name": name, takefiles.WHOLE: True})
-        files.append(MadeFile(path, name, of.take.seed, of.attempts, made.report))
+    named = [(of, _name(of)) for of in takes]
+    seeded = (out.with_name(f"{out.stem}-{of.take.seed}{out.suffix}") for of in takes[1:])
+    files = [
+        WholeFile(path, of.places[0].audio, kept.of(of.record, of.take.seed, of.attempts) | {"name": name})
+        for path, (of, name) in zip((out, *seeded), named, strict=True)
+    ]
+    paths = write_all(files, limits.MODEL_HZ, SUBTYPES[out.suffix.lower()], replace=True)
+    made = tuple(
+        MadeFile(path, name, of.take.seed, of.attempts, of.places[0].report)
+        for path, (of, name) in zip(paths, named, strict=True)
+    )
     newest = max((of.record for of in takes), key=lambda record: record.created_ns)
     engine = newest.provenance or Provenance(model=newest.order.model)
-    return MadeResult(newest.id, engine.model, engine.trained, tuple(files))
+    return MadeResult(newest.id, engine.model, engine.trained, made)
+
+
+def _name(of: Roll[OnGrid]) -> str:
+    """A take's name, as a DAW shows it."""
+    name = landing.take_name(of.record, of.take.seed)
+    return with_warnings(name, landing.warnings(of.record, of.places[0].report))

@@ -58,11 +58,15 @@ class Plan(Struct, tag="region", frozen=True, kw_only=True):
     the first region; all else was asked of all of them.
     slots: which take of the request each take of this job is: passage by passage, `variations` of each.
     kept: takes that are good already, by slot.
+    pre_fx_sha256, return_fx_sha256: of the request's chain files when it was asked for; "" without one, and in plans of
+    an older punchin.
     """
 
     version: int = VERSION
     request: Request
     places: tuple[Place, ...]
+    pre_fx_sha256: str = ""
+    return_fx_sha256: str = ""
     attempt: int = 1
     slots: tuple[int, ...] = (0,)
     kept: dict[int, Kept] = {}

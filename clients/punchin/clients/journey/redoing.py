@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,8 @@ HEARD = {  # what must be as it was for the same take
     "heard_sha256": "the session no longer sounds as it did",
     "references_sha256": "a reference is no longer the file that it was",
     "loras_sha256": "a LoRA is no longer the file that it was",
+    "pre_fx_sha256": "the effects on what the model hears (--pre-fx) are no longer what they were",
+    "return_fx_sha256": "the effects on the take (--return-fx) are no longer what they were",
 }
 
 
@@ -81,28 +83,18 @@ def _first_of(client: Client, record: JobRecord, plan: Plan, region: int) -> dic
 def request_of(made: dict[str, Any], change: Change, take: Path | None = None) -> Making | tuple[Request, ...]:
     """What to ask for: the regions that the take holds, each as it was asked for, or bars from a prompt alone.
 
-    Raises Refused for what cannot be read, and for a session that is gone.
+    What was moved together with the session or the take is found there. Raises Refused for what cannot be read, and for
+    a file that is gone.
     """
     try:
         if made.get("making"):
             making = msgspec.convert(made["making"], Making, dec_hook=read)
             if change.session is not None:
                 raise Refused("music from a prompt alone has no session", "leave --session out")
-            return _making(making, _seed(made, change), _prompt(making.prompt, made, change), change)
+            making = replace(making, prompt=_prompt(making.prompt, made, change, _above(take)))
+            return _making(making, _seed(made, change), change)
         asked = [(each, msgspec.convert(each["request"], Request, dec_hook=read)) for each in _regions(made)]
-        return tuple(
-            replace(
-                request,
-                session=_session(request, change.session, take),
-                prompt=_prompt(request.prompt, each, change),
-                seed=_seed(each, change),
-                variations=change.variations,
-                max_attempts=1 if change.seed is None else request.max_attempts,
-                out=change.out,
-                job_id=None,
-            )
-            for each, request in asked
-        )
+        return tuple(_request(request, each, change, take) for each, request in asked)
     except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
         raise Refused(f"what is kept of the take cannot be read: {error}", "make a new take") from None
 
@@ -127,16 +119,42 @@ def _regions(made: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield from made.get("also", ())
 
 
-def _making(making: Making, seed: int, prompt: Prompt, change: Change) -> Making:
+def _making(making: Making, seed: int, change: Change) -> Making:
     out = change.out or free_name(making.out)
     attempts = 1 if change.seed is None else making.max_attempts
-    return replace(making, prompt=prompt, seed=seed, variations=change.variations, max_attempts=attempts, out=out)
+    return replace(making, seed=seed, variations=change.variations, max_attempts=attempts, out=out)
 
 
-def _prompt(prompt: Prompt, made: dict[str, Any], change: Change) -> Prompt:
-    """The prompt with the model that made the take, where nobody says another: a default may be another by now."""
+def _request(request: Request, made: dict[str, Any], change: Change, take: Path | None) -> Request:
+    session = _session(request, change.session, take)
+    folders = (session.parent, *_above(take))
+    return replace(
+        request,
+        session=session,
+        tempo_map=request.tempo_map and _found(request.tempo_map, folders),
+        pre_fx=request.pre_fx and _found(request.pre_fx, folders),
+        return_fx=request.return_fx and _found(request.return_fx, folders),
+        prompt=_prompt(request.prompt, made, change, folders),
+        seed=_seed(made, change),
+        variations=change.variations,
+        max_attempts=1 if change.seed is None else request.max_attempts,
+        out=change.out,
+        job_id=None,
+    )
+
+
+def _prompt(prompt: Prompt, made: dict[str, Any], change: Change, folders: Sequence[Path]) -> Prompt:
+    """The prompt with its files, and with the model that made the take, where nobody says another.
+
+    A default may be another model by now.
+    """
     was = made.get("made_by", {}).get("model", "")
-    return replace(prompt, model=change.model or prompt.model or (was if was in installed.every() else ""))
+    return replace(
+        prompt,
+        model=change.model or prompt.model or (was if was in installed.every() else ""),
+        references=tuple(_found(path, folders) for path in prompt.references),
+        loras=tuple((_found(path, folders), strength) for path, strength in prompt.loras),
+    )
 
 
 def _seed(made: dict[str, Any], change: Change) -> int:
@@ -152,10 +170,26 @@ def _session(request: Request, named: Path | None, take: Path | None) -> Path:
                 f"{named.name} is {kinds[0]}, the take was made for {kinds[1]}", f"name {kinds[1]}: --session"
             )
         return named
-    if request.session.exists():
-        return request.session
-    beside = () if take is None else (folder / request.session.name for folder in take.resolve().parents[:3])
-    moved = next((path for path in beside if path.exists()), None)
-    if moved is None:
+    there = _moved(request.session, _above(take))
+    if there is None:
         raise Refused(f"the session that the take was made for is gone: {request.session}", "name one: --session FILE")
-    return moved
+    return there
+
+
+def _found(path: Path, folders: Sequence[Path]) -> Path:
+    """A file that the take was made with, see `_moved`. Raises Refused where it is in none of the folders."""
+    there = _moved(path, folders)
+    if there is None:
+        beside = f", or into {folders[0].absolute()}" if folders else ""
+        raise Refused(f"a file that the take was made with is gone: {path}", f"put it back{beside}, and redo it again")
+    return there
+
+
+def _moved(path: Path, folders: Sequence[Path]) -> Path | None:
+    """The path, or where nothing is there any more, what has its name in the first of the folders that has one."""
+    return next((each for each in (path, *(folder / path.name for folder in folders)) if each.exists()), None)
+
+
+def _above(take: Path | None) -> tuple[Path, ...]:
+    """The folders in which to look for what was moved together with a take: its own, and the two above."""
+    return () if take is None else tuple(take.resolve().parents[:3])

@@ -244,5 +244,16 @@ def _plan(groups: Sequence[Group], order: Order) -> Plan:
     return Plan(
         request=replace(asked, prompt=replace(asked.prompt, text="", lyrics="")),
         places=tuple(places[number] for number in sorted(places)),
+        pre_fx_sha256=_digest(asked.pre_fx),
+        return_fx_sha256=_digest(asked.return_fx),
         slots=tuple(range(len(order.rolls))),
     )
+
+
+def _digest(chain: Path | None) -> str:
+    """See `fx.digest`; "" without a chain."""
+    if chain is None:
+        return ""
+    from punchin.clients import fx
+
+    return fx.digest(chain)

@@ -83,8 +83,9 @@ def around(region: Region, bounds: tuple[int, int], lead: int, rate_hz: int, con
     """The window that holds a region, its lead, and the asked context as far as the session reaches.
 
     region: frames [start, end). bounds: the session's first and last frame. lead: frames before the region that the
-    take must cover too. context_s: wanted before and after. The window's start is moved up to 40 ms later, so that
-    the touched part begins on a latent frame's edge. Raises OverLimit when the model cannot hear that much.
+    take must cover too. context_s: wanted before that and after the region. The window's start is moved up to 40 ms
+    earlier, where the session has that, so that the touched part begins on a latent frame's edge. Raises OverLimit when
+    the model cannot hear that much.
     """
     start, end = region
     touched = max(start - lead, min(start, bounds[0]))
