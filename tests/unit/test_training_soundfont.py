@@ -1,6 +1,7 @@
 """Scores on a soundfont: the same notes, each stem for itself, the same each time."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from realparts import need, need_file
 
 from punchin.engine import tiny
-from punchin.protocol.errors import Refused
+from punchin.protocol.errors import PunchinError, Refused
 from punchin.protocol.limits import MODEL_HZ
 from punchin.training.console import Line
 from punchin.training.recipes import card, soundfont
@@ -115,6 +116,15 @@ def test_without_fluidsynth_its_cure_is_named(tmp_path, monkeypatch):
     with pytest.raises(Refused) as refused:
         soundfont.check(tmp_path)
     assert refused.value.hint == "apt-get install fluidsynth"
+
+
+def test_a_temporary_folder_without_room_is_told(sounds, monkeypatch):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(PunchinError, match=r"score\.mid cannot be written: No space left on device"):
+        render(compose(8), 1.0, sounds)
 
 
 def test_nobodys_own_settings_are_heard(sounds, tmp_path, monkeypatch):

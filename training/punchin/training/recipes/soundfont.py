@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from punchin.protocol.errors import Refused
 from punchin.protocol.limits import MODEL_HZ
+from punchin.training import state
 from punchin.training.recipes.score import HAT, KICK, OPEN_HAT, RIDE, SNARE, STEMS, TOM, Score, Stem
 from punchin.training.recipes.songs import song
 
@@ -174,7 +176,9 @@ def _raw(file: mido.MidiFile, soundfont: Path, loading: str) -> bytes:
         raise Refused(f"there is no soundfont {soundfont}", code="soundfont")
     with tempfile.TemporaryDirectory() as folder:
         midi = Path(folder) / "score.mid"
-        file.save(midi)
+        written = io.BytesIO()
+        file.save(file=written)
+        state.write_bytes(midi, written.getvalue())  # which tells of a full disk
         flags = ["-ni", "-q", "-f", os.devnull, "-o", loading]  # none of a user's own settings
         flags += ["-g", "0.5", "-r", str(MODEL_HZ), "-T", "raw", "-O", "float", "-E", "little", "-F", "/dev/stdout"]
         command = [program, *flags, str(soundfont), str(midi)]
