@@ -5,7 +5,7 @@ The script stands in the order's prompt, words separated by blanks, done in this
 `die-once=PATH` the same at step 1 but only if PATH does not exist yet (it is made), `oom`, `oom-once`, `fail=TEXT`,
 `deaf` (never looks for a cancel), `hang` (does nothing for ever after the steps), `garbage` (writes no message),
 `short` (says more frames than it wrote), `empty` (takes of no frames), `child` (starts a process that sleeps),
-`parts=N` (each take in N stretches),
+`parts=N` (each take in N stretches), `die-parted=PATH` (says 20 and ends, but only if PATH does not exist yet),
 `whole=S` (each step takes S seconds in which it hears nothing), `litter` (leaves a file that is no take).
 Without a script it is quick. The environment PUNCHIN_FAKE: `slow-start=S`, `no-start`, `stay` (deaf to the pipe's end).
 """
@@ -93,6 +93,10 @@ def make(fake, run):
             Path(once).touch()
             print("the fake dies once", file=sys.stderr, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
+    if "die-parted" in script and not Path(script["die-parted"]).exists():
+        Path(script["die-parted"]).touch()
+        write_parts(fake, run, 20)
+        os._exit(9)
     write_parts(fake, run, int(script.get("parts", 0)))
     if "hang" in script:
         time.sleep(600)

@@ -10,11 +10,11 @@ import pytest
 from faults.fake_worker import take_bytes
 from faults.lives import check_events, daemon_pid, kill_daemon, order, run, wait_until
 
-from punchin.clients import doctor
+from punchin.clients import doctor, line
 from punchin.clients.cli import main
 from punchin.clients.connect import connect
 from punchin.protocol import connection, lock
-from punchin.protocol.errors import JobFailed, Refused, Unreachable
+from punchin.protocol.errors import JobFailed, PunchinError, Refused, Unreachable
 from punchin.protocol.order import Blob, Order
 
 
@@ -151,11 +151,50 @@ def test_after_a_crash_loop_the_queue_waits(client):
     status = client.status()
     assert "killed 3 times in a row" in status.paused_why
     assert client.job(job.id).state == "queued"
+    kill_daemon()  # nothing is at work now
+    assert "killed 3 times in a row" in client.status().paused_why
+    client.stop()
+    wait_until(lambda: daemon_pid() is None, 8, "the daemon's end")
+    assert "killed 3 times in a row" in client.status().paused_why
     client.resume()
     for event in client.follow(job.id):
         if event.phase == "diffusing":
             break
     client.cancel(job.id)
+
+
+def test_a_pause_that_the_journal_does_not_take_is_refused(client, home):
+    file = next(home.rglob("journal.sqlite"))
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(PunchinError, match="journal"):
+            client.pause()
+        assert not client.status().paused
+        other.execute("ROLLBACK")
+    client.pause()
+    kill_daemon()
+    assert client.status().paused
+    client.resume()
+
+
+def test_stretches_of_an_attempt_that_ended_are_not_the_next_ones(client, tmp_path):
+    """They were still on their way to the disk."""
+    job = client.submit(order(f"die-parted={tmp_path / 'died'} parts=2"))
+    list(client.follow(job.id))
+    assert client.job(job.id).state == "done"
+    previews = client.previews(job.id)
+    assert [(each.index, each.start_frame, each.frames) for each in previews] == [(0, 0, 2_400), (1, 2_400, 2_400)]
+
+
+def test_a_client_whose_daemon_is_gone_is_told_so_however_often_it_asks(monkeypatch):
+    monkeypatch.setattr(line, "LOOK_S", 0.001)
+    connect(name="starts").close()
+    with connect(start=False, name="test") as client:
+        client.status()
+        kill_daemon()
+        for _ in range(1_100):  # a socket holds a thousand messages
+            with pytest.raises(Unreachable):
+                client.status()
 
 
 def test_a_bug_in_the_data_thread_ends_the_daemon_and_the_call_goes_on_with_the_next(monkeypatch):

@@ -171,6 +171,8 @@ def test_a_job_in_which_the_daemon_always_dies_is_put_aside(tmp_path):
         assert bool(paused) == (3 <= number < 5)  # 5: nothing is left to wait
         if number < 5:
             assert [card.state for card in cards] == ["queued"]
+            assert journal.paused() == paused, "for a life that only waits, too"
+            journal.set_paused("")  # somebody resumes it
             journal.move("job-00001", "leased", 8)
     record = journal.row("job-00001").record
     assert (record.state, record.error_code, record.attempts) == ("failed", "interrupted", 5)

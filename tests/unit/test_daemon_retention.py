@@ -212,7 +212,7 @@ def test_ten_thousand_jobs_are_marked_in_one_go_each(disk, monkeypatch):
 
 def test_a_crash_between_journal_and_sweep_leaves_only_what_the_next_takes(disk, monkeypatch):
     disk.job("old-job-0001", 8, disk.blob(b"old", 8 * 86_400))
-    monkeypatch.setattr(disk.store, "remove", lambda sha256: (_ for _ in ()).throw(SystemError("killed here")))
+    monkeypatch.setattr(disk.store, "remove_old", lambda *given: (_ for _ in ()).throw(SystemError("killed here")))
     with pytest.raises(SystemError):
         disk.collect()
     monkeypatch.undo()
@@ -237,8 +237,24 @@ def test_a_blob_that_is_removed_while_all_are_looked_at_is_no_error(disk):
         (disk.store.blobs / "ab" / name).write_bytes(b"x")
     found = disk.store.everything()
     assert next(found)[0] == "ab1"
-    disk.store.remove("ab2")
+    os.utime(disk.store.blobs / "ab" / "2", (1, 1))
+    assert disk.store.remove_old("ab2", 3_600)
     assert [sha256 for sha256, _, _ in found] == ["ab3"]
+
+
+def test_a_blob_that_is_put_again_while_a_sweep_looks_stays(disk, monkeypatch):
+    """The thread of uploads answers that it is there, and a job will name it."""
+    old, again = disk.blob(b"old", age_s=7_200), disk.blob(b"again", age_s=7_200)
+    users = disk.journal.users
+
+    def meanwhile():
+        assert disk.store.touch(again)
+        return users()
+
+    monkeypatch.setattr(disk.journal, "users", meanwhile)
+    collected = disk.collect()
+    assert (collected.blobs, collected.freed_bytes) == (1, 3)
+    assert [disk.store.size(each) for each in (old, again)] == [None, 5]
 
 
 def test_a_stray_file_among_the_attempts_keeps_no_daemon_from_starting(disk):

@@ -93,6 +93,15 @@ def test_a_full_disk(monkeypatch):
     assert "punchin gc" in cure
 
 
+def test_a_folder_that_cannot_be_looked_into_is_named_and_the_rest_is_checked(client, monkeypatch, tmp_path):
+    models = tmp_path / ("x" * 300)  # longer than any disk has names; a folder of somebody else's ends alike
+    monkeypatch.setenv("PUNCHIN_MODELS", str(models))
+    found = bad()
+    assert any(str(models) in text and "cannot be looked into" in text for text in found)
+    assert {verdict for verdict, _ in found.values()} == {"fail"}
+    assert any("daemon" in finding.text for finding in doctor.findings())
+
+
 def test_paused_and_of_another_version(client, monkeypatch):
     client.pause()
     monkeypatch.setattr(doctor, "PACKAGE", "9.0.0")

@@ -41,7 +41,11 @@ class Finding:
 def findings() -> Iterator[Finding]:
     """All checks in order, each as soon as it is made. A daemon is started if there is none: that is one of them."""
     for check in (_python, _base, _engine, _plugin_host, _folders, _models, _reaper):
-        yield from check()
+        try:
+            yield from check()
+        except OSError as error:
+            text = f"{error.filename or check.__name__.strip('_')} cannot be looked into: {error.strerror or error}"
+            yield Finding("fail", text, "ask its owner, or set PUNCHIN_HOME and PUNCHIN_MODELS to folders of yours")
     yield from _daemon()
 
 

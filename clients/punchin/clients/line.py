@@ -83,6 +83,7 @@ class Line:
             hint = "ask for fewer regions or tracks at once, or with shorter lyrics"
             raise Refused(f"the request has {len(body):,} bytes, allowed is {most:,}", hint, code="too_big")
         for _ in range(tries):
+            self._wait_for_room(self._control)
             self._control.send_multipart([MAGIC, body])
             until_s = time.monotonic() + wait_s
             while time.monotonic() < until_s:
@@ -95,12 +96,19 @@ class Line:
                     return _expect(reply[0], kind)
         raise Lost(f"the daemon (pid {self.found.pid}) did not answer within {wait_s * tries:g} s", "punchin doctor")
 
+    def _wait_for_room(self, socket: zmq.Socket[bytes]) -> None:
+        """Until a socket takes more. Raises Lost where the daemon has ended: to send would wait for ever."""
+        while not socket.poll(int(1000 * LOOK_S), zmq.POLLOUT):
+            if self.is_over():
+                raise Lost("the daemon has ended")
+
     # ---- data ----
 
     def send_data(self, request: DataRequest, body: memoryview | None = None) -> None:
         """Send on the data socket; answers come in the same order."""
         if self._data is None:
             self._data = self._dealer(self.found.data)
+        self._wait_for_room(self._data)
         frames: list[bytes | memoryview] = [MAGIC, codec.encode(request)]
         self._data.send_multipart(frames if body is None else [*frames, body], copy=False)
 

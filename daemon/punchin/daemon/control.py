@@ -140,9 +140,9 @@ class Control:
         foreman = self.foreman
         match request:
             case messages.Pause():
-                foreman.happen(happenings.PauseAsked("by the user"))
+                foreman.pause("by the user")
             case messages.Resume():
-                foreman.happen(happenings.ResumeAsked())
+                foreman.resume()
             case messages.UnloadModel():
                 if foreman.board.bench.state in ("starting", "busy"):
                     job = foreman.board.bench.job or "a job"

@@ -19,7 +19,7 @@ import msgspec
 from punchin.daemon import choice, happenings, scheduler, waiting
 from punchin.daemon.happenings import Action, Happening
 from punchin.daemon.journal import DamagedJob, Journal, JournalFull
-from punchin.daemon.keeper import Keeper
+from punchin.daemon.keeper import Keeper, PartKept
 from punchin.daemon.progress import Progress
 from punchin.daemon.recovery import card_of
 from punchin.daemon.row import Row
@@ -28,7 +28,7 @@ from punchin.daemon.store import Store, StoreFull
 from punchin.daemon.worker import Ended, Said, Worker
 from punchin.protocol import limits, link
 from punchin.protocol.errors import Refused
-from punchin.protocol.messages import Happened, Notice, Preview, Previewed, Submit, WorkerStatus
+from punchin.protocol.messages import Happened, Notice, Previewed, Submit, WorkerStatus
 from punchin.protocol.order import TERMINAL, Event, Order
 
 RETRY_S: Final = 1.0
@@ -107,6 +107,16 @@ class Foreman:
             row = self.journal.row(job)
         return row
 
+    def pause(self, why: str) -> None:
+        """Let no job begin, in lives to come neither. Raises JournalFull; then nothing has changed."""
+        self.journal.set_paused(why)
+        self.happen(happenings.PauseAsked(why))
+
+    def resume(self) -> None:
+        """Let jobs begin again. Raises JournalFull; then nothing has changed."""
+        self.journal.set_paused("")
+        self.happen(happenings.ResumeAsked())
+
     def is_cancelling(self, row: Row) -> bool:
         """Whether a job was asked to stop and has not ended."""
         return row.cancel_asked and row.record.state not in TERMINAL
@@ -130,8 +140,8 @@ class Foreman:
                 self.happen(happenings.WorkerGone(how))
             case happenings.Stored() | happenings.NotStored() | happenings.StopAsked():
                 self.happen(item)
-            case Previewed(job=job, preview=preview):
-                self._previewed(job, preview)
+            case PartKept():
+                self._previewed(item)
             case _:
                 pass  # of a worker that was replaced
 
@@ -213,8 +223,6 @@ class Foreman:
                 self.hand.worker.kill(why)
             case happenings.Keep():
                 self._keeper.keep(action, self._out_dir(action.job))
-            case happenings.KeepPause(why):
-                self.journal.set_paused(why)
             case happenings.Quit():
                 self.quit = True
             case _:
@@ -324,8 +332,11 @@ class Foreman:
         log.info("job", extra={"job": event.job, "seq": event.seq, "state": event.state, "text": event.text})
         self._publish(event.job, Happened(event=event))
 
-    def _previewed(self, job: str, preview: Preview) -> None:
-        if job not in self.board.cards:
+    def _previewed(self, part: PartKept) -> None:
+        """A stretch can be heard, unless its attempt has ended meanwhile: the next one says its own."""
+        job, preview = part.job, part.preview
+        card = self.board.cards.get(job)
+        if card is None or card.state not in ("running", "storing") or part.folder != self._out_dir(job):
             return
         try:
             self.journal.add_preview(job, preview)

@@ -225,15 +225,8 @@ class Keep:
 
 
 @dataclass(frozen=True, slots=True)
-class KeepPause:
-    """Commit that somebody wants no job to begin, and why; "" is that jobs may."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
 class Quit:
     """Nothing is left to do: end the daemon."""
 
 
-Action = Move | StartWorker | SendRun | SendCancel | SendUnload | KillWorker | Keep | KeepPause | Quit
+Action = Move | StartWorker | SendRun | SendCancel | SendUnload | KillWorker | Keep | Quit

@@ -6,20 +6,30 @@ import contextlib
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from punchin.daemon.happenings import Keep, NotStored, Stored
 from punchin.daemon.store import Store
 from punchin.protocol.errors import PunchinError, Refused
 from punchin.protocol.link import MadeTake, Part
-from punchin.protocol.messages import Preview, Previewed
+from punchin.protocol.messages import Preview
 from punchin.protocol.order import Blob, Take
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class PartKept:
+    """A stretch of a take is in the store. folder: of its attempt."""
+
+    job: str
+    folder: Path
+    preview: Preview
+
+
 class Keeper:
-    """Takes files in the order they come; `post` gets Previewed, and Stored or NotStored, from its thread."""
+    """Takes files in the order they come; `post` gets PartKept, and Stored or NotStored, from its thread."""
 
     def __init__(self, store: Store, post: Callable[[object], None]) -> None:
         self._store, self._post = store, post
@@ -73,7 +83,7 @@ class Keeper:
             frames=part.frames,
             passage=part.passage,
         )
-        self._post(Previewed(job=part.job, preview=preview))
+        self._post(PartKept(part.job, folder, preview))
 
     def _drop(self, folder: Path) -> None:
         with contextlib.suppress(OSError):  # a worker that is being killed may write on; the next start sweeps

@@ -31,11 +31,12 @@ def recover(journal: Journal, instance: str) -> tuple[list[Card], str]:
                 _put_back(journal, row)
         cards = [card_of(row) for row in journal.under_way() if isinstance(row, Row)]
         paused = journal.paused()
+        if not paused and futile >= FUTILE_LIVES and cards:
+            paused = f"the daemon was killed {futile} times in a row while it worked"
+            journal.set_paused(paused)  # a life that only waits would break the row
     except sqlite3.DatabaseError as error:
         raise trouble(journal.path, error) from error
-    if paused or futile < FUTILE_LIVES or not cards:
-        return cards, paused
-    return cards, f"the daemon was killed {futile} times in a row while it worked"
+    return cards, paused
 
 
 def _put_back(journal: Journal, row: Row) -> None:

@@ -59,9 +59,7 @@ def collect(journal: Journal, store: Store, ask: int, dry_run: bool, most_blobs:
     if not dry_run:
         if doomed:  # first: a crash in between leaves blobs without a job, never a job without blobs
             journal.forget(doomed)
-        freed = freed[:most_blobs]
-        for sha256 in freed:
-            store.remove(sha256)
+        freed = [sha256 for sha256 in freed[:most_blobs] if store.remove_old(sha256, SPARE_S)]
         store.drop_old_parts(SPARE_S)
     freed_bytes = sum(blobs[sha256][0] for sha256 in freed)
     return Collected(

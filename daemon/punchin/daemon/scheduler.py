@@ -18,7 +18,6 @@ from punchin.daemon.happenings import (
     DeviceLease,
     Happening,
     Keep,
-    KeepPause,
     KillWorker,
     LeaseAsked,
     LeaseReleased,
@@ -109,9 +108,7 @@ def step(board: Board, event: Happening, now_ns: int) -> tuple[Board, tuple[Acti
             board = _fail(board, event, actions)
         case PauseAsked(why):
             board = replace(board, paused=why)
-            actions.append(KeepPause(why))
         case ResumeAsked():
-            actions.append(KeepPause(""))
             board = replace(board, paused="", bench=replace(board.bench, deaths=0))
         case UnloadAsked():
             board = _unload(board, now_ns, actions)

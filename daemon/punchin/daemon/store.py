@@ -11,6 +11,7 @@ import errno
 import hashlib
 import os
 import shutil
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -105,6 +106,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._aging = threading.RLock()  # a sweep looks and removes, other threads make young
         self.blobs, self.parts, self.takes = root / "blobs", root / "parts", root / "takes"
         for folder in (self.blobs, self.parts, self.takes):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -193,8 +195,9 @@ class Store:
         with path.open("rb") as file:
             os.fsync(file.fileno())
         crash_point("store.rename")
-        path.replace(target)
-        self.touch(sha256)  # its age counts from now: a sweep spares the young
+        with self._aging:
+            path.replace(target)
+            self.touch(sha256)  # its age counts from now: a sweep spares the young
         crash_point("store.folder")
         _sync_folder(target.parent)
 
@@ -238,16 +241,22 @@ class Store:
                     found = blob.stat()
                     yield folder.name + blob.name, found.st_size, now_s - found.st_mtime
 
-    def remove(self, sha256: str) -> None:
-        """Remove a blob that nothing refers to."""
+    def remove_old(self, sha256: str, age_s: float) -> bool:
+        """Remove a blob that nothing refers to, unless it was made young meanwhile: whether it went."""
         crash_point("store.sweep")
-        self.path(sha256).unlink(missing_ok=True)
+        path = self.path(sha256)
+        with self._aging, contextlib.suppress(FileNotFoundError):
+            if abs(time.time() - path.stat().st_mtime) > age_s:
+                path.unlink()
+                return True
+        return False
 
     def touch(self, sha256: str) -> bool:
         """Make a blob young, so that no sweep takes it before its job is in the journal. False if it is not there."""
         now_s = time.time()  # by this clock, also on another machine's disk
         try:
-            os.utime(self.path(sha256), (now_s, now_s))
+            with self._aging:
+                os.utime(self.path(sha256), (now_s, now_s))
         except FileNotFoundError:
             return False
         return True

@@ -34,7 +34,7 @@ end
 -- is shorter was begun anew (an uninstall, a month's cleaning) and is read from its start.
 function files.lines_after(path, offset)
   local file = io.open(path, "rb")
-  if not file then return {}, offset end
+  if not file then return {}, 0 end
   if file:seek("end") < offset then offset = 0 end
   file:seek("set", offset)
   local text = file:read(LONGEST_READ) or ""
