@@ -111,7 +111,11 @@ def test_outside_the_latent_is_the_source_noised_anew_at_each_step(pipeline):
     share = torch.zeros(1, FRAMES, 1)
     schedule = times(5)
     x = noise()
-    velocity = tasks.held(lambda x, t: 1000 * torch.ones_like(x), tasks.Hold(source, share, 1.0, 1.0, False), schedule)
+    velocity = tasks.held(
+        lambda x, t: 1000 * torch.ones_like(x),
+        tasks.Hold(source, share, torch.ones(1, FRAMES, 1), 1.0, False),
+        schedule,
+    )
     for t, after in zip(schedule, [*schedule[1:], 0.0], strict=True):
         x = x + (after - t) * velocity(x, t)
         torch.testing.assert_close(x, after * noise() + (1 - after) * source, rtol=0, atol=1e-5)
@@ -153,6 +157,28 @@ def test_injection_outside_changes_no_strength_inside(pipeline):
     for injection in (1.0, 0.5, 0.0):
         kept = pipeline(**{**common, "repainting_strength": 0.0}, repaint_injection=injection).latents
         assert torch.equal(kept, latent), "nothing of the model"
+
+
+@pytest.mark.parametrize("blend", [0, 12])
+def test_below_full_strength_the_rest_is_kept_whatever_the_injection(pipeline, blend):
+    source, latent = audio(), encoded(pipeline, audio())
+    for strength in (0.0, 0.5):
+        kept = pipeline(
+            "dusty", task_type="repaint", src_audio=source, repainting_ranges=[(2.0, 4.0)], noise=noise(),
+            num_inference_steps=2, repainting_strength=strength, repaint_injection=0.0, repaint_blend_frames=blend,
+        ).latents  # fmt: skip
+        assert torch.equal(kept[:, :38], latent[:, :38])
+        assert torch.equal(kept, latent) is (strength == 0)
+
+
+def test_what_was_never_music_is_the_models_at_any_strength():
+    request = Request(
+        task="repaint", frames=SAMPLES, source=audio(), regions=((100, FRAMES),), blank=(0, 30),
+        repainting_strength=0.25, repaint_blend_frames=0,
+    )  # fmt: skip
+    hold = tasks.hold(request, noise())
+    assert hold is not None
+    assert hold.strength[0, :, 0].tolist() == [0.25] * (FRAMES - 30) + [1.0] * 30
 
 
 def test_soft_edges_stay_inside_the_window_and_between_ranges():

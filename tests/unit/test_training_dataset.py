@@ -216,15 +216,19 @@ def test_a_bare_folder_is_read_through_links_and_without_what_is_no_data(tmp_pat
 
 
 def test_a_bare_folder_has_extra_inputs_too(tmp_path):
-    write_songs(tmp_path, 2)
-    (tmp_path / "metadata.json").unlink()
+    """A source that lies there as well is no item of its own."""
+    folder = write_songs(tmp_path / "songs" / "deep", 3)
+    (folder / "metadata.json").unlink()
     own = {"prompt": "told", "src_audio": "1.wav", "task_type": "cover"}
-    (tmp_path / "0.json").write_text(json.dumps(own))
+    (folder / "0.json").write_text(json.dumps(own))
     given = {"file_keys": ("audio", "src_audio"), "extra": ("src_audio", "task_type")}
-    with pytest.raises(Refused, match=r"1\.wav has no 'src_audio', which extra_inputs asks for"):
-        dataset.read(tmp_path, **given)
-    (tmp_path / "1.json").write_text(json.dumps(own))
-    assert dataset.read(tmp_path, **given)[0].extra == {"src_audio": tmp_path / "1.wav", "task_type": "cover"}
+    with pytest.raises(Refused, match=r"2\.wav has no 'src_audio', which extra_inputs asks for"):
+        dataset.read(tmp_path / "songs", **given)
+    (folder / "2.json").write_text(json.dumps(own | {"src_audio": "2.wav"}))
+    one, two = dataset.read(tmp_path / "songs", **given)
+    assert (one.audio, one.extra["src_audio"]) == (folder / "0.wav", folder / "1.wav")
+    assert (two.audio, two.extra["src_audio"]) == (folder / "2.wav", folder / "2.wav")
+    assert len(dataset.read(tmp_path / "songs")) == 3
 
 
 def test_a_quote_that_does_not_end_swallows_no_items(tmp_path):

@@ -185,7 +185,7 @@ def test_held_out_recordings_are_looked_for_before_the_model_is_read(model, song
         ({"validation_count": 3}, "validation_count is 3, of 3 items none would be left"),
         ({"lora_checkpoint": "THERE", "lora_rank": 8}, "has rank 4, lora_rank is 8"),
         ({"lora_checkpoint": "THERE", "lora_target_modules": "k_proj"}, "which lora_target_modules does not name"),
-        ({"sample_prompt": "a slow, dusty groove, " * 140}, "tokens, allowed is 1 to 256"),
+        ({"sample_prompt": "a slow, dusty groove, " * 140, "sample_steps": 1}, "tokens, allowed is 1 to 256"),
     ],
 )
 def test_what_is_wrong_is_said_before_the_device_is_asked_for(model, songs, tmp_path, quiet, more, said):
@@ -265,6 +265,39 @@ def test_texts_that_are_not_read_to_their_end_are_played_as_far_as_they_are(mode
     assert listener.cuts_prompt(replace(whole, prompt=f"{whole.prompt} groove groove groove")), "and no word less"
     assert listener.cuts_lyrics(replace(whole, lyrics=f"{whole.lyrics}\nla la dusty"))
     assert listener.read_whole(whole) == whole
+
+
+def test_a_bad_row_is_skipped_whatever_is_said_of_long_prompts(model, tmp_path, quiet, monkeypatch):
+    """The first item, too, of which samples are played."""
+    folder = write_songs(tmp_path / "songs", 3)
+    rows = json.loads((folder / "metadata.json").read_text())
+    for row, task in zip(rows, ("repaint", "cover", "cover"), strict=True):
+        row |= {"task_type": task, "src_audio": "2.wav"}
+    (folder / "metadata.json").write_text(json.dumps(rows))
+    said = []
+    monkeypatch.setattr(quiet, "say", said.append)
+    more = {"extra_inputs": "task_type,src_audio", "skip_bad": True, "sample_steps": 1, "sample_duration": 1.0}
+    trained("lora", model, folder, tmp_path / "out", quiet, max_steps=1, **more, **RANK)
+    assert "1 of 3 skipped" in said
+    assert (tmp_path / "out" / "samples" / "step-1.wav").exists()
+
+
+def test_what_is_only_processed_holds_nothing_out_and_plays_nothing(model, songs, tmp_path, quiet):
+    more = {"validation_count": 3, "sample_prompt": "a slow, dusty groove, " * 140, "sample_steps": 1}
+    given = arguments(model, songs, tmp_path / "data", **more, **RANK)
+    run.train(Settings(kind="lora", task="sft:data_process", **given), quiet, never)
+    assert len([*(tmp_path / "data" / "0").iterdir()]) == 3
+
+
+def test_a_state_from_before_presets_were_told_apart_goes_on(model, songs, tmp_path, quiet):
+    trained("lora", model, songs, tmp_path / "a", quiet, max_steps=1, **RANK)
+    preset = {"preset_lora_path": str(tmp_path / "a" / "epoch-0.safetensors"), "preset_lora_model": "dit", **RANK}
+    _, facts = trained("lora", model, songs, tmp_path / "b", quiet, max_steps=1, **preset)
+    tensors, _ = state.load(tmp_path / "b" / STATE)
+    del facts["settings"]["preset LoRA"]
+    state.save(tmp_path / "b" / STATE, tensors, facts)
+    trained("lora", model, songs, tmp_path / "b", quiet, max_steps=2, **preset)
+    assert steps_in(tmp_path / "b" / STATE) == 2
 
 
 def test_a_sample_that_cannot_be_made_ends_no_training(model, songs, tmp_path, quiet, monkeypatch):

@@ -78,7 +78,7 @@ class Hold(NamedTuple):
 
     source: Tensor  # [1, T, C]
     edges: Tensor  # [1, T, 1]: 1 in the regions, ramps beside them, 0 beyond
-    strength: float  # the model's part of what is in the regions
+    strength: Tensor  # [1, T, 1]: the model's part of what is in the regions
     until: float  # the part of the steps in which the source is put back outside
     blend: bool  # and once at the end
 
@@ -88,9 +88,10 @@ def hold(request: Request, source: Tensor) -> Hold | None:
     free = request.repaint_injection == 0 and request.repaint_blend_frames == 0
     if request.task != "repaint" or (free and request.repainting_strength == 1):
         return None
-    edges = soft_edges(region_mask(request), request.repaint_blend_frames)[None, :, None].to(source)
+    edges = soft_edges(region_mask(request), request.repaint_blend_frames)
+    edges, strength = (each[None, :, None].to(source) for each in (edges, _strength(request)))
     blend = request.repaint_blend_frames > 0 and request.repaint_injection < 1
-    return Hold(source, edges, request.repainting_strength, request.repaint_injection, blend)
+    return Hold(source, edges, strength, 1.0 if free else request.repaint_injection, blend)
 
 
 def held(velocity: Velocity, hold: Hold, schedule: Sequence[float]) -> Velocity:
@@ -120,7 +121,7 @@ def finished(latent: Tensor, hold: Hold) -> Tensor:
 
 def _later_share(hold: Hold) -> Tensor:
     """The model's part of each frame [1, T, 1] once the source is no longer put back outside the regions."""
-    return torch.where(hold.edges == 1, hold.strength, 1.0).to(hold.source)
+    return torch.where(hold.edges == 1, hold.strength, 1.0)
 
 
 def soft_edges(mask: Tensor, frames: int) -> Tensor:

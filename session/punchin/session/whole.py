@@ -30,19 +30,24 @@ def write_all(files: Sequence[WholeFile], rate_hz: int, subtype: str, *, replace
     Raises PunchinError with the reason.
     """
     first = files[0].path
-    replaces = replace and os.path.lexists(first)
+    replaces, note = replace and os.path.lexists(first), takefiles.note_file(first)
+    before = note.read_bytes() if replaces and note.is_file() else None
     paths: list[Path] = []
     try:
         for file in files:
             paths.append(first if replaces and not paths else hold_name(file.path))
         backwards = reversed([*zip(files, paths, strict=True)])  # nothing is replaced before all else is there
         for file, path in backwards:
-            audiofile.write(path, file.audio, rate_hz, subtype)
             takefiles.write_note(path, {**file.provenance, takefiles.WHOLE: True} if file.provenance else {})
+            audiofile.write(path, file.audio, rate_hz, subtype)
     except BaseException as error:
         for path in paths[1:] if replaces else paths:
             path.unlink(missing_ok=True)
             takefiles.note_file(path).unlink(missing_ok=True)
+        if before is not None:
+            audiofile.write_bytes(note, before)
+        elif replaces:
+            note.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise audiofile.disk_error(first, error) from error
         raise

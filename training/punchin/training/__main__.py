@@ -68,7 +68,7 @@ HELP: Final = {
     "cover_share": "share of items shown their own audio codes",
     "repaint_share": "share of items with a hole to fill",
     "reference_share": "share of items with reference audio of their own",
-    "lr_scheduler": "diffsynth (a third for 5 steps, or none with steps to the peak), constant, linear, cosine",
+    "lr_scheduler": "diffsynth (5 steps at a third; with lr_warmup_steps, those instead), constant, linear, cosine",
     "lr_warmup_steps": "steps to the peak",
     "max_grad_norm": "clip gradients at this norm; 0 does not",
     "ema_decay": "keep a moving average of the weights, and save that; 0 does not",

@@ -201,19 +201,38 @@ def _known(value: Any) -> str | None:
 
 
 def _folder(base: Path, file_keys: Sequence[str], extra: Sequence[str]) -> list[Item]:
-    """Audio below a folder, in the order of its names; the prompt is told by the file beside it or by the name."""
-    items: list[Item] = []
-    for path in _audio(base, frozenset()):
-        own, lyrics = path.with_suffix(".json"), path.with_suffix(".txt")
-        name = os.fsencode(path.stem).decode(errors="replace")  # old names are not all UTF-8
-        row: dict[str, Any] = {"prompt": name.replace("_", " ").replace("-", " ")}
-        if lyrics.is_file():
-            row["lyrics"] = _read(lyrics).strip()
-        if own.is_file():
-            row |= _renamed(_object(own))
-        row["audio"] = str(path.resolve())
-        items.append(_item(row, str(path), base, ["audio", *file_keys], extra))
-    return items
+    """Audio below a folder, in the order of its names; the prompt is told by the file beside it or by the name.
+
+    Paths in that file are below its own folder. A recording that another one's file names, as its source or reference,
+    is no item.
+    """
+    rows = [(path, _beside(path)) for path in _audio(base, frozenset())]
+    keys = [key for key in file_keys if key in extra]
+    named = {each for path, row in rows for key in keys for each in _others(path, row.get(key))}
+    return [
+        _item(row, str(path), path.parent, ["audio", *file_keys], extra)
+        for path, row in rows
+        if path.resolve() not in named
+    ]
+
+
+def _beside(path: Path) -> dict[str, Any]:
+    """What the files beside a recording say of it, and its name."""
+    own, lyrics = path.with_suffix(".json"), path.with_suffix(".txt")
+    name = os.fsencode(path.stem).decode(errors="replace")  # old names are not all UTF-8
+    row: dict[str, Any] = {"prompt": name.replace("_", " ").replace("-", " ")}
+    if lyrics.is_file():
+        row["lyrics"] = _read(lyrics).strip()
+    if own.is_file():
+        row |= _renamed(_object(own))
+    return row | {"audio": str(path.resolve())}
+
+
+def _others(path: Path, value: Any) -> Iterator[Path]:
+    """The other recordings that a key of what lies beside `path` names."""
+    for name in value if isinstance(value, list) else [value]:
+        if isinstance(name, str) and (other := (path.parent / name).resolve()) != path.resolve():
+            yield other
 
 
 def _audio(folder: Path, above: frozenset[Path]) -> Iterator[Path]:

@@ -129,8 +129,15 @@ class Listener:
         )
 
     def cuts_prompt(self, item: Item) -> bool:
-        """Whether the text encoder reads an item's prompt in part only: then what follows it is not read at all."""
-        return self._loaded.text.length(_words(item, asked(item) or "text2music", REGION.high)) > CAPTION_TOKENS
+        """Whether the text encoder reads an item's prompt in part only: then what follows it is not read at all.
+
+        False for one that asks for what is not trained here.
+        """
+        try:
+            words = _words(item, asked(item) or "text2music", REGION.high)
+        except Refused:
+            return False
+        return self._loaded.text.length(words) > CAPTION_TOKENS
 
     def cuts_lyrics(self, item: Item) -> bool:
         """Whether an item's lyrics are read in part only."""

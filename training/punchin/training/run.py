@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -50,10 +51,11 @@ def train(settings: Settings, line: Line, stop: Callable[[], bool], device: Call
     apart = _apart(settings, say, together)
     place = sources.where(settings)
     adapters.check(sources.outline(place), settings)
-    parts_in_eighths(settings, place.folders.dit)
-    if items is not None:
-        held_out(settings, len(items))
-    _check_sample(settings, place)
+    if settings.task != "sft:data_process":
+        parts_in_eighths(settings, place.folders.dit)
+        _check_sample(settings, place)
+        if items is not None:
+            held_out(settings, len(items))
     device()
     if together():
         raise Cancelled("stopped before the model was read; nothing was written")
@@ -74,7 +76,7 @@ def train(settings: Settings, line: Line, stop: Callable[[], bool], device: Call
             good = usable(beside, skip_bad=settings.skip_bad, say=say, stop=together, show=show)
             trainer.validation = [beside[number] for number in good]
         say(f"{len(numbers) - len(trainer.held)} items, {trainer.total:.0f} steps, {_size(trainer)} weights trained")
-        first = listener.read_whole(items[0]) if items else None
+        first = listener.read_whole(replace(items[numbers[0]], extra={})) if items else None  # played from its words
         with _alone(settings, processes):
             trainer.run(together, lambda step: sample(settings, loaded, first, step))
     say(f"{out(settings)}: done in {length(time.monotonic() - began)}")
@@ -162,7 +164,7 @@ def _apart(settings: Settings, say: Callable[[str], None], stop: Callable[[], bo
 
 def _check_sample(settings: Settings, place: sources.Where) -> None:
     """Raise OverLimit where `sample_prompt` is longer than what is read: the first sample would, hours later."""
-    if settings.sample_prompt:
+    if settings.sample_prompt and settings.sample_steps is not None:
         metas = prompts.metas(None, None, None, settings.sample_duration)
         words = prompts.caption_prompt(prompts.instruction("text2music"), settings.sample_prompt, metas)
         PROMPT.check(sources.text(place).length(words), "say `--sample_prompt` in fewer words")
