@@ -160,7 +160,7 @@ def test_injection_outside_changes_no_strength_inside(pipeline):
 
 
 @pytest.mark.parametrize("blend", [0, 12])
-def test_below_full_strength_the_rest_is_kept_whatever_the_injection(pipeline, blend):
+def test_below_full_strength_no_injection_keeps_the_rest(pipeline, blend):
     source, latent = audio(), encoded(pipeline, audio())
     for strength in (0.0, 0.5):
         kept = pipeline(

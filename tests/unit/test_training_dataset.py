@@ -229,6 +229,9 @@ def test_a_bare_folder_has_extra_inputs_too(tmp_path):
     assert (one.audio, one.extra["src_audio"]) == (folder / "0.wav", folder / "1.wav")
     assert (two.audio, two.extra["src_audio"]) == (folder / "2.wav", folder / "2.wav")
     assert len(dataset.read(tmp_path / "songs")) == 3
+    for number in range(3):  # each has its own file, and sounds like the next one
+        (folder / f"{number}.json").write_text(json.dumps(own | {"src_audio": f"{(number + 1) % 3}.wav"}))
+    assert len(dataset.read(tmp_path / "songs", **given)) == 3
 
 
 def test_a_quote_that_does_not_end_swallows_no_items(tmp_path):

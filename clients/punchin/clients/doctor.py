@@ -99,11 +99,20 @@ def _plugin_host() -> Iterator[Finding]:
 
 def _folders() -> Iterator[Finding]:
     for name, folder in (("state", home.state()), ("models", home.models())):
-        there = next(path for path in (folder, *folder.parents) if path.exists())
+        there = next(path for path in (folder, *folder.parents) if _is_there(path))
         free = shutil.disk_usage(there).free
         verdict: Verdict = "warn" if free < TIGHT_BYTES else "ok"
         cure = f"free space on the disk of {there}" if verdict == "warn" else ""
         yield Finding(verdict, f"{name} in {folder}, {free / 2**30:.1f} GiB free", cure)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether something is there. Raises OSError where nobody may look."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _models() -> Iterator[Finding]:

@@ -142,8 +142,9 @@ class Store:
             with path.open("rb") as blob:
                 if hashlib.file_digest(blob, "sha256").hexdigest() == sha256:
                     return
-                if os.path.samestat(os.fstat(blob.fileno()), path.stat()):  # not put again meanwhile
-                    path.unlink()
+                with self._aging:
+                    if os.path.samestat(os.fstat(blob.fileno()), path.stat()):  # not put again meanwhile
+                        path.unlink()
         except FileNotFoundError:
             raise UnknownBlob(sha256) from None
         raise DamagedBlob(sha256)

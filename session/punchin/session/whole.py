@@ -30,25 +30,33 @@ def write_all(files: Sequence[WholeFile], rate_hz: int, subtype: str, *, replace
     Raises PunchinError with the reason.
     """
     first = files[0].path
-    replaces, note = replace and os.path.lexists(first), takefiles.note_file(first)
-    before = note.read_bytes() if replaces and note.is_file() else None
-    paths: list[Path] = []
+    replaces = replace and os.path.lexists(first)
+    held = dict[Path, WholeFile]()
     try:
-        for file in files:
-            paths.append(first if replaces and not paths else hold_name(file.path))
-        backwards = reversed([*zip(files, paths, strict=True)])  # nothing is replaced before all else is there
-        for file, path in backwards:
-            takefiles.write_note(path, {**file.provenance, takefiles.WHOLE: True} if file.provenance else {})
+        for file in (*files[1:], files[0]) if replaces else files:  # what replaces has a name for the time being
+            held[hold_name(file.path)] = file
+        for path, file in held.items():
             audiofile.write(path, file.audio, rate_hz, subtype)
+            takefiles.write_note(path, {**file.provenance, takefiles.WHOLE: True} if file.provenance else {})
+        if not replaces:
+            return tuple(held)
+        *others, last = held
+        _put_over(last, first)
     except BaseException as error:
-        for path in paths[1:] if replaces else paths:
+        for path in held:
             path.unlink(missing_ok=True)
             takefiles.note_file(path).unlink(missing_ok=True)
-        if before is not None:
-            audiofile.write_bytes(note, before)
-        elif replaces:
-            note.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise audiofile.disk_error(first, error) from error
         raise
-    return tuple(paths)
+    return first, *others
+
+
+def _put_over(path: Path, first: Path) -> None:
+    """Let a file and its note take the place of another with its own: all else is on disk."""
+    note, before = takefiles.note_file(path), takefiles.note_file(first)
+    path.replace(first)
+    if note.exists():
+        note.replace(before)
+    else:
+        before.unlink(missing_ok=True)

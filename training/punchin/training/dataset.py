@@ -204,7 +204,7 @@ def _folder(base: Path, file_keys: Sequence[str], extra: Sequence[str]) -> list[
     """Audio below a folder, in the order of its names; the prompt is told by the file beside it or by the name.
 
     Paths in that file are below its own folder. A recording that another one's file names, as its source or reference,
-    is no item.
+    is no item unless its own file says all that `extra` asks for.
     """
     rows = [(path, _beside(path)) for path in _audio(base, frozenset())]
     keys = [key for key in file_keys if key in extra]
@@ -212,7 +212,7 @@ def _folder(base: Path, file_keys: Sequence[str], extra: Sequence[str]) -> list[
     return [
         _item(row, str(path), path.parent, ["audio", *file_keys], extra)
         for path, row in rows
-        if path.resolve() not in named
+        if path.resolve() not in named or all(row.get(key) for key in extra)
     ]
 
 
@@ -231,7 +231,7 @@ def _beside(path: Path) -> dict[str, Any]:
 def _others(path: Path, value: Any) -> Iterator[Path]:
     """The other recordings that a key of what lies beside `path` names."""
     for name in value if isinstance(value, list) else [value]:
-        if isinstance(name, str) and (other := (path.parent / name).resolve()) != path.resolve():
+        if isinstance(name, str) and (other := (path.parent / os.path.expanduser(name)).resolve()) != path.resolve():
             yield other
 
 
