@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import sys
+from pathlib import Path
 
 import badgain
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import soundfile
 
 from punchin.clients.demo import session_folder
+from punchin.session import takefiles
 
 ASK = ("--track", "Keys", "--bars", "5-6", "--prompt", "x", "--seed", "3")
 REGION = slice(round(4 * 240 / 97.35 * 48_000), round(6 * 240 / 97.35 * 48_000) - 2_400)  # without the fade at its end
@@ -66,6 +68,7 @@ def test_a_crash_on_the_way_back_lands_the_dry_take(punchin, session, tmp_path):
     assert re.search(r"effect BadGain \(1 of 1\): .*SIGSEGV.*; the take lands without chain.toml", done.stderr)
     made = json.loads(done.stdout)
     assert made["takes"][0]["report"]["return_fx_failed"].startswith("chain.toml: effect BadGain (1 of 1): ")
+    assert takefiles.provenance(Path(made["takes"][0]["file"]))["return_fx_sha256"] == ""  # redo tells of effects
     landed, dry = media(session, made), media(session)
     np.testing.assert_allclose(landed[: len(dry)], dry, rtol=0, atol=1e-6)
 

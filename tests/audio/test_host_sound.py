@@ -88,6 +88,22 @@ def test_a_plugin_keeps_places_despite_its_latency(tmp_path):
 
 
 @pytest.mark.real
+@pytest.mark.parametrize(
+    ("values", "gain"),
+    [
+        ('current_program = "quiet"', 0.25),
+        ('gain = 0.5\ncurrent_program = "quiet"', 0.5),
+        ('current_program = "quiet"\ngain = 0.5', 0.5),
+        ('current_program = "quiet"\nmode = 0', 0.25),
+    ],
+)
+def test_a_plugins_program_sounds_and_moves_nothing_that_is_named(tmp_path, values, gain):
+    badgain.build(tmp_path)
+    made = fx.apply(chain(tmp_path, f'[[effect]]\nvst3 = "BadGain.vst3"\n{values}\n'), noise(2), RATE_HZ)
+    np.testing.assert_array_equal(made, noise(2) * np.float32(gain))
+
+
+@pytest.mark.real
 def test_a_mono_plugin_takes_each_side(tmp_path):
     badgain.build(tmp_path, sides=1)
     made = fx.apply(chain(tmp_path, '[[effect]]\nvst3 = "BadGain.vst3"\ngain = 0.5\n'), noise(2), RATE_HZ)

@@ -194,6 +194,23 @@ def test_stop_keeps_tempo_and_place_and_continue_goes_on_there():
     assert state.beats == pytest.approx((200 + 24) / 24, abs=0.01)
 
 
+@pytest.mark.parametrize(("bpm", "played_s", "pause_s"), [(97.35, 1.5, 0.25), (127.3, 1.5, 0.25), (120.0, 2.0, 0.15)])
+def test_a_song_that_stops_and_starts_again_says_its_tempo_and_no_other(bpm, played_s, pause_s):
+    """The ticks after the pause lie on another line than those before; one through both was 0.3 bpm off, and sure."""
+    step = 60 / bpm / 24
+    clock = MidiClock()
+    clock.start()
+    before = 100 + np.arange(round(played_s / step)) * step
+    after(before, clock)
+    clock.stop()
+    clock.resume()
+    first_s = before[-1] + pause_s
+    states = [after([first_s + i * step], clock) for i in range(round(6 / step))]
+    assert all(state.bpm == pytest.approx(bpm, abs=0.01) for state in states if state.sure)
+    assert states[-1].sure
+    assert states[-1].beats == pytest.approx((len(before) + len(states) - 1) / 24, abs=0.01)
+
+
 def test_song_position_counts_sixteenths():
     step = 60 / 120 / 24
     clock = MidiClock()

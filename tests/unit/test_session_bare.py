@@ -103,6 +103,16 @@ def test_what_a_wav_holds_beside_its_sound_is_said_to_be_left_out(tmp_path):
     assert b"bext" not in result.output.read_bytes()
 
 
+def test_a_name_that_is_too_long_for_its_note_leaves_nothing_behind(tmp_path):
+    name = "ü" * 118 + ".wav"
+    media(tmp_path, name, noise(1, 8 * RATE), RATE, "PCM_16")
+    target = aimed(tmp_path / name)
+    takes = [LandingTake(target.place(window(target)), f"x {seed}", {"seed": seed}) for seed in (1, 2)]
+    with pytest.raises(PunchinError, match="File name too long"):
+        land(target, takes)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 @pytest.mark.parametrize("there", [b"", b"an older result"])
 @pytest.mark.parametrize("trouble", [KeyboardInterrupt, OSError(errno.ENOSPC, "No space left on device")])
 @pytest.mark.parametrize("last", range(1, 7))

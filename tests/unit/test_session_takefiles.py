@@ -1,5 +1,6 @@
 """What made a take, and which take files nobody uses."""
 
+import base64
 import json
 
 import numpy as np
@@ -85,6 +86,19 @@ def test_a_take_that_only_a_backup_or_another_folder_names_is_used(tmp_path):
     text = result.output.read_text().replace("Media\\Keys", "..\\Media\\Keys")
     result.output.unlink()
     (tmp_path / "Backups" / "song.rpp-bak").write_text(text)
+    assert takefiles.unused(tmp_path) == ()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le"])
+def test_a_take_that_a_sampler_keeps_in_its_state_is_used(tmp_path, encoding):
+    result = landed(tmp_path)
+    (take,) = result.take_files
+    result.output.unlink()
+    assert [each.file for each in takefiles.unused(tmp_path)] == [take]
+    state = b"\xef\xbe\xad\xde" + bytes(77) + str(take).encode(encoding) + bytes(200)
+    lines = [base64.b64encode(state[at : at + 96]).decode() for at in range(0, len(state), 96)]
+    vst = ["<FXCHAIN", '<VST "VSTi: ReaSamplOmatic5000" reasamplomatic.dll 0 "" 1920167789', *lines, ">", ">\n"]
+    project(tmp_path, track("Sampler", "\n".join(vst)), name="sampler.rpp")
     assert takefiles.unused(tmp_path) == ()
 
 

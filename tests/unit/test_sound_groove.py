@@ -52,11 +52,11 @@ def drums(times_s, seed=0, loose_ms=0.0):
     return np.tile(audio.astype(np.float32), (2, 1))
 
 
-def judged(before, take):
+def judged(before, take, span=SPAN):
     """The report on `take`'s region laid into `before`, as the journey does it."""
     new = take[:, START - lead_frames(START, RATE) : END]
     fades = choose(before, new, START, END, RATE)
-    return report(Before.of(before, SPAN), splice(before, new, START, END, fades), fades, MADE)
+    return report(Before.of(before, span), splice(before, new, START, END, fades), fades, MADE)
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +96,18 @@ def test_late_like_the_source_passes():
     result = judged(lazy, drums(beat_to_s(EIGHTHS, late_ms=21), seed=1))
     assert result.phase_ms == pytest.approx(1, abs=1)
     assert not timing_faults(result)
+
+
+def test_a_grid_that_is_not_the_musics_tells_a_tempo_but_no_phase(before):
+    """A file whose tempo changed before the region: its beats lie anywhere, the source's own groove tells."""
+    late = drums(beat_to_s(EIGHTHS, late_ms=80), seed=1)
+    nothing = late.copy()
+    nothing[:, START:END] = 0
+    elsewhere = replace(SPAN, anchored=False)
+    alone, beside = (judged(was, late, elsewhere) for was in (nothing, late))
+    assert (alone.phase_ms, alone.onset_p95_ms) == (None, None)
+    assert alone.tempo_ratio == pytest.approx(1, abs=1e-3)
+    assert beside.phase_ms == pytest.approx(0, abs=1)
 
 
 @pytest.mark.parametrize("ratio", [0.995, 1.005, 1.03])

@@ -5,6 +5,7 @@ A plug-in that crashes, hangs or prints nonsense costs that process, never this 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import queue
@@ -14,10 +15,11 @@ import subprocess
 import sys
 import tempfile
 import threading
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
 
 from punchin.protocol import hostlink, limits, stops
 from punchin.protocol.errors import PunchinError, Refused
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     Audio = NDArray[np.float32]
 
 _CHAIN_HINT = "name a TOML file with one [[effect]] after the other: docs/effects.md"
+SLOWEST = 3.0  # seconds for a second of audio: a pitch shifter on a busy machine takes a third of that
 Told = Callable[[str], None]  # words on what is being done: `Reverb (1 of 2): process`
 
 
@@ -45,6 +48,10 @@ class EffectFailed(PunchinError):
         self.dry: Audio | None = None
 
 
+class EffectHung(EffectFailed):
+    """An effect did not answer in time. Trying again takes as long again."""
+
+
 def check(chain: Path, rate_hz: int | None = None, timeout_s: float = EFFECT_TIMEOUT_S) -> tuple[str, ...]:
     """The effects of a chain file in order, once all of them could be loaded. Call it before long work.
 
@@ -57,8 +64,37 @@ def check(chain: Path, rate_hz: int | None = None, timeout_s: float = EFFECT_TIM
 
 
 def digest(chain: Path) -> str:
-    """The sha256 of a chain file's text. Raises Refused where it cannot be read."""
-    return hashlib.sha256(_read_chain(chain)[0].encode()).hexdigest()
+    """The sha256 of a chain file's text and of what it names: files, and names and sizes in a plug-in's bundle.
+
+    Raises Refused where one cannot be read.
+    """
+    text, folder = _read_chain(chain)
+    found = hashlib.sha256(text.encode())
+    with contextlib.suppress(ValueError, TypeError, RecursionError):  # `check` says what is wrong with it
+        for path in _named(tomllib.loads(text), Path(folder)):
+            found.update(_held(path))
+    return found.hexdigest()
+
+
+def _named(table: dict[str, Any], folder: Path) -> Iterator[Path]:
+    """Files and bundles that the effects of a chain name."""
+    for effect in table.get("effect", []):
+        for key in ("vst3", "impulse_response_filename"):
+            if isinstance(effect, dict) and isinstance(effect.get(key), str):
+                yield folder / os.path.expanduser(effect[key])
+
+
+def _held(path: Path) -> bytes:
+    try:
+        if path.is_dir():
+            inside = sorted((str(each.relative_to(path)), each.stat().st_size) for each in path.rglob("*"))
+            return repr([each for each in inside if (path / each[0]).is_file()]).encode()
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise Refused(f"{path} cannot be read: {error.strerror}", _CHAIN_HINT) from error
 
 
 def apply(
@@ -67,7 +103,8 @@ def apply(
     """`audio` through the chain: a new array of the same shape, in place to the sample; the tail past the end is cut.
 
     audio: [channels, frames] float32, mono or stereo. An empty chain gives it back bit for bit. timeout_s: how long one
-    effect may take to load, and again to work. `told` hears what is being done, on this thread.
+    effect may take to load; to work it may take `SLOWEST` times the audio's length more. `told` hears what is done, on
+    this thread.
     Raises Refused for a chain or audio that is wrong, EffectFailed (with the dry audio in it) for what goes wrong then.
     """
     import numpy as np
@@ -94,6 +131,7 @@ def apply(
                     rate_hz=rate_hz,
                 ),
                 told,
+                work_s=timeout_s + SLOWEST * frames / rate_hz,
             )
             return _made(target, channels, frames)
     except EffectFailed as error:
@@ -173,22 +211,27 @@ class _Host:
     def __exit__(self, *_: object) -> None:
         self.process.kill()
         self.process.wait()
-        cast(BinaryIO, self.process.stdin).close()
+        with contextlib.suppress(OSError):  # what it never read cannot be handed over
+            cast(BinaryIO, self.process.stdin).close()
         self.noise.close()
 
-    def ask(self, request: hostlink.Request, told: Told | None) -> tuple[str, ...]:
-        """Send a request and wait for its end. Returns the chain's effects; raises Refused or EffectFailed."""
-        if not isinstance(reply := self._next(), Ready):
+    def ask(self, request: hostlink.Request, told: Told | None, work_s: float = 0.0) -> tuple[str, ...]:
+        """Send a request and wait for its end. Returns the chain's effects; raises Refused or EffectFailed.
+
+        work_s: how long one effect may work.
+        """
+        if not isinstance(reply := self._next(self.timeout_s), Ready):
             raise self._failed(f"the plugin host began with {reply}")
         try:
             hostlink.write(cast(BinaryIO, self.process.stdin), request)
         except OSError as error:
             raise self._gone() from error
+        wait_s = self.timeout_s
         while True:
-            reply = self._next()
+            reply = self._next(wait_s)
             match reply:
                 case Working(effect=effect, doing=doing):
-                    self.effect = effect
+                    self.effect, wait_s = effect, self.timeout_s if doing == "load" else work_s
                     if told:
                         told(f"{effect}: {doing}")
                 case Done(effects=effects):
@@ -213,11 +256,12 @@ class _Host:
                 if reply is None or isinstance(reply, ValueError):
                     return
 
-    def _next(self) -> hostlink.Reply:
+    def _next(self, wait_s: float) -> hostlink.Reply:
         try:
-            reply = self.replies.get(timeout=self.timeout_s)
+            reply = self.replies.get(timeout=wait_s)
         except queue.Empty:
-            raise self._failed(f"no answer within {self.timeout_s:g} s; the plugin host was ended") from None
+            text = f"no answer within {wait_s:.0f} s; the plugin host was ended"
+            raise EffectHung(self.effect, text, f"the dry audio is safe; take the effect out of {self.chain}") from None
         if reply is None:
             raise self._gone()
         if isinstance(reply, ValueError):

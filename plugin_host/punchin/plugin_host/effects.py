@@ -158,7 +158,7 @@ EFFECTS: Mapping[str, Mapping[str, Parameter]] = {
     "Limiter": {"threshold_db": Number(-10, -100, 0, "dB"), "release_ms": Number(100, 1, 10_000, "ms")},
     "LowShelfFilter": _BAND,
     "LowpassFilter": {"cutoff_frequency_hz": _cutoff(50)},
-    "MP3Compressor": {"vbr_quality": Number(2, 0, 10)},
+    "MP3Compressor": {"vbr_quality": Number(2, 0, 9.9)},
     "NoiseGate": {
         "threshold_db": Number(-100, -120, 0, "dB"),
         "ratio": Number(10, 1, 100),

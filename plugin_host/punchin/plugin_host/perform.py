@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pedalboard import Plugin
 
 Audio = NDArray[np.float32]
+SETTLING: Final = 8_192  # frames, a block of pedalboard's
 Tell = Callable[[str, Literal["load", "process"]], None]  # what is about to be done, and to which effect
 
 
@@ -119,20 +120,38 @@ def _load_vst3(step: Step) -> Plugin:
         raise Refused(f'{step.label} at {step.vst3}: no plug-in "{step.plugin}"; it has "{plugin.name}"')
     if not plugin.is_effect:
         raise Refused(f"{step.label} at {step.vst3} is an instrument, not an effect")
-    for key, value in step.values.items():
-        if key not in plugin.parameters:
-            there = "; ".join(f"{name}: {_range(parameter)}" for name, parameter in plugin.parameters.items())
-            raise Refused(f'plug-in {step.name} has no parameter "{key}"; it has {there or "none"}')
-        try:
-            if isinstance(value, float) and math.isnan(value):
-                raise ValueError  # in every range, as pedalboard compares
-            if isinstance(value, bool) and plugin.parameters[key].type is float:
-                raise ValueError  # true would be 1
-            setattr(plugin, key, value)
-        except (ValueError, TypeError, OverflowError) as error:
-            allowed = _range(plugin.parameters[key])
-            raise Refused(f"{step.name} {key} is {value!r}, allowed is {allowed}") from error
+    _set(step, plugin)
     return plugin
+
+
+def _set(step: Step, plugin: Any) -> None:
+    """Give a plug-in the chain's values. A program among them moves others, but none that the chain names itself."""
+    begun, given = {key: each.raw_value for key, each in plugin.parameters.items()}, dict[str, float]()
+    for key, value in step.values.items():
+        _set_one(step, plugin, key, value)
+        given[key] = plugin.parameters[key].raw_value
+    for key, parameter in plugin.parameters.items():
+        now = parameter.raw_value
+        if key in given and now != given[key]:
+            _set_one(step, plugin, key, step.values[key])
+        elif key not in given and now != begun[key]:  # a program moves what is shown; what sounds hears only of changes
+            parameter.raw_value = begun[key]
+            parameter.raw_value = now
+
+
+def _set_one(step: Step, plugin: Any, key: str, value: object) -> None:
+    if key not in plugin.parameters:
+        there = "; ".join(f"{name}: {_range(parameter)}" for name, parameter in plugin.parameters.items())
+        raise Refused(f'plug-in {step.name} has no parameter "{key}"; it has {there or "none"}')
+    try:
+        if isinstance(value, float) and math.isnan(value):
+            raise ValueError  # in every range, as pedalboard compares
+        if isinstance(value, bool) and plugin.parameters[key].type is float:
+            raise ValueError  # true would be 1
+        setattr(plugin, key, value)
+    except (ValueError, TypeError, OverflowError) as error:
+        allowed = _range(plugin.parameters[key])
+        raise Refused(f"{step.name} {key} is {value!r}, allowed is {allowed}") from error
 
 
 def _range(parameter: Any) -> str:
@@ -145,6 +164,8 @@ def _range(parameter: Any) -> str:
 
 def _process(step: Step, plugin: Plugin, audio: Audio, rate_hz: int) -> Audio:
     try:
+        if step.values and step.vst3:  # its values arrive with the first block: what glides to them, glides in silence
+            plugin.process(np.zeros((len(audio), SETTLING), np.float32), rate_hz, reset=True)
         return plugin.process(audio, rate_hz, reset=True)
     except Exception as error:
         if step.vst3 and len(audio) > 1 and "channel" in str(error):  # a mono plug-in, once for each side

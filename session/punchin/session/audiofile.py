@@ -9,7 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import struct
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -27,6 +29,7 @@ BLOCK_FRAMES: Final = 2**18  # read or written at once: making integers takes fo
 INTEGER_BITS: Final = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 SAMPLE_BYTES: Final = {name: bits // 8 for name, bits in INTEGER_BITS.items()} | {"FLOAT": 4, "DOUBLE": 8}
 EXACT: Final = frozenset({*SAMPLE_BYTES, "ULAW", "ALAW"})  # what is read is written back as it was, sample by sample
+UNWRITTEN: Final = (b"bext", b"iXML", b"cue ", b"smpl", b"inst", b"acid")  # libsndfile does not copy them by itself
 WIDE: Final = frozenset({"PCM_32", "DOUBLE"})  # more bits than a float32 holds
 
 
@@ -65,6 +68,23 @@ def read_exact(path: Path | str, start_frame: int = 0, frames: int | None = None
     """As `read`, in float64 where float32 would lose bits (PCM_32, DOUBLE): what is written back is the same file."""
     wide = info(path).subtype in WIDE
     return _read(Path(path), start_frame, frames, "float64" if wide else "float32")
+
+
+def unwritten(path: Path) -> list[str]:
+    """What a WAV file tells beside its sound and a file written anew does not: names of chunks, as `bext`."""
+    return [name.decode().strip() for name in _chunks(path) if name in UNWRITTEN]
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    """The names of a WAV file's chunks in order, as far as they can be followed; nothing of another file."""
+    with path.open("rb") as file:
+        form, _, kind = struct.unpack("<4sI4s", file.read(12).ljust(12))
+        head = file.read(8) if form in (b"RIFF", b"RF64") and kind == b"WAVE" else b""
+        while len(head) == 8 and head[:4].isascii() and head[:4].decode().isprintable():
+            name, size = struct.unpack("<4sI", head)
+            yield name
+            file.seek(size + size % 2, os.SEEK_CUR)
+            head = file.read(8)
 
 
 def subtype_for(path: Path, subtype: str) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,8 +30,6 @@ from punchin.session.target import (
 )
 from punchin.session.tempo import TempoMap
 from punchin.session.whole import WholeFile, write_all
-
-UNWRITTEN = (b"bext", b"iXML", b"cue ", b"smpl", b"inst", b"acid")  # chunks that libsndfile does not copy by itself
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,20 +194,8 @@ def land(landings: Sequence[tuple[FileTarget, Sequence[LandingTake]]], out: Path
 
 def _lost(path: Path) -> tuple[str, ...]:
     """What a WAV file tells beside its sound and a take's file, which is written anew, does not: one note, or none."""
-    held = [name.decode().strip() for name in _chunks(path) if name in UNWRITTEN]
+    held = audiofile.unwritten(path)
     return (f"what {path.name} holds in {', '.join(held)} is not in the take's file",) if held else ()
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    """The names of a WAV file's chunks in order, as far as they can be followed; nothing of another file."""
-    with path.open("rb") as file:
-        form, _, kind = struct.unpack("<4sI4s", file.read(12).ljust(12))
-        head = file.read(8) if form in (b"RIFF", b"RF64") and kind == b"WAVE" else b""
-        while len(head) == 8 and head[:4].isascii() and head[:4].decode().isprintable():
-            name, size = struct.unpack("<4sI", head)
-            yield name
-            file.seek(size + size % 2, os.SEEK_CUR)
-            head = file.read(8)
 
 
 def open_file(path: Path, tempo: TempoMap) -> AudioSession:

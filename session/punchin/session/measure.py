@@ -35,8 +35,9 @@ class Span:
     """Where the region lies in the arrays that are measured, and where bars and beats are around it.
 
     bar_lines_frames: of the whole array, in and around the region. grid: the beats, at project times; `first_s` is the
-    project time of the arrays' frame 0. Without a grid nothing is said about timing. plays: the frames that are heard,
-    None is all; what is beyond them may not change either, but is no context, and an edge there is no seam.
+    project time of the arrays' frame 0. Without a grid nothing is said about timing. anchored: whether its beats are
+    those of the music; else it tells their tempo alone, and a phase only against the source's. plays: the frames that
+    are heard, None is all; what is beyond them may not change either, but is no context, and an edge there is no seam.
     """
 
     rate_hz: int
@@ -45,6 +46,7 @@ class Span:
     bar_lines_frames: tuple[int, ...] = ()
     grid: Grid | None = None
     first_s: float = 0.0
+    anchored: bool = True
     plays: tuple[int, int] | None = None
 
 
@@ -234,7 +236,10 @@ def _timing(struck: Onsets, span: Span, before: Before) -> Timing:
     """The take's timing against what was there; all None without a grid."""
     if span.grid is None or before.timing is None:
         return Timing(len(struck.frames))
-    return groove.against(groove.timing(struck, span.rate_hz, span.grid, span.first_s), before.timing)
+    made = groove.timing(struck, span.rate_hz, span.grid, span.first_s)
+    if not span.anchored and before.timing.phase_ms is None:
+        made = replace(made, phase_ms=None, phase_error_ms=0.0, p95_ms=None)
+    return groove.against(made, before.timing)
 
 
 def _plays(audio: Audio, span: Span) -> tuple[int, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import binascii
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -79,6 +81,7 @@ def _kept_in_projects(take: Path) -> Iterator[str]:
 def unused(folder: Path) -> tuple[UnusedTake, ...]:
     """The take files in and below a folder that no project in or below it names, backups of projects included.
 
+    A name in a plug-in's state counts too: samplers keep paths there.
     Only files that Punchin made for a project count: those with a note beside them, and no whole files. Raises Refused
     where the folder is missing, has takes and no project, or a project in it is not readable, because then nobody knows
     what is used.
@@ -86,13 +89,17 @@ def unused(folder: Path) -> tuple[UnusedTake, ...]:
     if not folder.is_dir():
         raise Refused(f"there is no folder {folder}", "name the folder of a project")
     notes = ((note, note.with_name(note.name.removesuffix(NOTE))) for note in sorted(folder.rglob(f"*{NOTE}")))
-    takes = [(note, take) for note, take in notes if take.is_file() and not _is_whole(note)]
+    left = [(note, take) for note, take in notes if take.is_file() and not _is_whole(note)]
     projects = list(_projects(folder))
-    if takes and not projects:
+    if left and not projects:
         text = f"{folder} holds take files but no project, so nobody knows which ones are used"
         raise Refused(text, "name the project, or the folder that it is in")
-    used = {media for project in projects for media in _media(project)}
-    return tuple(UnusedTake(take, note, take.stat().st_size) for note, take in takes if take.resolve() not in used)
+    for project in projects:
+        document = rpp.read(project)
+        media = set(_media(project, document))
+        states = list(_states(document, document.root))
+        left = [each for each in left if each[1].resolve() not in media and not _is_named(each[1].name, states)]
+    return tuple(UnusedTake(take, note, take.stat().st_size) for note, take in left)
 
 
 def _is_whole(note: Path) -> bool:
@@ -118,9 +125,8 @@ def _projects(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _media(project: Path) -> Iterator[Path]:
+def _media(project: Path, document: Document) -> Iterator[Path]:
     """Every file that a project's sources name, active or not, wherever it may lie."""
-    document = rpp.read(project)
     for name in _names(document, document.root):
         yield from _places(project, document, name)
 
@@ -138,6 +144,23 @@ def _names(document: Document, chunk: Chunk) -> Iterator[str]:
             yield from _names(document, entry)
         elif document.key(entry) == b"FILE":
             yield from document.tokens(entry)[1:2]
+
+
+def _states(document: Document, chunk: Chunk) -> Iterator[bytes]:
+    """What the lines of base64 in each chunk hold together: they are cut anywhere."""
+    held = list[bytes]()
+    for entry in chunk.entries:
+        if isinstance(entry, Chunk):
+            yield from _states(document, entry)
+            continue
+        with contextlib.suppress(binascii.Error):
+            held.append(binascii.a2b_base64(document.lines[entry].strip(), strict_mode=True))
+    yield b"".join(held)
+
+
+def _is_named(name: str, states: list[bytes]) -> bool:
+    words = [name.encode(*rpp.ENCODING), name.encode("utf-16-le", "surrogatepass")]
+    return any(word in state for state in states for word in words)
 
 
 def _checked(value: Any, name: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ row of signatures. Within a stretch beats are b + (v0 * t + (v1 - v0) * t**2 / (
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -87,6 +87,7 @@ class TempoMap:
     stretches: tuple[Stretch, ...]
     signatures: tuple[Signature, ...] = (Signature(0.0, 4, 4),)
     first_bar: int = 1
+    _table: tuple[NDArray[np.float64], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         for name, starts in (
@@ -104,6 +105,7 @@ class TempoMap:
                 text = f"a time signature of {signature.numerator}/{signature.denominator}"
                 text += f", allowed is 1 and up over 1 to {MAX_DENOMINATOR}"
                 raise Refused(text, "set another signature, like 4/4")
+        object.__setattr__(self, "_table", _table(self.stretches))
 
     @classmethod
     def at_bpm(cls, bpm: float, numerator: int = 4, denominator: int = 4) -> Self:
@@ -124,7 +126,7 @@ class TempoMap:
     def seconds_to_beats(self, seconds: ArrayLike) -> NDArray[np.float64]:
         """Quarter notes at each project time, in the shape of `seconds`."""
         t = np.asarray(seconds, dtype=np.float64)
-        starts, beats, v0, slope = self._tables()
+        starts, beats, v0, slope = self._table
         i = np.clip(np.searchsorted(starts, t, side="right") - 1, 0, len(starts) - 1)
         dt = t - starts[i]
         moving = np.where(dt > 0, slope[i], 0.0)  # before time 0 the first tempo holds
@@ -133,7 +135,7 @@ class TempoMap:
     def beats_to_seconds(self, beats: ArrayLike) -> NDArray[np.float64]:
         """Project time of each quarter note, in the shape of `beats`; the inverse of `seconds_to_beats`."""
         b = np.asarray(beats, dtype=np.float64)
-        starts, first, v0, slope = self._tables()
+        starts, first, v0, slope = self._table
         i = np.clip(np.searchsorted(first, b, side="right") - 1, 0, len(starts) - 1)
         db = (b - first[i]) * 60
         moving = np.where(db > 0, slope[i], 0.0)
@@ -142,7 +144,7 @@ class TempoMap:
 
     def bpm_at(self, at_s: float) -> float:
         """Quarter notes a minute at a project time; at a step, the new tempo."""
-        starts, _, v0, slope = self._tables()
+        starts, _, v0, slope = self._table
         i = int(np.clip(np.searchsorted(starts, at_s + ROUNDING_S, side="right") - 1, 0, len(starts) - 1))
         return float(v0[i] + slope[i] * max(at_s - starts[i], 0.0))
 
@@ -177,7 +179,7 @@ class TempoMap:
 
     def grid(self, start_s: float, end_s: float, step_beats: float = GRID_BEATS) -> Grid:
         """The points that cover a span: its ends, every change of tempo, and ramps every `step_beats`."""
-        starts, _, _, slope = self._tables()
+        starts, _, _, slope = self._table
         low, high = self.seconds_to_beats([start_s, end_s])
         beats = [low, high]
         for i, begin in enumerate(starts):
@@ -194,7 +196,7 @@ class TempoMap:
 
     def grid_error_ms(self, start_s: float, end_s: float, step_beats: float = GRID_BEATS) -> float:
         """How far `grid` may be off within a span: h**2 / 8 * max |d2t/db2|, in ms; 0 without ramps."""
-        starts, _, v0, slope = self._tables()
+        starts, _, v0, slope = self._table
         worst = 0.0
         for i, begin in enumerate(starts):
             end = starts[i + 1] if i + 1 < len(starts) else np.inf
@@ -206,7 +208,7 @@ class TempoMap:
 
     def varies(self, start_s: float, end_s: float) -> float:
         """How much the tempo moves within a span: (highest - lowest) / mean, 0 where it is constant."""
-        starts, _, v0, slope = self._tables()
+        starts, _, v0, slope = self._table
         seen = [self.bpm_at(start_s)]
         for i, begin in enumerate(starts):
             end = starts[i + 1] if i + 1 < len(starts) else np.inf
@@ -216,17 +218,6 @@ class TempoMap:
         low, high = self.seconds_to_beats([start_s, end_s])
         mean = 60 * (high - low) / (end_s - start_s) if end_s > start_s else seen[0]
         return float((max(seen) - min(seen)) / mean)
-
-    def _tables(self) -> tuple[NDArray[np.float64], ...]:
-        """Per stretch: start in s, start in beats, bpm at the start, bpm a second."""
-        starts = np.array([s.start_s for s in self.stretches])
-        v0 = np.array([s.bpm for s in self.stretches])
-        v1 = np.array([s.end_bpm for s in self.stretches])
-        lengths = np.diff(starts)
-        slope = np.zeros(len(starts))
-        slope[:-1] = (v1[:-1] - v0[:-1]) / lengths  # the last one has no end to move to
-        beats = np.concatenate([[0.0], np.cumsum((v0[:-1] + v1[:-1]) / 2 * lengths / 60)])
-        return starts, beats, v0, slope
 
     def _at_bar_line(self, at_s: float) -> float:
         """Beats at a time, rounded onto the next bar line's beat where rounding alone keeps it off."""
@@ -261,6 +252,16 @@ def in_bars(bars: tuple[int, int]) -> str:
     if first == last:
         return f"bar {first}"
     return f"bars {first}-{last}" if first >= 0 else f"bars {first} to {last}"
+
+
+def _table(stretches: Sequence[Stretch]) -> tuple[NDArray[np.float64], ...]:
+    """Per stretch: start in s, start in beats, bpm at the start, bpm a second."""
+    starts, v0, v1 = np.array(stretches).T
+    lengths = np.diff(starts)
+    slope = np.zeros(len(starts))
+    slope[:-1] = (v1[:-1] - v0[:-1]) / lengths  # the last one has no end to move to
+    beats = np.concatenate([[0.0], np.cumsum((v0[:-1] + v1[:-1]) / 2 * lengths / 60)])
+    return starts, beats, v0, slope
 
 
 def _bars_between(signature: Signature, end_beats: float) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,7 +46,8 @@ def write_all(files: Sequence[WholeFile], rate_hz: int, subtype: str, *, replace
     except BaseException as error:
         for path in held:
             path.unlink(missing_ok=True)
-            takefiles.note_file(path).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # its name may be longer than the disk allows
+                takefiles.note_file(path).unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise audiofile.disk_error(first, error) from error
         raise

@@ -44,8 +44,10 @@ def _answer(words: list[str]) -> int:
         talk.rest()
         talk.say("stopped")
         return Cancelled.exit_code
-    except BrokenPipeError:  # `punchin jobs | head`: the reader has enough
-        _drop_the_rest()
+    except BrokenPipeError as error:
+        if _is_read():
+            return _bug(error, talk)
+        _drop_the_rest()  # `punchin jobs | head`: the reader has enough
         return 0
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -70,6 +72,15 @@ def _open_outputs() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as Python opens stderr
+
+
+def _is_read() -> bool:
+    """Whether somebody still reads what we put out."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return False
+    return True
 
 
 def _drop_the_rest() -> None:

@@ -55,6 +55,9 @@ def _apply(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     check_folder(args.output)
     facts = audiofile.info(args.audio)
     subtype = audiofile.subtype_for(args.output, facts.subtype)
+    lost = audiofile.unwritten(args.audio)
+    if lost:
+        talk.warn(f"what {args.audio.name} holds in {', '.join(lost)} is not in {args.output.name}")
     audio, rate_hz = audiofile.read(args.audio)
     made = effects.apply(args.chain, audio, rate_hz, told=lambda words: talk.say(f"  {words}"))
     if np.array_equal(made, audio):  # an empty chain: the file may hold more bits than float32

@@ -5,6 +5,7 @@ Where there is no terminal each phase is one line. rich is imported only when a 
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, TextIO
 
@@ -28,10 +29,13 @@ class Talk:
 
     def say(self, text: str) -> None:
         """One line, at once."""
-        if self._bars is not None:
-            self._bars.console.print(text, markup=False, highlight=False)
-        else:
-            print(text, file=self.stream, flush=True)
+        try:
+            if self._bars is not None:
+                self._bars.console.print(text, markup=False, highlight=False)
+            else:
+                print(text, file=self.stream, flush=True)
+        except OSError:  # nobody reads, or there is no room for it: what is done matters more than what is said of it
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
 
     def warn(self, text: str) -> None:
         """Something the user should know, though the work goes on."""

@@ -150,4 +150,5 @@ def _who(record: JobRecord, seed: int) -> str:
 def provenance(rolled: Rolled) -> dict[str, Any]:
     """What made a take, as JSON values; see `kept.of`."""
     take = rolled.take
-    return kept.of(rolled.record, take.seed, rolled.attempts, passage=take.passage, region=rolled.region)
+    made = kept.of(rolled.record, take.seed, rolled.attempts, passage=take.passage, region=rolled.region)
+    return made | ({"return_fx_sha256": ""} if rolled.finished.report.return_fx_failed else {})  # it landed dry

@@ -15,6 +15,7 @@ from punchin.session.tempo import TempoMap, in_bars
 
 Raw = bool | int | float | str
 LAYERS = frozenset({"lego", "extract", "complete"})
+NAME_BYTES = 255  # of a file, on the disks there are
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".aif", ".aiff"})
 
 
@@ -151,6 +152,10 @@ def check_folder(output: Path) -> None:
         raise Refused(f"the folder {folder} does not exist", f"mkdir -p {folder}")
     if not os.access(folder, os.W_OK):
         raise Refused(f"the folder {folder} may not be written", "name another with -o")
+    size, most = len(os.fsencode(output.name)), NAME_BYTES - len("-punchin-99.punchin.json")
+    if size > most:
+        text = f"the name {output.name} has {size} bytes, with what a take adds to it at most {most} are allowed"
+        raise Refused(text, "name another with -o")
 
 
 def plain(value: Any) -> Any:

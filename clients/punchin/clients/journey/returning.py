@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,20 +48,46 @@ class Known:
     first_bar: int
 
     @classmethod
-    def of(cls, captured: Capture) -> Known:
-        """Measure what was captured. Raises Refused where the original cannot be read any more."""
-        span, first_bar = _span(captured)
+    def of(cls, captured: Capture, request: Request) -> Known:
+        """Measure what was captured for a request. Raises Refused where the original cannot be read any more."""
+        span, first_bar = _span(captured, request)
         target = captured.target
         aim = level.Aim.at(target.audible(_source(captured)), _context(captured), target.rate_hz)
         return cls(aim, measure.Before.of(target.before, span, target.played), first_bar)
 
 
+class ReturnFx:
+    """The effects on takes, `chain`, if there is one. A chain that hung is not waited for again."""
+
+    def __init__(self, chain: Path | None, listener: Listener) -> None:
+        self._chain, self._listener = chain, listener
+        self._hung: str | None = None
+
+    def __call__(self, made: Audio) -> tuple[Audio, str | None]:
+        """What comes out of the chain; or what went in, and why."""
+        chain = self._chain
+        if chain is None or self._hung is not None:
+            return made, self._hung
+        from punchin.clients import fx
+
+        self._listener.say(f"  through {chain.name} ...")
+        try:
+            return fx.apply(chain, made, limits.MODEL_HZ), None
+        except PunchinError as error:  # the take took longer to make than its effects: it lands dry
+            failed = f"{chain.name}: {error}"
+            if isinstance(error, fx.EffectHung):
+                self._hung = failed
+            which = "all takes land" if self._hung else "the take lands"
+            self._listener.warn(f"{error}; {which} without {chain.name}")
+            return made, failed
+
+
 def finish(
-    captured: Capture, request: Request, made: Audio, wanted: tuple[int, int], known: Known, listener: Listener
+    captured: Capture, request: Request, made: Audio, wanted: tuple[int, int], known: Known, return_fx: ReturnFx
 ) -> Finished:
     """Put a take's audio into its place. made: [1 or 2, n], its passage's `wanted` frames at 48 kHz.
 
-    known: of what was captured.
+    known: of what was captured. return_fx: the request's, the same for all of its takes.
 
     Raises JobFailed when the engine returned another length than was asked for.
     """
@@ -70,7 +97,7 @@ def finish(
         raise JobFailed(f"the engine returned {made.shape[1]} frames, {asked} were asked for", "punchin doctor")
     made = made[:, way.wanted[0] - wanted[0] : way.wanted[1] - wanted[0]]
     stereo = np.repeat(made, 2, axis=0) if len(made) == 1 else made
-    wet, fx_failed = _through_return_fx(request, stereo, listener)
+    wet, fx_failed = return_fx(stereo)
     new = _at_target_rate(captured, way.back(wet))
     sounding, matching = target.audible(new[:, target.lead_frames :]), request.level
     new, matched = level.match(new, sounding, known.aim, target.rate_hz, level=matching)
@@ -100,21 +127,6 @@ def _at_target_rate(captured: Capture, came: Audio) -> Audio:
     return at_rate[:, window.touched - begins : window.end - begins]
 
 
-def _through_return_fx(request: Request, made: Audio, listener: Listener) -> tuple[Audio, str | None]:
-    """What comes out of the chain, if there is one; or what went in, and why."""
-    chain = request.return_fx
-    if chain is None:
-        return made, None
-    from punchin.clients import fx
-
-    listener.say(f"  through {chain.name} ...")
-    try:
-        return fx.apply(chain, made, limits.MODEL_HZ), None
-    except PunchinError as error:  # the take took longer to make than its effects: it lands dry
-        listener.warn(f"{error}; the take lands without {chain.name}")
-        return made, f"{chain.name}: {error}"
-
-
 def _source(captured: Capture) -> Audio:
     window, target = captured.window, captured.target
     return captured.heard[:, target.start_frame - window.start : window.end - window.start]
@@ -126,7 +138,7 @@ def _context(captured: Capture) -> Audio:
     return np.concatenate([before, captured.heard[:, window.end - window.start :]], axis=1)
 
 
-def _span(captured: Capture) -> tuple[measure.Span, int]:
+def _span(captured: Capture, request: Request) -> tuple[measure.Span, int]:
     """Where region and bar lines lie in what takes are spliced into, and the number of the first line."""
     target, region, tempo = captured.target, captured.region, captured.session.tempo
     rate_hz, start, end = target.rate_hz, *(f - target.before_frame for f in (target.start_frame, target.end_frame))
@@ -137,4 +149,5 @@ def _span(captured: Capture) -> tuple[measure.Span, int]:
     lines = tuple(int(line) for line in np.rint((lines_s - first_s) * rate_hz))
     first_bar = tempo.bar_at(float(lines_s[0]) + 1e-6) if len(lines_s) else tempo.first_bar
     grid = tempo.grid(max(region.start_s - GRID_S, 0.0), region.end_s + GRID_S)
-    return measure.Span(rate_hz, start, end, lines, grid, first_s, (first_heard, stop_heard)), first_bar
+    anchored = not (request.is_audio and request.time_s and request.tempo_map is None)  # it may change its tempo before
+    return measure.Span(rate_hz, start, end, lines, grid, first_s, anchored, (first_heard, stop_heard)), first_bar

@@ -20,7 +20,7 @@ from punchin.clients.journey.making import MadeResult
 from punchin.clients.journey.ordering import heard_name, order_of
 from punchin.clients.journey.plan import FilePlan, Place, Plan, decode
 from punchin.clients.journey.request import Request, check_folder
-from punchin.clients.journey.returning import Finished, Known, finish
+from punchin.clients.journey.returning import Finished, Known, ReturnFx, finish
 from punchin.clients.journey.rolling import Placing, Roll, roll, rolled
 from punchin.clients.journey.waiting import Listener, tell_version
 from punchin.protocol import limits
@@ -68,9 +68,10 @@ def perform_all(requests: Sequence[Request], listener: Listener) -> Result:
 
 def go(client: Client, requests: Sequence[Request], captures: Sequence[Capture], listener: Listener) -> Result:
     """The way from what was captured to what has landed, with a client that is there. Raises as `perform` does."""
-    parts: Sequence[Part] = _made(client, together(requests, captures), listener)
+    effects = ReturnFx(requests[0].return_fx, listener)
+    parts: Sequence[Part] = _made(client, together(requests, captures), effects, listener)
     with kept_takes(each.record.id for part in parts for each in part.rolled):
-        parts = _up_to_date(client, parts, listener)
+        parts = _up_to_date(client, parts, effects)
     return _land(client, parts)
 
 
@@ -140,12 +141,12 @@ def _parts(client: Client, plan: Plan, record: JobRecord, listener: Listener) ->
     """The takes of a request in order: those of this job, and those of earlier ones that it left as they were."""
     session = opened(plan.request)
     captures = [capture_again(plan.asked(place), place, session) for place in plan.places]
-    known = [Known.of(captured) for captured in captures]
-    placing = _placing(client, captures, plan, lambda: known, listener)
+    known = [Known.of(captured, plan.request) for captured in captures]
+    placing = _placing(client, captures, plan, lambda: known, ReturnFx(plan.request.return_fx, listener))
     return _by_place(captures, plan, rolled(client, record, plan, placing))
 
 
-def _made(client: Client, groups: Sequence[Group], listener: Listener) -> list[Part]:
+def _made(client: Client, groups: Sequence[Group], effects: ReturnFx, listener: Listener) -> list[Part]:
     """Takes that are ready to land, region by region. Raises as `perform` does."""
     request = groups[0].requests[0]
     order = order_of(groups, client, listener)
@@ -153,8 +154,8 @@ def _made(client: Client, groups: Sequence[Group], listener: Listener) -> list[P
     by_place = {place: each for group in groups for place, each in zip(group.places, group.captures, strict=True)}
     captures = [by_place[place] for place in sorted(by_place)]
     with ThreadPoolExecutor(1, "measure") as aside:
-        known = [aside.submit(Known.of, each) for each in captures]  # this process only waits meanwhile
-        placing = _placing(client, captures, plan, lambda: [each.result() for each in known], listener)
+        known = [aside.submit(Known.of, each, request) for each in captures]  # this process only waits meanwhile
+        placing = _placing(client, captures, plan, lambda: [each.result() for each in known], effects)
         takes = roll(client, order, plan, request.max_attempts, placing, listener, request.job_id)
     return _by_place(captures, plan, takes)
 
@@ -164,14 +165,14 @@ def _placing(
     captures: Sequence[Capture],
     plan: Plan,
     known: Callable[[], Sequence[Known]],
-    listener: Listener,
+    effects: ReturnFx,
 ) -> Placing[Finished]:
     """How a take comes into its place in each region of its passage, and is measured there."""
 
     def placing(record: JobRecord, take: Take, slot: int) -> tuple[Finished, ...]:
         made, wanted = client.get_audio(take.audio), record.order.passages[take.passage].span
         return tuple(
-            finish(captured, plan.request, made, wanted, facts, listener)
+            finish(captured, plan.request, made, wanted, facts, effects)
             for captured, place, facts in zip(captures, plan.places, known(), strict=True)
             if place.passage == slot // plan.request.variations
         )
@@ -196,7 +197,7 @@ def _land(client: Client, parts: Sequence[Part]) -> Result:
     return write_out(client, made_by, lambda: landing.land(parts))
 
 
-def _up_to_date(client: Client, parts: Sequence[Part], listener: Listener) -> Sequence[Part]:
+def _up_to_date(client: Client, parts: Sequence[Part], effects: ReturnFx) -> Sequence[Part]:
     """The parts as they are, or placed anew where the session was saved while the jobs ran."""
     path = parts[0].captured.session.path
     try:
@@ -206,16 +207,16 @@ def _up_to_date(client: Client, parts: Sequence[Part], listener: Listener) -> Se
     if now == parts[0].captured.session.sha256:
         return parts
     session = opened(parts[0].request)
-    return [_again(client, part, session, listener) for part in parts]
+    return [_again(client, part, session, effects) for part in parts]
 
 
-def _again(client: Client, part: Part, session: Session, listener: Listener) -> Part:
+def _again(client: Client, part: Part, session: Session, effects: ReturnFx) -> Part:
     captured = capture_again(part.request, part.place, session)
-    known = Known.of(captured)
+    known = Known.of(captured, part.request)
 
     def again(each: Rolled) -> Rolled:
         made, wanted = client.get_audio(each.take.audio), each.record.order.passages[each.take.passage].span
-        return replace(each, finished=finish(captured, part.request, made, wanted, known, listener))
+        return replace(each, finished=finish(captured, part.request, made, wanted, known, effects))
 
     return replace(part, captured=captured, rolled=tuple(again(each) for each in part.rolled))
 

@@ -38,7 +38,7 @@ _CHANGE = 0.01  # relative; or four standard errors, where that is more
 _LOOP_HZ = 0.7  # bandwidth of the delay-locked loop
 _SNAP_BPM = 0.5  # people choose whole and half numbers ...
 _SNAP_SIGMAS = 2.0  # ... but only what the ticks allow is taken for one,
-_SNAP_SURE_BPM = 0.1  # and only where so much is two sigmas at most: else every second number would be a round one
+_SNAP_SURE_BPM = 0.06  # and only where so much is two sigmas at most: a tempo is never further off than that by it
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +76,7 @@ class MidiClock:
     def tick(self, at_s: float) -> None:
         """A timing clock message (0xF8)."""
         if not self._fit.alive(at_s):  # the ticks before the gap say nothing about those after it
-            if self._origin is not None:
-                self._next_ticks = self._held()
-            self._fit, self._loop, self._origin = TickFit(), None, None
+            self._listen_anew()
         last = self._fit.last
         if last is not None:
             at_s = max(at_s, last.at_s + _APART_S)
@@ -89,11 +87,23 @@ class MidiClock:
 
     def start(self) -> None:
         """The song starts: the next tick is beat 0."""
+        self._listen_on()
         self._next_ticks, self._running = 0, True
 
     def resume(self) -> None:
         """The song goes on (MIDI continue) where it stopped, or at the song position that was sent since."""
-        self._next_ticks, self._running = self._held() if self._next_ticks is None else self._next_ticks, True
+        self._listen_on()
+        self._next_ticks, self._running = self._held(), True
+
+    def _listen_on(self) -> None:
+        """A song that begins to play begins its clock too: no line goes through its ticks and those before."""
+        if not self._running:
+            self._listen_anew()
+
+    def _listen_anew(self) -> None:
+        """Forget the ticks, and keep the place in the song."""
+        self._next_ticks = self._held()
+        self._fit, self._loop, self._origin = TickFit(), None, None
 
     def stop(self) -> None:
         """The song stops; the tempo stays, and ticks may go on."""
