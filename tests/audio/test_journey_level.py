@@ -67,3 +67,23 @@ def test_a_mono_file_of_its_own_is_as_loud(how, tmp_path):
     now = after[:, first : first + round(1.9 * RATE)]
     assert 10 * np.log10(np.mean(now**2) / np.mean(source**2)) == pytest.approx(0.0, abs=0.2)
     assert take.report.ok
+
+
+def test_the_report_tells_the_gain_and_what_was_held(tmp_path):
+    rppmaker.media(tmp_path, "keys.wav", rppmaker.noise(2, 20 * 48_000), subtype="FLOAT")
+    faded = rppmaker.item(0, 20, "keys.wav", FADEIN="0 9 0 0 0 0 0")
+    path = rppmaker.project(tmp_path, rppmaker.track("Keys", faded))
+    request = Request(task="repaint", session=path, track="Keys", time_s=(0.0, 10.0), prompt=Prompt(text="x"), seed=1)
+    engine = DirectClient(lambda source, passage, seed: source * np.float32(2))
+    (take,) = go(engine, [request], [capture(request, opened(request))], Heard()).takes
+    assert take.report.gain_db == pytest.approx(-6.02, abs=0.1)
+    assert take.report.ungain_held_frames > 0
+
+
+def test_the_report_tells_that_an_item_was_resampled(tmp_path):
+    rppmaker.media(tmp_path, "keys.wav", rppmaker.noise(2, 20 * 48_000), subtype="FLOAT")
+    fast = rppmaker.item(0, 10, "keys.wav", PLAYRATE="1.25 0 0 -1 0 0.0025")
+    path = rppmaker.project(tmp_path, rppmaker.track("Keys", fast))
+    request = Request(task="repaint", session=path, track="Keys", time_s=(4.0, 6.0), prompt=Prompt(text="x"), seed=1)
+    (take,) = go(DirectClient(), [request], [capture(request, opened(request))], Heard()).takes
+    assert take.report.resampled

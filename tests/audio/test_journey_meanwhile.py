@@ -48,3 +48,14 @@ def test_an_item_cut_where_the_takes_lead_would_lie_elsewhere_is_not_landed_on(t
     """A take from its item's start on has no lead; the new item, which it would need now, has one."""
     with pytest.raises(Refused, match="has changed since"):
         saved_meanwhile(tmp_path, [item(8, 12, FILE)], [item(8, 1, FILE), item(9, 11, FILE, SOFFS="1")])
+
+
+def test_a_tempo_map_changed_meanwhile_is_not_landed_by(tmp_path):
+    moving = "  <TEMPOENVEX\n    PT 0 100 0\n    PT 12.3 131.7 0\n    PT 24 90 0\n  >\n"
+    media(tmp_path, FILE, noise(2, 20 * RATE))
+    path = project(tmp_path, track("Keys", item(0, 20, FILE)), extra=moving)
+    request = Request(task="repaint", session=path, track="Keys", time_s=(8.0, 10.0), prompt=Prompt(text="x"), seed=1)
+    captured = capture(request, opened(request))
+    project(tmp_path, track("Keys", item(0, 20, FILE)), extra=moving.replace("131.7", "120"))
+    with pytest.raises(Refused, match="has changed since"):
+        go(DirectClient(), [request], [captured], Heard())

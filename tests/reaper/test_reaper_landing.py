@@ -3,7 +3,7 @@
 import pytest
 from fakereaper.desk import Desk, tone
 from fakereaper.host import FUNCTIONS, Breach
-from fakereaper.model import Project, Track
+from fakereaper.model import Item, Project, Track
 from reaperjobs import asked, names
 
 FADES = ("D_FADEINLEN", "D_FADEOUTLEN", "D_FADEINLEN_AUTO", "D_FADEOUTLEN_AUTO")
@@ -655,3 +655,39 @@ def test_a_discard_of_nothing_leaves_no_undo_step(desk):
     desk.press("Discard other takes")
     assert not desk.project.undo_log
     assert "0 take(s) discarded" in desk.host.console[-1]
+
+
+def test_discard_others_leaves_the_take_that_plays(desk):
+    """Between others: where the last one goes, REAPER plays the one before it by chance."""
+    _, item = desk.simple()
+    desk.done(asked(desk, variations="4"), count=4)
+    item.selected, item.active = True, 2
+    desk.press("Keep take")
+    desk.host.tick()
+    item.active, playing = 1, item.takes[1].name
+    desk.press("Discard other takes")
+    desk.host.tick()
+    assert item.takes[item.active].name == playing
+
+
+@pytest.mark.parametrize("change", [("C_LOCK", 1.0), ("D_LENGTH", 3.0)])
+@pytest.mark.parametrize("land", ["split", "track"])
+def test_what_was_locked_or_trimmed_meanwhile_is_neither_cut_nor_muted(desk, land, change):
+    track, item = desk.simple()
+    job = asked(desk, land=land)
+    item.values[change[0]] = change[1]
+    end_s = item.end_s
+    desk.done(job, how=land, position_s=1.97, length_s=2.03, item_s=1.97, item_length_s=2.03)
+    assert (item.start_s, item.end_s, item.values["B_MUTE"], len(track.items)) == (0.0, end_s, 0.0, 1)
+
+
+def test_a_new_item_lies_between_milliseconds_and_has_none_of_the_users_default_fades(desk, monkeypatch):
+    fades = {"D_FADEINLEN": 0.01, "D_FADEOUTLEN": 0.01, "D_FADEINLEN_AUTO": 0.005, "D_FADEOUTLEN_AUTO": 0.005}
+    track, _ = desk.simple()
+    job = asked(desk, land="split")
+    monkeypatch.setattr(Item, "DEFAULTS", Item.DEFAULTS | fades | {"B_LOOPSRC": 1})
+    desk.done(job, how="split", position_s=1.97031, length_s=2.02969)
+    new = track.items[-1]
+    assert new.start_s == 1.97031
+    without = {"D_FADEINLEN": 0, "D_FADEOUTLEN": 0, "D_FADEINLEN_AUTO": -1, "D_FADEOUTLEN_AUTO": -1, "B_LOOPSRC": 0}
+    assert {name: new.values[name] for name in without} == without

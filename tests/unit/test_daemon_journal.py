@@ -375,3 +375,17 @@ def test_faults_are_named(monkeypatch):
     with pytest.raises(OSError) as error:
         crash.crash_point("store.write")
     assert error.value.errno == errno.ENOSPC
+
+
+def test_what_was_told_outlives_a_power_cut(tmp_path):
+    """What others were told is on the disk before they are; what only this daemon knows may be lost with it."""
+    with contextlib.closing(Journal(tmp_path / "journal.sqlite")) as journal:
+
+        def synchronous():
+            return journal._db.execute("PRAGMA synchronous").fetchone()[0]
+
+        journal.submit("job-00001", Order(task="text2music", frames=4800, prompt="x"), b"", None, 5, 10)
+        assert synchronous() == 2
+        for to, level in (("leased", 2), ("running", 1), ("storing", 1), ("done", 2)):
+            journal.move("job-00001", to, 6)
+            assert synchronous() == level, to

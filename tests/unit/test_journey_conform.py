@@ -3,6 +3,7 @@
 import mido
 import numpy as np
 import pytest
+import rppmaker
 import soundfile
 
 from punchin.clients.journey.capture import capture, opened
@@ -55,3 +56,19 @@ def test_a_context_in_bars_begins_at_its_bar_or_up_to_a_latent_frame_later(tmp_p
     assert -0.5 <= found.window.start - (6 - context) * bar <= LATENT + 1
     assert (found.window.touched - found.window.start) % LATENT == 0
     assert abs(found.window.stop - (8 + context) * bar) <= 1
+
+
+def test_the_mask_under_a_moving_tempo_holds_all_that_a_take_may_change(tmp_path):
+    rppmaker.media(tmp_path, "keys.wav", rppmaker.noise(2, 20 * 48_000))
+    moving = "  <TEMPOENVEX\n    PT 0 100 0\n    PT 12.3 131.7 0\n    PT 24 90 0\n  >\n"
+    song = rppmaker.track("Keys", rppmaker.item(0, 20, "keys.wav"))
+    path = rppmaker.project(tmp_path, song, extra=moving)
+    request = Request(
+        task="repaint", session=path, track="Keys", time_s=(8.013, 10.027), prompt=Prompt(text="x"), seed=1
+    )
+    captured = capture(request, opened(request))
+    way, window = captured.way, captured.window
+    edges_s = np.array([window.touched - window.start, window.end - window.start]) / window.rate_hz
+    low, high = way.conformed.warp(edges_s) * 25  # latent frames
+    assert way.mask[0] <= low < way.mask[0] + 1
+    assert way.mask[1] - 1 < high <= way.mask[1]

@@ -526,3 +526,9 @@ def test_an_item_that_plays_all_its_takes_gets_none_beside_its_one(tmp_path):
     )
     inside = slice(2 * RATE, round(3.9 * RATE))
     np.testing.assert_allclose(played(result.output, 8)[:, inside], played(path, 8)[:, inside] / 2, atol=2**-22)
+
+
+def test_a_split_between_two_milliseconds_is_where_it_was_asked_for(tmp_path):
+    path = overlapped(tmp_path)
+    new = played(landed(aimed(path, (2.00031, 4.00017))).output, 8)
+    np.testing.assert_allclose(new, played(path, 8), atol=2**-23)

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import rpp as oracle
+import soundfile
 from landings import KEYS, RATE, played, window
 from rppmaker import item, media, noise, project, track
 
@@ -71,3 +72,16 @@ def test_landings_must_be_of_one_session_and_as_many_takes(tmp_path):
         land_all([one, (one[0], one[1] * 2)])
     with pytest.raises(PunchinError, match="at least one"):
         land(one[0], [])
+
+
+def test_each_region_of_an_item_lies_with_its_fades(tmp_path):
+    media(tmp_path, "Media/keys.wav", noise(1, 16 * RATE, 1), subtype="FLOAT")
+    session = open_session(project(tmp_path, track("Keys", item(0, 16, KEYS))))
+    targets = [session.target("Keys", session.region(time=region)) for region in ((2, 4), (8, 9))]
+    placed = [target.place((window(target) * np.float32(0.5)).astype(np.float32)) for target in targets]
+    takes = [(target, [LandingTake(each, "x")]) for target, each in zip(targets, placed, strict=True)]
+    (file,) = {file for landing in land_all(takes) for file in landing.take_files}
+    audio = soundfile.read(file, dtype="float32", always_2d=True)[0].T
+    for each in placed:
+        span = slice(each.start_frame - each.fades.into.reach_frames, each.end_frame)
+        np.testing.assert_array_equal(audio[:, span], each.after[:, span])

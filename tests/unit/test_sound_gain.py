@@ -120,3 +120,9 @@ def test_a_steady_low_gain_is_all_take(sounds):
     file, held = ungain(new, source, source, 10 ** (-35 / 20))
     assert held == 0
     np.testing.assert_allclose(file * 10 ** (-35 / 20), new, atol=1e-7)
+
+
+def test_flipped_gain_flips_the_take(sounds):
+    new, source = sounds
+    kept, _ = ungain(new, np.zeros_like(source), source, -0.5)
+    np.testing.assert_allclose(kept * -0.5, new, rtol=0, atol=1e-7)

@@ -280,3 +280,13 @@ def test_what_is_heard_far_from_the_region_is_asked_for_where_it_lies(before):
     )
     whole = report(Before.of(long * fade, span), take * fade, FADES, MADE)
     assert replace(faded, outside_max_abs_diff=0.0) == replace(whole, outside_max_abs_diff=0.0)
+
+
+@pytest.mark.parametrize("frame", [2**20 + 5, 2**21 + 10 * RATE])
+def test_a_change_far_from_the_region_is_seen(frame):
+    """Later than what is compared at once, on either side."""
+    end = 2**20 + 5 * RATE
+    was = np.zeros((1, end + 2**20 + 20 * RATE), dtype=np.float32)
+    now = was.copy()
+    now[0, frame] = 0.5
+    assert outside_max_abs_diff(was, now, Span(RATE, end - RATE, end), Fades(Fade(2400), Fade(1920))) == 0.5

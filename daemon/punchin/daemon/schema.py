@@ -57,6 +57,10 @@ def bring_up(db: sqlite3.Connection, path: Path) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > len(FORMATS):
         text = f"{path} was written by a newer punchin (format {version}, this one reads {len(FORMATS)})"
-        raise Refused(text, "pip install --upgrade punchin", "journal")
+        raise Refused(
+            text,
+            "update it: git pull in its checkout, then install it again; or set PUNCHIN_HOME to another folder",
+            "journal",
+        )
     for change in FORMATS[version:]:
         db.executescript(f"BEGIN IMMEDIATE;{change}COMMIT;")

@@ -61,6 +61,7 @@ def _measured(arguments: argparse.Namespace) -> str:
     torch.set_num_threads(arguments.threads)
     if arguments.alone:
         return json.dumps(benchrounds.alone(arguments.alone, arguments.size, device, dtype))
+    benchrounds.check_cases(arguments.case)
     Holder(told=lambda: False).device()
     report = {
         "size": arguments.size,

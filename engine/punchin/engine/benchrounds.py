@@ -65,6 +65,12 @@ def difference(ours: Tensor, theirs: Tensor) -> float:
     return float((ours - theirs).norm() / theirs.norm())
 
 
+def check_cases(asked: Sequence[str]) -> None:
+    """Raise Refused where no case has such a name: before the device is taken, on a small model."""
+    if asked:
+        _chosen(asked, list(benchpeers.ours(benchpeers.weights("small", torch.device("cpu"), torch.float32))))
+
+
 def compare(arguments: argparse.Namespace, device: torch.device, dtype: torch.dtype, say: Say) -> dict[str, Any]:
     """Every case's medians and ratio, told to `say` as they come. Raises Refused where both do not compute the same."""
     made = benchpeers.weights(arguments.size, device, dtype)

@@ -26,7 +26,9 @@ def fx_arguments(parser: argparse.ArgumentParser) -> None:
     applying = does.add_parser("apply", help="CHAIN AUDIO -o OUT: send an audio file through a chain; its length stays")
     applying.add_argument("chain", type=arguments.file)
     applying.add_argument("audio", type=arguments.file)
-    applying.add_argument("-o", "--output", type=arguments.file, required=True, help="the file to write")
+    applying.add_argument(
+        "-o", "--output", type=arguments.file, required=True, help="the file to write; replaced if it is there"
+    )
 
 
 def fx(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
@@ -47,6 +49,7 @@ def _apply(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     import numpy as np
 
     from punchin.clients import fx as effects
+    from punchin.clients.cli.result import replaces
     from punchin.clients.journey.request import check_folder
     from punchin.session import audiofile
 
@@ -55,6 +58,7 @@ def _apply(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     check_folder(args.output)
     facts = audiofile.info(args.audio)
     subtype = audiofile.subtype_for(args.output, facts.subtype)
+    replaces(args.output, talk)
     lost = audiofile.unwritten(args.audio)
     if lost:
         talk.warn(f"what {args.audio.name} holds in {', '.join(lost)} is not in {args.output.name}")

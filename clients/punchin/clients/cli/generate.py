@@ -17,7 +17,12 @@ def generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bpm", type=arguments.number(limits.TEMPO), required=True, help="tempo of the result")
     parser.add_argument("--bars", type=arguments.whole(limits.BARS), required=True, metavar="N", help="how many")
     parser.add_argument(
-        "-o", "--output", metavar="OUT", type=arguments.file, required=True, help=".wav (float) or .flac"
+        "-o",
+        "--output",
+        metavar="OUT",
+        type=arguments.file,
+        required=True,
+        help=".wav (float) or .flac; replaced if it is there",
     )
     parser.add_argument("--variations", type=arguments.whole(limits.VARIATIONS), default=1, metavar="N", help="takes")
     attempts_argument(parser)
@@ -42,6 +47,7 @@ def generate(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
         variations=args.variations,
         max_attempts=args.max_attempts,
     )
+    result.replaces(making.out, talk)
     talk.say(f"generate {making.bars} bars at {making.bpm:g} bpm, seed {making.seed}")
     result.write(make(making, talk), args.json, out, talk)
     return 0

@@ -145,7 +145,13 @@ def cancel(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
 def land_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `punchin land`."""
     _job_argument(parser)
-    parser.add_argument("-o", "--output", metavar="OUT", type=arguments.file, help="default: what was asked for")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        type=arguments.file,
+        help="replaced if it is there; default: what was asked for",
+    )
     arguments.json_argument(parser)
 
 
@@ -154,6 +160,7 @@ def land(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     from punchin.clients import journey
     from punchin.clients.cli import result
 
+    result.replaces(args.output, talk)
     with reach(talk) as client:
         landed = journey.land(client, find(client.jobs(), args.job), talk, args.output)
     result.write(landed, args.json, out, talk)

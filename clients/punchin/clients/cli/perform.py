@@ -81,6 +81,7 @@ def perform(task: Task, args: argparse.Namespace, out: TextIO, talk: Talk) -> in
     from punchin.clients.journey import perform_all
 
     talk.say(f"{called(task)} {args.session.name}, seed {requests[0].seed}")
+    result.replaces(args.output, talk)
     result.write(perform_all(requests, talk), args.json, out, talk)
     return 0
 
@@ -112,7 +113,11 @@ def session_arguments(parser: argparse.ArgumentParser) -> None:
     takes.add_argument("--level", choices=("match", "off"), default="match", help="match loudness to what was there")
     takes.add_argument("--land", choices=("take", "split", "lane", "track"), default="take", help="where takes go")
     takes.add_argument(
-        "-o", "--output", metavar="OUT", type=arguments.file, help="default: NAME-punchin beside SESSION"
+        "-o",
+        "--output",
+        metavar="OUT",
+        type=arguments.file,
+        help="replaced if it is there; default: a new NAME-punchin beside SESSION",
     )
     takes.add_argument("--pre-fx", metavar="CHAIN", type=arguments.file, help="effects (TOML) on what the model hears")
     takes.add_argument("--return-fx", metavar="CHAIN", type=arguments.file, help="effects (TOML) on the take")

@@ -19,7 +19,11 @@ def redo_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME", default="", help="default: the model that made it")
     parser.add_argument("--session", metavar="FILE", type=arguments.file, help="default: the session it was made for")
     parser.add_argument(
-        "-o", "--output", metavar="OUT", type=arguments.file, help="default: NAME-punchin beside the session"
+        "-o",
+        "--output",
+        metavar="OUT",
+        type=arguments.file,
+        help="replaced if it is there; default: a new NAME-punchin beside the session",
     )
     arguments.json_argument(parser)
 
@@ -43,6 +47,7 @@ def redo(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
         seed=args.seed, variations=args.variations, session=args.session, model=args.model, out=args.output
     )
     what = redoing.request_of(made, change, take)
+    result.replaces(args.output, talk)
     name = what.out.name if isinstance(what, Making) else f"{what[0].task} {what[0].session.name}"
     talk.say(f"redo {name}, seed {what.seed if isinstance(what, Making) else what[0].seed}")
     result.write(redoing.redo(made, what, talk), args.json, out, talk)

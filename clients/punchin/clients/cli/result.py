@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any, TextIO
 
 from punchin.clients.cli.talk import Talk
@@ -24,6 +25,12 @@ def write(result: Result | MadeResult, as_json: bool, out: TextIO, talk: Talk, *
         print(json.dumps(result.to_json() | more), file=out)
     else:
         print(result.output, file=out)
+
+
+def replaces(output: Path | None, talk: Talk) -> None:
+    """Say first that a file of the output's name gives way to it."""
+    if output is not None and output.exists():
+        talk.warn(f"{output} is there already; it is replaced when all is made")
 
 
 def demo_model(model: str, trained: bool, talk: Talk) -> None:

@@ -13,6 +13,7 @@ from punchin.training.console import length
 
 CARD: Final = "README.md"
 MADE: Final = "recipe.json"  # what the card says of the making, for programs
+UNTOLD: Final = 100  # steps after the last loss that is kept
 FIGURES: Final = "figures.json"  # what was measured, by `punchin.training.recipes.figures`
 
 _TEXT: Final = """---
@@ -53,7 +54,7 @@ def write(folder: Path) -> Path:
         songs=f"{made['songs']:,}",
         foreign=_foreign(made["stages"]["vae"].get("settings", {})),
         made=f"On {made['device']}, {length(made['seconds'])} in all, plan `{made['plan']}`, "
-        f"torch {made['torch']}, recipe {made['recipe']}.",
+        f"torch {made['torch']}, recipe {made['recipe']}.{_goes(made)}",
         losses=_losses(made["stages"]),
         figures="Not measured yet: `python -m punchin.training.recipes.figures FOLDER`."
         if figures is None
@@ -79,11 +80,23 @@ def shipped(folder: Path) -> list[Path]:
 
 
 def _losses(stages: Mapping[str, Mapping[str, Any]]) -> str:
-    rows = ["| stage | steps | time | loss at first | at last |", "|---|---|---|---|---|"]
+    rows = ["| stage | recipe | steps | time | loss at first | at last |", "|---|---|---|---|---|---|"]
     for name, stage in stages.items():
-        first, last = stage["losses"][0][1], stage["losses"][-1][1]
-        rows.append(f"| {name} | {stage['step']:,} | {length(stage['seconds'])} | {first:.3f} | {last:.3f} |")
+        (_, first), (at, last) = stage["losses"][0], stage["losses"][-1]
+        known = f"{last:.3f}" if stage["step"] - at < UNTOLD else f"{last:.3f} (step {at:,})"
+        made = f"{name} | {stage['settings']['recipe']} | {stage['step']:,} | {length(stage['seconds'])}"
+        rows.append(f"| {made} | {first:.3f} | {known} |")
     return "\n".join(rows)
+
+
+def _goes(made: Mapping[str, Any]) -> str:
+    """That it was no single run of today's recipe, where it was none."""
+    if all(stage["settings"]["recipe"] == made["recipe"] for stage in made["stages"].values()):
+        return ""
+    return (
+        " It was made in several goes while the recipe grew: each stage by the recipe of its row, and on from there;"
+        " losses are told as far as they were kept."
+    )
 
 
 def _figures(figures: Mapping[str, Any]) -> str:

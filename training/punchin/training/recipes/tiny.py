@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 import sys
 from collections.abc import Callable
@@ -181,13 +182,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _making(asked: argparse.Namespace, line: Line, stop: Callable[[], bool]) -> Making:
-    device = torch.device(asked.device)
+    try:
+        device = torch.empty(0, device=asked.device).device
+    except (RuntimeError, AssertionError) as error:  # no such one; torch was built without it
+        raise BadUsage(f"device {asked.device} cannot be used: {str(error).splitlines()[0]}", "cuda or cpu") from error
     if device.type not in MINUTES:
         raise BadUsage(f"the recipe runs on cuda or cpu, {device.type} was given")
     if asked.soundfont is not None:
         soundfont.check(asked.soundfont)
-    if asked.minutes is not None and asked.minutes <= 0:
-        raise BadUsage(f"--minutes is {asked.minutes:g}; it must be above 0")
+    if asked.minutes is not None and not 0 < asked.minutes < math.inf:  # NaN is neither
+        raise BadUsage(f"--minutes is {asked.minutes:g}; it must be above 0, and have an end")
     torch.set_flush_denormal(True)  # tails of notes that nobody hears would cost a quarter of a CPU's time
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")

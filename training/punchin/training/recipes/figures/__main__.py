@@ -12,7 +12,7 @@ import torch
 
 from punchin.engine.pipeline import AceStepPipeline
 from punchin.engine.tiny import NAME
-from punchin.protocol.errors import PunchinError, Refused
+from punchin.protocol.errors import BadUsage, PunchinError, Refused
 from punchin.training import state
 from punchin.training.console import Line
 from punchin.training.recipes import card, soundfont
@@ -34,6 +34,16 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def _check(given: argparse.Namespace) -> None:
+    """Raise BadUsage for a part that there is not, and for no songs at all."""
+    unknown = [part for part in given.only.split(",") if part not in PARTS]
+    if unknown:
+        raise BadUsage(f'--only: there is no part "{unknown[0]}"', f"there are: {', '.join(PARTS)}")
+    for name in ("count", "lessons"):
+        if getattr(given, name) < 1:
+            raise BadUsage(f"--{name} is {getattr(given, name)}, allowed is 1 and up")
+
+
 def _check_unseen(sounds: Path, folder: Path) -> None:
     """Raise Refused where the recipe's decoder was trained on this soundfont."""
     soundfont.check(sounds)
@@ -47,6 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command. Prints one line a figure; writes figures.json and the card where all parts were measured."""
     given, line = parser().parse_args(arguments), Line()
     try:
+        _check(given)
         if given.soundfont is not None:
             _check_unseen(given.soundfont, given.folder)
         asked = Asked(
@@ -64,7 +75,9 @@ def main(arguments: list[str] | None = None) -> int:
         if len(parts) == len(PARTS):
             steps = given.steps or pipe.variant.steps
             guidance = pipe.variant.guidance if given.guidance is None else given.guidance
-            about = f"On {given.count} held-out songs, {steps} steps, guidance {guidance:g}."
+            about = (
+                f"On {given.count} held-out songs where no other number is said, {steps} steps, guidance {guidance:g}."
+            )
             facts = {"about": about, "figures": [asdict(figure) for figure in figures]}
             state.write_bytes(given.folder / card.FIGURES, json.dumps(facts, indent=1).encode())
             card.write(given.folder)

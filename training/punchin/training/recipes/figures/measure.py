@@ -25,6 +25,7 @@ SECONDS: Final = 15.36
 CODEC_SECONDS: Final = 7.68
 PROBED: Final[tuple[Stem, ...]] = ("chords", "lead")
 AT_ONCE: Final = 4  # songs rendered together
+FRESH: Final = 20_000  # after the first held-out song: those that nobody looked at while the recipe grew
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,28 +84,34 @@ def of_codec(pipe: AceStepPipeline, asked: Asked) -> Iterable[Figure]:
         found = codec.measure(pipe.loaded.vae, basis, audio.to(pipe.loaded.device))
         yield Figure(
             f"autoencoder's spectral distance, in parts of 64 components'{name}",
-            f"{found.ratio:.3f} ({found.distance:.3f} of {found.components_distance:.3f})",
+            f"{found.ratio:.3f} ({found.distance:.3f} of {found.components_distance:.3f}; {len(audio)} songs)",
             "<= 0.7",
             found.ratio <= 0.7,
         )
         yield Figure(
             f"autoencoder's SI-SDR{name}",
-            f"{found.si_sdr_db:.2f} dB (components {found.components_si_sdr_db:.2f} dB)",
+            f"{found.si_sdr_db:.2f} dB (components {found.components_si_sdr_db:.2f} dB; {len(audio)} songs)",
             "no lower than the components'",
             found.si_sdr_db >= found.components_si_sdr_db,
         )
 
 
 def of_tempo(pipe: AceStepPipeline, asked: Asked) -> Iterable[Figure]:
-    """Whether music from a prompt has the tempo that the prompt asks for."""
+    """Whether music from a prompt has the tempo that the prompt asks for.
+
+    Also of songs that no change of the recipe was judged by, as those of the other figures were.
+    """
     taught, held = [s.score for s in songs(0, asked.lessons)], [s.score for s in songs(HELD_OUT, asked.count)]
     ear = tempo.trained([*rendered(taught, SECONDS, asked.device)], [score.bpm for score in taught])
     true = sum(_in_time(ear, audio, s) for audio, s in zip(rendered(held, SECONDS, asked.device), held, strict=True))
     yield Figure(
         "true renders whose tempo the detector names", f"{true} of {len(held)}", "48 of 50", true >= 0.96 * len(held)
     )
-    made = sum(_in_time(ear, _played(pipe, score, seed, asked), score) for seed, score in enumerate(held))
-    yield Figure("prompts whose tempo comes within 1 %", f"{made} of {len(held)}", "90 %", made >= 0.9 * len(held))
+    fresh = [s.score for s in songs(HELD_OUT + FRESH, asked.count)]
+    for scores, which in ((held, ""), (fresh, ", other songs")):
+        made = sum(_in_time(ear, _played(pipe, score, seed, asked), score) for seed, score in enumerate(scores))
+        what = f"prompts whose tempo comes within 1 %{which}"
+        yield Figure(what, f"{made} of {len(scores)}", "90 %", made >= 0.9 * len(scores))
 
 
 def _in_time(ear: tempo.Ear, audio: Tensor, score: Score) -> bool:
@@ -136,11 +143,12 @@ def of_edges(pipe: AceStepPipeline, asked: Asked) -> Iterable[Figure]:
         found = edges.edges_db(whole.numpy(), (round(ranges[0][0] * LATENT_HZ), round(ranges[0][1] * LATENT_HZ)), lines)
         if found is not None:
             total, quiet = total + 1, quiet + (max(found) <= 6)
+    slow = len(held) - total
     yield Figure(
         "repaints whose edges stay within 6 dB of the context's flux",
-        f"{quiet} of {total}",
+        f"{quiet} of {total}" + (f" ({slow} slow songs have too few bar lines to tell)" if slow else ""),
         "90 %",
-        quiet >= 0.9 * total,
+        quiet >= 0.9 * total > 0,
     )
 
 
