@@ -1,9 +1,12 @@
 """The other verbs, through real processes: layers, takes made again, takes nobody uses, pictures, music alone."""
 
 import json
+import os
 import re
 import resource
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -332,3 +335,25 @@ def test_json_names_files_in_full(punchin, session):
     made = json.loads(done.stdout)
     assert made["output"] == str(session.parent / "demo-punchin.rpp")
     assert Path(made["takes"][0]["file"]).is_absolute()
+
+
+def test_a_file_that_is_replaced_is_told_first(punchin, session, tmp_path):
+    out = session.with_name("mine.rpp")
+    out.write_text("something of mine")
+    done = punchin.run("repaint", session, "--track", "Keys", "--bars", "5-6", "--prompt", "x", "-o", out)
+    assert done.returncode == 0, done.stderr
+    told = f"note: {out} is there already; it is replaced when all is made"
+    assert told in done.stderr
+    assert done.stderr.index(told) < done.stderr.index("job ")
+
+
+def test_a_take_lands_though_nobody_hears_what_is_said(punchin, session):
+    """As in `punchin ... 2> >(head -1)`: what is said finds no reader, long before the take is made."""
+    reader, deaf = os.pipe()
+    os.close(reader)
+    words = ["repaint", session, "--track", "Keys", "--bars", "5-6", "--prompt", "x", "--max-attempts", "1", "--json"]
+    command = [sys.executable, "-m", "punchin.clients.cli", *map(str, words)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=deaf, env=punchin.env, timeout=120)
+    os.close(deaf)
+    assert done.returncode == 0
+    assert Path(json.loads(done.stdout)["takes"][0]["file"]).is_file()

@@ -192,6 +192,12 @@ def test_an_output_folder_that_is_missing(punchin, session, tmp_path):
     assert "job " not in said, "found before the work"
 
 
+def test_a_name_that_leaves_no_room_for_what_a_take_adds(punchin, session):
+    said = refused(punchin, session.parent, "repaint", session, *KEYS, "-o", session.with_name("ü" * 114 + ".rpp"))
+    assert "has 232 bytes, with what a take adds to it at most 231 are allowed" in said
+    assert "job " not in said, "found before the work"
+
+
 def test_a_disk_that_is_full(punchin, session):
     punchin.json("version")
     punchin.run("jobs")  # the daemon runs, without the limit below

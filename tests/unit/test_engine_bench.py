@@ -108,6 +108,12 @@ def test_a_device_that_is_not_there_is_told_without_a_traceback(capsys, device):
     assert f"device {device}" in capsys.readouterr().err
 
 
+def test_a_case_that_there_is_not_is_told_before_the_device_is_taken(capsys, monkeypatch):
+    monkeypatch.setattr(bench.Holder, "device", lambda _: pytest.fail("the device was taken"))
+    assert bench.main(["--case", "nonsense"]) == 4
+    assert "no case is like nonsense\n  there are: " in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_contestant_that_fails_alone_is_told():
     asked = argparse.Namespace(size="small", device="nowhere", dtype="float32", threads=1)

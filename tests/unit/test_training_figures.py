@@ -9,6 +9,7 @@ import torch
 from punchin.protocol.limits import HOP, MODEL_HZ
 from punchin.session import onsets
 from punchin.training.recipes.figures import codec, cover, edges, notes, tempo
+from punchin.training.recipes.figures.__main__ import main
 from punchin.training.recipes.score import STEMS, compose
 from punchin.training.recipes.songs import HELD_OUT, song
 from punchin.training.recipes.synth import render
@@ -166,3 +167,16 @@ def test_the_probe_names_instruments_it_never_heard_play_this():
     said = [probe.name(audio) for audio in render(held, 5.0)[:, stem]]
     assert len(set(names[0])) >= 6
     assert sum(a == b for a, b in zip(said, names[1], strict=True)) >= 12, said
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--only", "tempoo"], '--only: there is no part "tempoo"\n  there are: codec, '),
+        (["--only", "edges", "--count", "0"], "--count is 0, allowed is 1 and up"),
+        (["--lessons", "-3"], "--lessons is -3"),
+    ],
+)
+def test_what_measures_nothing_is_a_wrong_command_line(tmp_path, capsys, given, said):
+    assert main([str(tmp_path), *given]) == 2
+    assert said in capsys.readouterr().err

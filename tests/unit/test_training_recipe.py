@@ -454,3 +454,19 @@ def test_a_size_over_the_limit_is_refused(monkeypatch, tmp_path):
     making = recipe.Making(tmp_path, "smoke", CPU, 1.0, 0, None, False, None, bool, dict.fromkeys(SMOKE.share, stage))
     with pytest.raises(recipe.PunchinError, match="2,000"):
         recipe._write(making, tmp_path / "punchin-tiny")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--minutes", "nan"], "--minutes is nan"),
+        (["--minutes", "0"], "--minutes is 0"),
+        (["--minutes", "inf"], "--minutes is inf"),
+        (["--device", "foo"], "device foo cannot be used"),
+        (["--device", "cuda:99"], "device cuda:99 cannot be used"),
+    ],
+)
+def test_a_recipe_that_could_not_run_is_refused_first(tmp_path, capsys, given, said):
+    assert recipe.main([str(tmp_path / "out"), "--smoke", *given]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
