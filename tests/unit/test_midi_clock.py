@@ -152,6 +152,20 @@ def test_a_slow_ritardando_keeps_its_beats(jitter_s):
     assert state.bpm == pytest.approx(109.5, abs=2)
 
 
+@pytest.mark.parametrize(("from_bpm", "to_bpm", "beats"), [(90, 120, 8), (60, 160, 8), (120, 60, 4)])
+@pytest.mark.parametrize("jitter_s", [0.0, 0.001])
+def test_an_accelerando_keeps_its_beats(jitter_s, from_bpm, to_bpm, beats):
+    """No tick is lost: one whose gaps are even says so, however the line bends. It was a beat ahead for good."""
+    bpm = np.concatenate([np.full(480, from_bpm), np.linspace(from_bpm, to_bpm, 24 * beats), np.full(1920, to_bpm)])
+    times = 100 + np.concatenate([[0], np.cumsum(60 / bpm / 24)])
+    times += np.random.default_rng(1).normal(0, jitter_s, len(times))
+    clock = MidiClock()
+    clock.start()
+    state = after(np.sort(times), clock)
+    assert state.beats == pytest.approx((len(times) - 1) / 24, abs=0.02)
+    assert state.bpm == pytest.approx(to_bpm, abs=0.1)
+
+
 def test_start_makes_the_next_tick_beat_0():
     clock = MidiClock()
     before, played = ticks(1, lost=0)[:49], ticks(2, lost=0, first_s=101.0)

@@ -19,6 +19,8 @@ _SLACK = 2  # ticks
 _ROUNDS = 2  # from lines to counts and back
 _FIRST_SCATTER = 0.06  # in ticks squared
 _HUBER = 1.345
+_EVEN, _NEIGHBOURS = 0.15, 6  # gaps differ by less from one to the next, in parts of a gap; and those on each side
+_BUNCHED = 0.5  # of its neighbours' gap: a tick that came late
 
 
 def count_ticks(at_s: Floats) -> tuple[Counts, float]:
@@ -29,6 +31,10 @@ def count_ticks(at_s: Floats) -> tuple[Counts, float]:
     tried for no tick lost, one, two, ... evenly; each gets the count that fits it best, and is fitted to that again.
     Second comes how far the ticks scatter around their line, in ticks squared.
     """
+    gaps = np.diff(at_s)
+    beside = np.array([np.median(gaps[max(i - _NEIGHBOURS, 0) : i + _NEIGHBOURS + 1]) for i in range(len(gaps))])
+    if np.median(np.abs(np.diff(gaps))) < _EVEN * np.median(gaps) and (gaps > _BUNCHED * beside).all():
+        return _even(at_s, gaps / beside)
     since = at_s - at_s[0]
     plain = np.arange(len(since))
     most = _most_lost(since)
@@ -43,6 +49,14 @@ def count_ticks(at_s: Floats) -> tuple[Counts, float]:
     lost = holes[:, -1] - holes[:, 0]
     best = np.argmin(len(since) / 2 * np.log(scatter) + HOLE * lost)
     return plain + holes[best] - holes[best, 0], float(scatter[best])
+
+
+def _even(at_s: Floats, steps: Floats) -> tuple[Counts, float]:
+    """Where each lost tick shows by itself: a tempo that moves bends the line, and no tick is lost for that."""
+    numbers = np.insert(np.cumsum(np.maximum(np.rint(steps), 1)), 0, 0)
+    slope, first = np.polyfit(numbers, at_s, 1)
+    scatter = float(np.square((at_s - first - slope * numbers) / slope).mean()) + LEAST_SCATTER
+    return numbers.astype(np.int64), scatter
 
 
 def _most_lost(since: Floats) -> int:
