@@ -188,6 +188,19 @@ def test_a_daemon_that_was_killed_with_nothing_to_do_is_no_crash_loop(tmp_path):
         journal.close()
 
 
+def test_a_daemon_that_was_killed_but_finished_jobs_is_no_crash_loop(tmp_path):
+    """A busy queue on a machine that is switched off each evening goes on in the morning."""
+    journal = Journal(tmp_path / "journal.sqlite")
+    recover(journal, "life 0")
+    for number in range(1, 6):
+        bring(journal, "done", f"done-{number:05}")
+        bring(journal, "running", f"left-{number:05}")
+        journal.close()
+        journal = Journal(tmp_path / "journal.sqlite")
+        assert recover(journal, f"life {number}")[1] == ""
+    journal.close()
+
+
 def test_ten_thousand_jobs_are_back_at_once(tmp_path):
     """The count of statements, not the time: one look, and one move for each job that was at work."""
     journal = Journal(tmp_path / "journal.sqlite")

@@ -252,8 +252,11 @@ def test_a_locked_item_is_not_changed(tmp_path, how):
     assert locked.replace("\n", "\r\n").encode() in result.output.read_bytes(), "beside the region it stays as it is"
 
 
-def test_sums_over_full_scale_are_kept_as_float(tmp_path):
-    media(tmp_path, "Media/keys.wav", noise(1, 8 * RATE, level=0.9), subtype="PCM_24")
+@pytest.mark.parametrize("side", [1, -1, 0])
+def test_sums_over_full_scale_are_kept_as_float(tmp_path, side):
+    """Whichever way they go over: a kick that begins downwards, too."""
+    both = noise(1, 8 * RATE, level=0.9)
+    media(tmp_path, "Media/keys.wav", side * np.abs(both) if side else both, subtype="PCM_24")
     path = project(tmp_path, track("Keys", item(0, 8, KEYS), item(0, 8, KEYS)))
     result = landed(aimed(path))
     assert soundfile.info(result.take_files[0]).subtype == "FLOAT"
