@@ -5,6 +5,7 @@ import numpy as np
 import pedalboard
 import pytest
 import soundfile
+from realparts import need_file
 
 from punchin.clients import fx
 from punchin.plugin_host.effects import EFFECTS
@@ -101,6 +102,22 @@ def test_a_plugins_program_sounds_and_moves_nothing_that_is_named(tmp_path, valu
     badgain.build(tmp_path)
     made = fx.apply(chain(tmp_path, f'[[effect]]\nvst3 = "BadGain.vst3"\n{values}\n'), noise(2), RATE_HZ)
     np.testing.assert_array_equal(made, noise(2) * np.float32(gain))
+
+
+@pytest.mark.real
+def test_a_program_of_a_plugin_of_others_sounds(tmp_path):
+    """Of an equaliser whose sound hears only of values that change, not of a program: +6 dB at 60 Hz, -6 dB in all."""
+    made = "x86_64-linux/ZamEQ2.so"
+    need_file(f"/usr/lib/vst3/ZamEQ2.vst3/Contents/{made}", "apt-get install zam-plugins")
+    text = '[[effect]]\nvst3 = "/usr/lib/vst3/ZamEQ2.vst3"\n'
+    plain, program, louder = (
+        fx.apply(chain(tmp_path, text + values), noise(1), RATE_HZ)
+        for values in ("", 'current_program = "CarvedBass"', 'master_gain_db = 0\ncurrent_program = "CarvedBass"')
+    )
+    assert 20 * np.log10(plain.std() / program.std()) == pytest.approx(6, abs=0.2)
+    np.testing.assert_allclose(louder, program * 10 ** (6 / 20), atol=2e-3)
+    bass = np.abs(np.fft.rfft(np.stack([plain[0], louder[0]])))[:, 5:60]  # 8 to 95 Hz
+    assert 20 * np.log10(bass[1].mean() / bass[0].mean()) == pytest.approx(4.1, abs=0.5)
 
 
 @pytest.mark.real
