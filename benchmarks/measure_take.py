@@ -57,6 +57,8 @@ def interleaved(contestants: Mapping[str, Callable[[], object]], rounds: int) ->
 
 
 def main(rounds: int = 7) -> None:
+    if rounds < 2:
+        sys.exit(f"error: ROUNDS is {rounds}, allowed is 2 and up: one has no quartiles")
     before, take = music(0), music(1)
     start, end = (round(s * RATE_HZ) for s in TEMPO.bars_to_seconds(3, 12))
     new = take[:, start - lead_frames(start, RATE_HZ) : end]
