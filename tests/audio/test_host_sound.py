@@ -115,6 +115,8 @@ def test_a_program_of_a_plugin_of_others_sounds(tmp_path):
         for values in ("", 'current_program = "CarvedBass"', 'master_gain_db = 0\ncurrent_program = "CarvedBass"')
     )
     assert 20 * np.log10(plain.std() / program.std()) == pytest.approx(6, abs=0.2)
+    named = 'current_program = "CarvedBass"\nmaster_gain_db = -6'  # which it has by then
+    np.testing.assert_allclose(fx.apply(chain(tmp_path, text + named), noise(1), RATE_HZ), program, atol=2e-4)
     np.testing.assert_allclose(louder, program * 10 ** (6 / 20), atol=2e-3)
     bass = np.abs(np.fft.rfft(np.stack([plain[0], louder[0]])))[:, 5:60]  # 8 to 95 Hz
     assert 20 * np.log10(bass[1].mean() / bass[0].mean()) == pytest.approx(4.1, abs=0.5)

@@ -155,6 +155,15 @@ def test_a_part_whose_help_cannot_be_written_shows_no_code(home, monkeypatch, pa
     assert (done.returncode, len(done.stderr.splitlines())) == (code, lines), done.stderr
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_enough_is_no_fault(home, unbuffered):
+    command = f"set -o pipefail; {sys.executable} -m punchin.clients.cli models list | true"
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(["bash", "-c", command], env=environment, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 0
+    assert "bug in punchin" not in done.stderr
+
+
 def test_what_a_part_prints_is_not_lost_in_silence(home):
     """Unbuffered, for then nothing is left that would be tried once more at the end."""
     command = f"exec {sys.executable} -m punchin.clients.cli train --help >/dev/full"

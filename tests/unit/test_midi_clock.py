@@ -166,6 +166,28 @@ def test_an_accelerando_keeps_its_beats(jitter_s, from_bpm, to_bpm, beats):
     assert state.bpm == pytest.approx(to_bpm, abs=0.1)
 
 
+@pytest.mark.parametrize(
+    ("bpm", "timer_s"),
+    [
+        (97.35, 1024 / 48_000),
+        (97.35, 1024 / 44_100),
+        (110.0, 512 / 48_000),
+        (120.0, 0.01),
+        (117.0, 0.01),
+        (75.0, 0.0156),
+    ],
+)
+def test_ticks_on_a_timer_are_no_lost_ticks(bpm, timer_s):
+    """Gaps of one timer's step or two: their differences are mostly none, and yet no long one hides a tick."""
+    true = 100 + np.arange(16 * 24 + 1) * 60 / bpm / 24
+    late = np.random.default_rng(2).uniform(0, 0.0005, len(true))
+    clock = MidiClock()
+    clock.start()
+    state = after(np.sort(np.ceil(true / timer_s) * timer_s + late), clock)
+    assert state.bpm == pytest.approx(bpm, abs=0.25)
+    assert state.beats == pytest.approx(16, abs=0.1)
+
+
 def test_start_makes_the_next_tick_beat_0():
     clock = MidiClock()
     before, played = ticks(1, lost=0)[:49], ticks(2, lost=0, first_s=101.0)

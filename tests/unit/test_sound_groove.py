@@ -110,6 +110,18 @@ def test_a_grid_that_is_not_the_musics_tells_a_tempo_but_no_phase(before):
     assert beside.phase_ms == pytest.approx(0, abs=1)
 
 
+@pytest.mark.parametrize("offset", [0.0, 0.05, 0.1, 0.125, 0.15, 0.2])
+@pytest.mark.parametrize("late_ms", [0.0, 40.0])
+def test_a_file_that_begins_anywhere_in_a_beat_is_measured_by_its_own(offset, late_ms):
+    """Sixteenths between those of the grid: which of them is the beat is the same for take and source."""
+    rng = np.random.default_rng(3)
+    sixteenths = np.arange(0, 4 * BARS - 1, 0.25) + offset
+    source, take = (sixteenths[rng.random(len(sixteenths)) > 0.15] for _ in range(2))
+    elsewhere = replace(SPAN, anchored=False)
+    was, now = drums(beat_to_s(source), 0, 3.0), drums(beat_to_s(take, late_ms=late_ms), 1, 3.0)
+    assert judged(was, now, elsewhere).phase_ms == pytest.approx(late_ms, abs=5)
+
+
 @pytest.mark.parametrize("ratio", [0.995, 1.005, 1.03])
 def test_another_tempo_fails(before, ratio):
     result = judged(before, drums(beat_to_s(EIGHTHS, ratio=ratio), seed=1))

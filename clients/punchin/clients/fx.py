@@ -87,8 +87,8 @@ def _named(table: dict[str, Any], folder: Path) -> Iterator[Path]:
 def _held(path: Path) -> bytes:
     try:
         if path.is_dir():
-            inside = sorted((str(each.relative_to(path)), each.stat().st_size) for each in path.rglob("*"))
-            return repr([each for each in inside if (path / each[0]).is_file()]).encode()
+            files = (each for each in sorted(path.rglob("*")) if each.is_file())
+            return repr([(str(each.relative_to(path)), each.stat().st_size) for each in files]).encode()
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
     except FileNotFoundError:

@@ -128,15 +128,24 @@ def _set(step: Step, plugin: Any) -> None:
     """Give a plug-in the chain's values. A program among them moves others, but none that the chain names itself."""
     begun, given = {key: each.raw_value for key, each in plugin.parameters.items()}, dict[str, float]()
     for key, value in step.values.items():
+        was = plugin.parameters[key].raw_value if key in begun else None
         _set_one(step, plugin, key, value)
         given[key] = plugin.parameters[key].raw_value
+        if given[key] == was != begun[key]:  # a program has shown it already
+            _make_heard(plugin.parameters[key], begun[key])
     for key, parameter in plugin.parameters.items():
         now = parameter.raw_value
         if key in given and now != given[key]:
             _set_one(step, plugin, key, step.values[key])
-        elif key not in given and now != begun[key]:  # a program moves what is shown; what sounds hears only of changes
-            parameter.raw_value = begun[key]
-            parameter.raw_value = now
+        elif key not in given and now != begun[key]:
+            _make_heard(parameter, begun[key])
+
+
+def _make_heard(parameter: Any, before: float) -> None:
+    """A program moves what is shown; what sounds hears only of values that change."""
+    now = parameter.raw_value
+    parameter.raw_value = before
+    parameter.raw_value = now
 
 
 def _set_one(step: Step, plugin: Any, key: str, value: object) -> None:

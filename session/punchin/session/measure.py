@@ -107,6 +107,9 @@ class Before:
     def of(cls, audio: Audio, span: Span, hear: Hearing = as_held) -> Before:
         """Measure `audio`; see the class."""
         sound, at = _sounding(audio, span, hear)
+        if span.grid is not None and not span.anchored:
+            beats = groove.on_its_own_beats(span.grid, onsets_in(sound, at), at.rate_hz, at.first_s)
+            span, at = replace(span, grid=beats), replace(at, grid=beats)
         region, touched, rate_hz = _region(sound, at), _touched(sound, at), span.rate_hz
         longest = round(FADES_S[0] * rate_hz)
         return cls(

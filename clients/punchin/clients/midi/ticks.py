@@ -21,6 +21,7 @@ _FIRST_SCATTER = 0.06  # in ticks squared
 _HUBER = 1.345
 _EVEN, _NEIGHBOURS = 0.15, 6  # gaps differ by less from one to the next, in parts of a gap; and those on each side
 _BUNCHED = 0.5  # of its neighbours' gap: a tick that came late
+_PLAINLY = 0.3  # of a gap: so near to whole ones
 
 
 def count_ticks(at_s: Floats) -> tuple[Counts, float]:
@@ -34,7 +35,10 @@ def count_ticks(at_s: Floats) -> tuple[Counts, float]:
     gaps = np.diff(at_s)
     beside = np.array([np.median(gaps[max(i - _NEIGHBOURS, 0) : i + _NEIGHBOURS + 1]) for i in range(len(gaps))])
     if np.median(np.abs(np.diff(gaps))) < _EVEN * np.median(gaps) and (gaps > _BUNCHED * beside).all():
-        return _even(at_s, gaps / beside)
+        steps = np.maximum(np.rint(gaps / beside), 1)
+        plainly = np.abs(gaps / beside - steps)[gaps > beside] < _PLAINLY  # a timer's long gap is one and a half
+        if plainly.all() and np.count_nonzero(steps > 1) * _LOST_SHARE <= len(at_s):
+            return _even(at_s, steps)
     since = at_s - at_s[0]
     plain = np.arange(len(since))
     most = _most_lost(since)
@@ -53,7 +57,7 @@ def count_ticks(at_s: Floats) -> tuple[Counts, float]:
 
 def _even(at_s: Floats, steps: Floats) -> tuple[Counts, float]:
     """Where each lost tick shows by itself: a tempo that moves bends the line, and no tick is lost for that."""
-    numbers = np.insert(np.cumsum(np.maximum(np.rint(steps), 1)), 0, 0)
+    numbers = np.insert(np.cumsum(steps), 0, 0)
     slope, first = np.polyfit(numbers, at_s, 1)
     scatter = float(np.square((at_s - first - slope * numbers) / slope).mean()) + LEAST_SCATTER
     return numbers.astype(np.int64), scatter
