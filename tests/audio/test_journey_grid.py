@@ -68,6 +68,14 @@ def test_a_take_in_time_is_only_cut():
     assert np.array_equal(made.audio[:, : FRAMES - fade], source[:, : FRAMES - fade])
 
 
+def test_the_cut_at_the_end_does_not_click():
+    steady = np.full((2, FRAMES + RATE), 0.25, np.float32)
+    made, fade = on_grid(steady).audio, round(0.005 * RATE)
+    np.testing.assert_array_equal(made[:, :-fade], steady[:, : FRAMES - fade])
+    assert made[0, -1] == 0
+    assert np.abs(np.diff(made)).max() < 0.25 / (fade - 2)
+
+
 @pytest.mark.parametrize("level", [0.0, 0.1])
 def test_without_a_beat_nothing_is_done(level):
     source = np.random.default_rng(1).normal(0, level, (2, FRAMES + 999)).astype(np.float32)
