@@ -60,6 +60,24 @@ def test_a_take_off_tempo_is_brought_onto_the_grid(off, late_s):
     assert len(beats) >= 4 * BARS - 1, "no beat is lost at the end"
 
 
+@pytest.mark.parametrize("late_s", [0.09, 0.11, 0.125, 0.2, 0.25, 0.3, 0.4])
+def test_a_take_that_begins_anywhere_in_a_beat_is_brought_onto_it(late_s):
+    made = on_grid(clicks(BPM, late_s, round(FRAMES * 1.065)))
+    beats = starts(made.audio) * BPM / 60
+    assert np.abs(beats - np.round(beats)).max() * 60 / BPM < 0.006
+    assert abs(made.report.phase_ms) < 5
+    assert made.report.ok
+
+
+def test_what_is_cut_at_the_start_does_not_click():
+    seconds = np.arange(round(FRAMES * 1.065)) / RATE
+    held = (0.2 * np.cos(2 * np.pi * 110 * seconds)).astype(np.float32)
+    made = on_grid(clicks(BPM, 0.03, len(held)) + held)
+    assert made.report.phase_ms == pytest.approx(0, abs=5)
+    assert made.audio[0, 0] == 0
+    assert np.abs(made.audio[:, :4]).max() < 0.1 * np.abs(made.audio).max()
+
+
 def test_a_take_in_time_is_only_cut():
     source = clicks(BPM, 0.0, round(FRAMES * 1.065))
     made = on_grid(source)

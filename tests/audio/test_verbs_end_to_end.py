@@ -7,6 +7,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +134,9 @@ def test_unused_takes_are_listed_and_removed(punchin, session):
     assert (wrong.returncode, take.exists()) == (4, True)
     assert "holds take files but no project" in wrong.stderr
     Path(made["output"]).unlink()
+    assert punchin.json("takes", "gc", session) == [], "of the last hour"
+    assert take.exists()
+    os.utime(take, (1, time.time() - 3700))
     (unused,) = punchin.json("takes", "gc", session.parent, "--dry-run")
     assert Path(unused["file"]) == take
     assert take.exists()

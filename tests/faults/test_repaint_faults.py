@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,23 @@ def test_a_killed_client_is_no_loss_either(punchin, session):
     assert punchin.run("show", job, "--follow").returncode == 0
     made = landed_well(session, punchin.run("land", job, "--json").stdout)
     assert made["job"] == job
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_landing_that_is_ended_takes_away_what_it_wrote(punchin, session, number):
+    """A terminal that closes while eight takes land."""
+    before = files(session)
+    running, job = start(punchin, session, "--variations", "8")
+    (punchin.folder / "gate").touch()
+    deadline = time.monotonic() + 60
+    while len(list(session.parent.rglob("*-punchin-*.wav"))) + len(list(session.parent.rglob("*-punchin-*.flac"))) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    running.process.send_signal(number)
+    ended = running.end()
+    assert ended.returncode == -number
+    assert files(session) == before
+    assert len(json.loads(punchin.run("land", job, "--json").stdout)["takes"]) == 8
 
 
 def test_a_session_saved_meanwhile_is_landed_on(punchin, session):

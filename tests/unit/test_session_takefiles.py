@@ -2,6 +2,8 @@
 
 import base64
 import json
+import os
+import time
 
 import numpy as np
 import pytest
@@ -78,6 +80,19 @@ def test_takes_that_no_project_names_are_found_and_removed(tmp_path):
     assert not found[0].note.exists()
     assert (tmp_path / "Media/mine.wav").exists()
     assert foreign.any()
+
+
+def test_a_take_of_the_last_hour_is_young(tmp_path):
+    """A landing at work names its takes last."""
+    result = landed(tmp_path)
+    (take,) = result.take_files
+    result.output.write_bytes(b"")  # as a landing leaves it that is killed
+    project(tmp_path, track("Keys"), name="song.rpp")
+    (found,) = takefiles.unused(tmp_path)
+    assert (found.file, found.young) == (take, True)
+    os.utime(take, (1, time.time() - takefiles.YOUNG_S - 60))
+    (found,) = takefiles.unused(tmp_path)
+    assert not found.young
 
 
 def test_a_take_that_only_a_backup_or_another_folder_names_is_used(tmp_path):

@@ -191,6 +191,16 @@ def test_silence_instead_of_music_is_told(before):
         assert result.silent
         assert result.failed == ("the take is silent",)
         assert not report(Before.of(silenced, SPAN), silenced, fades, MADE).silent, "there was none before either"
+        assert report(Before.of(silenced, SPAN), silenced, fades, MADE, anew=True).failed == ("the take is silent",)
+
+
+def test_the_end_of_a_loop_is_no_bar_line_to_judge_a_click_by():
+    """What sounds until the file's end jumps there, which excuses nothing in the middle."""
+    steady = np.tile(0.1 * np.sin(2 * np.pi * 220 * np.arange(10 * BAR) / RATE + 1), (2, 1)).astype(np.float32)
+    clicked = steady.copy()
+    clicked[:, START] += 0.02
+    (fault,) = report(Before.of(steady, SPAN), clicked, FADES, MADE).failed
+    assert fault.startswith("seam")
 
 
 def test_an_edge_at_the_files_end_has_no_seam(before):

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Final
 
 ENDING: Final = (signal.SIGINT, signal.SIGTERM)
+_UNWINDING: Final = (signal.SIGTERM,) if sys.platform == "win32" else (signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
@@ -30,31 +31,39 @@ def held_back() -> Generator[None]:
 
 
 class _Ended(BaseException):
-    """SIGTERM came: no error, so that nobody takes it for one."""
+    """A signal came: no error, so that nobody takes it for one."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 @contextmanager
 def unwound() -> Generator[None]:
-    """SIGTERM leaves the block as an exception would, so that what it made is taken away; then it ends us as ever.
+    """SIGTERM, and SIGHUP from a terminal that closes, leave the block as an exception would, so that what it made is
+    taken away; then they end us as ever.
 
-    Where it has another answer already, or on a thread that hears no signals, that stays as it is.
+    One that has another answer already, or on a thread that hears no signals, stays as it is.
     """
     on_main = threading.current_thread() is threading.main_thread()
-    if not on_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
+    ours = [each for each in _UNWINDING if on_main and signal.getsignal(each) is signal.SIG_DFL]
 
-    def end(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one does not wait
-        raise _Ended
+    def end(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)  # a second one does not wait
+        raise _Ended(number)
 
-    signal.signal(signal.SIGTERM, end)
+    for each in ours:
+        signal.signal(each, end)
     try:
         yield
-    except _Ended:
-        signal.raise_signal(signal.SIGTERM)
+    except _Ended as ended:
+        if ended.number not in ours:
+            raise
+        signal.signal(ended.number, signal.SIG_DFL)
+        signal.raise_signal(ended.number)
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for each in ours:
+            signal.signal(each, signal.SIG_DFL)
 
 
 def heard() -> None:

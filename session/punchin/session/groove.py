@@ -23,6 +23,7 @@ _PULSE_ONSETS = 8
 _FILLED = 0.8  # of a pulse must sound, so that a sparse part is no half tempo
 _STRAY = 0.1  # of the onsets may lie off it
 _NEAR = 0.1  # beats: on the pulse
+_EMPTY = 0.3  # of the fullest sixteenth's onsets
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,21 @@ def against(take: Timing, source: Timing) -> Timing:
     return replace(take, ratio=ratio, ratio_error=ratio_error, phase_ms=phase, phase_error_ms=phase_error)
 
 
+def empty_beats(found: Onsets, rate_hz: int, grid: Grid, first_s: float) -> float:
+    """How late, in beats, music is whose beats hold next to nothing, counted from where most of it is; else 0.0.
+
+    For music that begins anywhere in a beat, of which a phase tells parts of a sixteenth alone.
+    """
+    if len(found.frames) < FEWEST:
+        return 0.0
+    beats = grid.seconds_to_beats(first_s + found.frames / rate_hz)
+    off = np.angle((found.strength * np.exp(8j * np.pi * beats)).sum()) / (8 * np.pi)
+    places = np.round((beats - off) * 4).astype(np.int64) % 4
+    held = np.bincount(places, weights=found.strength, minlength=4)
+    most = int(np.argmax(held))
+    return 0.0 if held[0] > _EMPTY * held[most] else float((0.25, 0.5, -0.25)[most - 1] + off)
+
+
 def _off(beats: Floats, parts: int) -> Floats:
     """Signed distance to the nearest of `parts` even places a beat, in beats."""
     return beats - np.round(beats * parts) / parts
@@ -157,10 +173,12 @@ def _without_habits(values: Floats, habit: NDArray[np.int64], weights: Floats) -
 
 
 def _phase(straight: Floats) -> tuple[float | None, float]:
-    """How late the on-beat onsets are, in beats, and the standard error; from eighths where beats are few."""
+    """How late the on-beat onsets are, in beats, and the standard error; from eighths where beats are few, and from all
+    onsets where few lie near any of those: a take that is plainly late has none there.
+    """
     for parts in (1, 2, 4):
         off = _off(straight, parts)
-        near = off[np.abs(off) < _ON_BEAT / parts]
+        near = off if parts == 4 else off[np.abs(off) < _ON_BEAT / parts]
         if len(near) >= max(3, len(straight) // 8):
             centre = float(np.median(near))
             spread = 1.4826 * float(np.median(np.abs(near - centre)))

@@ -131,9 +131,10 @@ class Before:
         return _edges(*_sounding(self.audio, self.span, self.hear), width_frames) if known is None else known
 
 
-def report(before: Before, after: Audio, fades: Fades, made: Made) -> Report:
+def report(before: Before, after: Audio, fades: Fades, made: Made, *, anew: bool = False) -> Report:
     """What is true of `after`, [channels, n] float32 as `before.audio`, measured against what was there.
 
+    anew: sound was asked for whatever was there, so that silence is at fault where there was silence too.
     What cannot be measured (no bar lines, no onsets, silence) is None, and None breaks no limit.
     """
     span, rate_hz = before.span, before.span.rate_hz
@@ -163,7 +164,7 @@ def report(before: Before, after: Audio, fades: Fades, made: Made) -> Report:
         ceiling_dbtp=CEILING_DBTP if before.true_peak_db is None else max(CEILING_DBTP, before.true_peak_db),
         clipped_samples=_clipped(touched),
         clipped_before=before.clipped_samples,
-        silent=not before.silent and rms_db(heard[:, : heard.shape[1] - fades.back.reach_frames]) is None,
+        silent=(anew or not before.silent) and rms_db(heard[:, : heard.shape[1] - fades.back.reach_frames]) is None,
         key_before=before.key and str(before.key),
         key_after=key and str(key),
         key_distance=None if before.key is None or key is None else before.key.distance(key),
@@ -253,7 +254,11 @@ def _edges(before: Audio, span: Span, width: int) -> Edges:
     reach, heard = round(_CONTEXT_S * span.rate_hz), _plays(before, span)
     low, high = max(span.start_frame - reach, heard[0]), min(span.end_frame + reach, heard[1])
     lines = [
-        line for line in span.bar_lines_frames if low <= line <= high and not span.start_frame <= line <= span.end_frame
+        line
+        for line in span.bar_lines_frames
+        if low <= line <= high  # sound that begins or ends with the file jumps more there than at any bar line
+        and heard[0] < line < heard[1]
+        and not span.start_frame <= line <= span.end_frame
     ]
     habit = seams.habit(before, span.rate_hz, lines, width)
     return Edges(habit, _jumps(habit, before, span))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ _RANGE_DB = 75.0  # from the loudest point of both spectrograms down to the back
 _FAINT_DB = 0.0  # of a spectrogram; silence is black
 _PAPER, _INK, _MUTED, _LINE = "#14161b", "#e8e6e1", "#8b909c", "#3a3f4b"
 _TITLE_CHARS = 72
+_FACTS_CHARS, _SMALL_CHARS = 140, 180  # of what was measured, in a line, and in each of two
 _MOST_BEATS = 150
 _OLD, _NEW, _FADE = "#8b909c", "#ffb454", "#59c2ff"
 
@@ -252,8 +254,12 @@ def _write_texts(figure: Figure, title: str, report: Report | None) -> None:
     shown = title if len(title) <= _TITLE_CHARS else title[: _TITLE_CHARS - 1] + "…"
     figure.text(_LEFT, 0.962, shown, color=_INK, fontsize=13, fontweight="bold", va="center", parse_math=False)
     if report is not None:
-        colour = _INK if report.ok else _NEW
-        figure.text(_RIGHT, 0.012, _facts(report), color=colour, fontsize=10, ha="right", va="bottom", parse_math=False)
+        facts, colour = _facts(report), _INK if report.ok else _NEW
+        chars, size = (_FACTS_CHARS, 10) if len(facts) <= _FACTS_CHARS else (_SMALL_CHARS, 8)
+        lines = textwrap.wrap(facts, chars, max_lines=2, placeholder=" …")
+        figure.text(
+            _RIGHT, 0.01, "\n".join(lines), color=colour, fontsize=size, ha="right", va="bottom", parse_math=False
+        )
 
 
 def _draw_legend(figure: Figure, span: Span, fades: Fades) -> None:

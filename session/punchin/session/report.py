@@ -40,7 +40,7 @@ class Report:
     ceiling_dbtp: float = -1.0  # or the source's own true peak, where that is higher
     clipped_samples: int = 0  # there, at or over full scale
     clipped_before: int = 0
-    silent: bool = False  # RMS under -70 dBFS up to the second fade, though it was not before
+    silent: bool = False  # RMS under -70 dBFS up to the second fade, though sound was there or asked for
     key_before: str | None = None  # of the region before and after (reported only)
     key_after: str | None = None
     key_distance: int | None = None  # steps on the circle of fifths, 0 to 6

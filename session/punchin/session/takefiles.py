@@ -5,6 +5,7 @@ from __future__ import annotations
 import binascii
 import contextlib
 import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +16,22 @@ from punchin.session import audiofile, render, rpp, rpp_project
 from punchin.session.rpp import Chunk, Document
 
 NOTE: Final = ".punchin.json"  # beside each take file: what made it
+YOUNG_S: Final = 3_600
 _FOLDERS_UP = 3  # of a take: its own, the project's, and one between
 WHOLE: Final = "whole_file"  # in a note: the file is a document of its own, which no project needs to name
 
 
 @dataclass(frozen=True, slots=True)
 class UnusedTake:
-    """A take file that no project in its folder names. note: the file with its provenance."""
+    """A take file that no project in its folder names. note: the file with its provenance.
+
+    young: of the last hour; a landing at work writes its project last, and a DAW's may not be saved yet.
+    """
 
     file: Path
     note: Path
     size_bytes: int
+    young: bool
 
 
 def note_file(take_file: Path) -> Path:
@@ -99,7 +105,12 @@ def unused(folder: Path) -> tuple[UnusedTake, ...]:
         media = set(_media(project, document))
         states = list(_states(document, document.root))
         left = [each for each in left if each[1].resolve() not in media and not _is_named(each[1].name, states)]
-    return tuple(UnusedTake(take, note, take.stat().st_size) for note, take in left)
+    return tuple(_unused(take, note) for note, take in left)
+
+
+def _unused(take: Path, note: Path) -> UnusedTake:
+    written = take.stat()
+    return UnusedTake(take, note, written.st_size, abs(time.time() - written.st_mtime) < YOUNG_S)
 
 
 def _is_whole(note: Path) -> bool:
@@ -121,8 +132,8 @@ def remove(take: UnusedTake) -> None:
 
 def _projects(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in (".rpp", ".rpp-bak", ".rpp-undo") and path.is_file():
-            yield path
+        if path.suffix.lower() in (".rpp", ".rpp-bak", ".rpp-undo") and path.is_file() and path.stat().st_size:
+            yield path  # an empty one is a name that a landing held when it was killed
 
 
 def _media(project: Path, document: Document) -> Iterator[Path]:

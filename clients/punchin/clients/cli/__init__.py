@@ -29,12 +29,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _answer(words: list[str]) -> int:
     from punchin.clients.cli import verbs
     from punchin.clients.cli.talk import Talk
+    from punchin.protocol import stops
     from punchin.protocol.errors import Cancelled, PunchinError, Refused
 
     _open_outputs()
     talk = Talk(sys.stderr)
     try:
-        code = verbs.run(words, sys.stdout, talk)
+        with stops.unwound():  # a landing takes away what it wrote so far
+            code = verbs.run(words, sys.stdout, talk)
         sys.stdout.flush()
         return code
     except PunchinError as error:

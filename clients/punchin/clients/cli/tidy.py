@@ -64,7 +64,8 @@ def takes_arguments(parser: argparse.ArgumentParser) -> None:
 def takes(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
     """Find take files that no project in a folder uses, and remove them.
 
-    Projects that lie elsewhere are not looked at, and what only a DAW's undo still knows counts as unused.
+    Projects that lie elsewhere are not looked at, and what only a DAW's undo still knows counts as unused. Takes of the
+    last hour stay: their project may not be saved yet.
     """
     from punchin.session import takefiles
 
@@ -72,6 +73,10 @@ def takes(args: argparse.Namespace, out: TextIO, talk: Talk) -> int:
         raise Refused(f"there is no {args.project}", "check the path")
     folder = args.project if args.project.is_dir() else args.project.parent
     found = takefiles.unused(folder)
+    young = sum(take.young for take in found) if args.does == "gc" else 0
+    if young:
+        found = tuple(take for take in found if not take.young)
+        talk.say(f"{young} more of the last hour {'stays' if young == 1 else 'stay'}: a project may not be saved yet")
     removes = args.does == "gc" and not args.dry_run
     if removes:
         for take in found:

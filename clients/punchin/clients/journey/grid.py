@@ -22,7 +22,7 @@ Audio = NDArray[np.float32]
 SPARE = 1.065  # asked for beyond the wanted length: a tempo is told up to 6 % off, and a late start is cut
 NEARER = 0.75
 LATE_MS = 2.0  # an earlier or later beat than this is moved
-END_S = 0.005  # the fade at the cut, so that it does not click
+START_S, END_S = 0.001, 0.005  # fades at cuts, so that they do not click; the first beat keeps its attack
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,19 +36,22 @@ class OnGrid:
 def on_grid(made: Audio, bpm: float, frames: int, window_s: float) -> OnGrid:
     """The take at `bpm`, its beats on the grid, `frames` long.
 
-    made: [channels, n] at 48 kHz, n >= frames. Where the tempo is surely off it is stretched, where the beat is surely
-    late or early it is moved; where there are too few onsets to tell, neither. Past its end there is silence. Nothing
-    says how loud it should be, so only what is over the ceiling is turned down. window_s: what the model made.
+    made: [channels, n] at 48 kHz, n >= frames. Where the tempo is surely off it is stretched; where the beat is surely
+    late or early, or nearly nothing plays on it, it is moved; where there are too few onsets to tell, neither. Past its
+    end there is silence. Nothing says how loud it should be, so only what is over the ceiling is turned down. window_s:
+    what the model made.
     """
     audio, timing = made, _timing(made, bpm)
     played = timing.ratio
     if timing.ratio is not None and abs(timing.ratio - 1) > max(WORTH_IT, SURE * timing.ratio_error):
         audio, timing = _if_nearer(_stretched(made, timing.ratio), bpm, audio, timing)
     warped = audio is not made
+    late_beats = 0.0 if timing.ratio is None else _empty_beats(audio, bpm)
+    if late_beats:
+        audio = _moved(audio, late_beats * 60 / bpm)
+        timing = _timing(audio, bpm)
     if timing.phase_ms is not None and abs(timing.phase_ms) > max(LATE_MS, SURE * timing.phase_error_ms):
-        late = round(timing.phase_ms * MODEL_HZ / 1000)
-        moved = audio[:, late:] if late >= 0 else np.pad(audio, ((0, 0), (-late, 0)))
-        audio, timing = _if_nearer(moved, bpm, audio, timing)
+        audio, timing = _if_nearer(_moved(audio, timing.phase_ms / 1000), bpm, audio, timing)
     cut, gain_db = _under_ceiling(_cut(audio, frames))
     now = _timing(cut, bpm)
     found = Report(
@@ -81,6 +84,11 @@ def _under_ceiling(audio: Audio) -> tuple[Audio, float]:
     return (audio * np.float32(10 ** (gain_db / 20)), gain_db) if gain_db else (audio, 0.0)
 
 
+def _empty_beats(audio: Audio, bpm: float) -> float:
+    seconds = audio.shape[1] / MODEL_HZ
+    return groove.empty_beats(onsets.find(audio, MODEL_HZ), MODEL_HZ, TempoMap.at_bpm(bpm).grid(0.0, seconds), 0.0)
+
+
 def _timing(audio: Audio, bpm: float) -> Timing:
     seconds = audio.shape[1] / MODEL_HZ
     return groove.timing(onsets.find(audio, MODEL_HZ), MODEL_HZ, TempoMap.at_bpm(bpm).grid(0.0, seconds), 0.0)
@@ -93,6 +101,19 @@ def _if_nearer(changed: Audio, bpm: float, audio: Audio, before: Timing) -> tupl
     return (changed, after) if nearer else (audio, before)
 
 
+def _moved(audio: Audio, late_s: float) -> Audio:
+    """A take that is so late, in time. What is cut in the middle of a sound fades in."""
+    late = round(late_s * MODEL_HZ)
+    return _faded(audio[:, late:], START_S) if late >= 0 else np.pad(audio, ((0, 0), (-late, 0)))
+
+
+def _faded(audio: Audio, fade_s: float) -> Audio:
+    """The sound with a fade at its start."""
+    out, fade = audio.copy(), min(round(fade_s * MODEL_HZ), audio.shape[1])
+    out[:, :fade] *= np.linspace(0.0, 1.0, fade, dtype=np.float32)
+    return out
+
+
 def _stretched(audio: Audio, ratio: float) -> Audio:
     """A take that is `ratio` times too fast, as long as it should have been."""
     seconds = audio.shape[1] / MODEL_HZ
@@ -101,8 +122,7 @@ def _stretched(audio: Audio, ratio: float) -> Audio:
 
 def _cut(audio: Audio, frames: int) -> Audio:
     missing = frames - audio.shape[1]
-    if missing >= 0:
-        return np.pad(audio, ((0, 0), (0, missing)))
-    out, fade = audio[:, :frames].copy(), min(round(END_S * MODEL_HZ), frames)
-    out[:, frames - fade :] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)
-    return out
+    if not missing:
+        return audio
+    cut = _faded(audio[:, frames - 1 :: -1] if missing < 0 else audio[:, ::-1], END_S)[:, ::-1]
+    return np.pad(cut, ((0, 0), (0, max(missing, 0))))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Audio = NDArray[np.float32]
 
+_OF_WHAT_PLAYS = ("cover", "extract")  # tasks that make silence of silence
 GRID_S = 5.0  # of beats on each side of the region, for onsets at its edges
 
 
@@ -114,7 +115,8 @@ def finish(
         return_fx_failed=fx_failed,
         notes=target.notes,
     )
-    report = measure.report(known.before, placed.after, placed.fades, facts)
+    anew = request.task not in _OF_WHAT_PLAYS
+    report = measure.report(known.before, placed.after, placed.fades, facts, anew=anew)
     return Finished(placed, report, known.before.span, known.first_bar)
 
 

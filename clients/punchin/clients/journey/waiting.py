@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from punchin.protocol.errors import Cancelled
+from punchin.protocol.errors import Cancelled, PunchinError, Unreachable
 from punchin.protocol.order import Event, JobRecord
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ def wait(client: Client, job: str, listener: Listener) -> JobRecord:
             listener.watch(event)
     except KeyboardInterrupt:
         _cancel(client, job, listener)
+    except Unreachable as error:
+        error.hint = f"{error.hint}\njob {job} is kept: punchin land {job}".strip()
+        raise
     return client.result(job)
 
 
@@ -54,6 +57,10 @@ def _cancel(client: Client, job: str, listener: Listener) -> None:
         if asked:
             raise Cancelled(f"job {job} is being cancelled; nothing was written", f"punchin show {job}") from None
         raise Cancelled(f"job {job} goes on in the daemon; nothing was written yet", f"punchin land {job}") from None
+    except PunchinError as error:
+        goes_on = f"job {job} was not cancelled and goes on: punchin cancel {job}"
+        error.hint = f"{f'punchin show {job}' if asked else goes_on}\n{error.hint}".strip()
+        raise
     if last.state == "done":
         raise Cancelled(f"job {job} was done before it could be cancelled; nothing was written", f"punchin land {job}")
     raise Cancelled(f"job {job} cancelled; nothing was written")

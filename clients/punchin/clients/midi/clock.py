@@ -229,7 +229,7 @@ class TickFit:
         """
         missing = self._ticks[-1].number - self._ticks[-TICKS_PER_BEAT].number >= TICKS_PER_BEAT
         quiet = self.period_s is not None and self._spread_s < _QUIET * self.period_s
-        return not quiet and (missing or self._since_count >= TICKS_PER_BEAT)
+        return missing or (not quiet and self._since_count >= TICKS_PER_BEAT)
 
     def _number(self, at_s: float, following: int, period_s: float) -> int:
         """The newest tick's number until all are counted again: ticks are missing only where that is the likelier.
@@ -263,6 +263,10 @@ class TickFit:
         self._since_fit = 0
         numbers, times = [tick.number for tick in self._ticks], [tick.at_s for tick in self._ticks]
         self.period_s, self.period_error_s, self._first_s, self._spread_s = ticks.fit_line(numbers, times)
+        block_s = ticks.block(np.asarray(times))
+        if block_s is not None:
+            of_blocks = self.period_s * ticks.block_error(np.asarray(times), block_s)
+            self.period_error_s = max(self.period_error_s, of_blocks)
 
     def _forget_if_changed(self) -> None:
         """Drop the past when the newest ticks say, for twelve ticks on end, that the tempo is another one.

@@ -16,6 +16,10 @@ HOLE = -float(np.log(0.01))  # what a lost tick costs, in log likelihood: one in
 _FEWEST_LOST, _LOST_SHARE, _SCATTERED = 3, 12, 8  # tried: up to a twelfth of the ticks, from three to eight,
 _STALL, _MOST_LOST = 4.0, 100  # and what gaps of more than so many mean gaps hide, up to a hundred
 _SLACK = 2  # ticks
+_BLOCKS_S = sorted((2**power / rate for rate in (44_100, 48_000) for power in range(6, 14)), reverse=True)
+_LEAST_BLOCK, _MOST_BLOCK = 0.5, 2.5  # ticks; where an empty block can look as a lost tick does
+_AT_BLOCKS, _STANDING = 0.6, 0.4  # how nearly ticks come at one place of their blocks, and how far that moves, radians
+_WITHIN_BLOCKS = 1.5  # all whole ticks lie around one line
 _ROUNDS = 2  # from lines to counts and back
 _FIRST_SCATTER = 0.06  # in ticks squared
 _HUBER = 1.345
@@ -30,15 +34,21 @@ def count_ticks(at_s: Floats) -> tuple[Counts, float]:
     Ticks that came late do not make a hole and those that overtook each other are no double: a count may only leave
     numbers out, and each hole must pay for itself (`HOLE`) by how much nearer the ticks then lie to one line. A line is
     tried for no tick lost, one, two, ... evenly; each gets the count that fits it best, and is fitted to that again.
-    Second comes how far the ticks scatter around their line, in ticks squared.
+    Second comes how far the ticks scatter around their line, in ticks squared. What an audio device sends in blocks has
+    lost none where whole numbers do: an empty block now and then looks as a lost tick does.
     """
+    block_s = block(at_s)
+    if block_s is not None:
+        counted, scatter, late_s = _even(at_s, np.ones(len(at_s) - 1))
+        if np.ptp(late_s) < _WITHIN_BLOCKS * block_s:
+            return counted, scatter
     gaps = np.diff(at_s)
     beside = np.array([np.median(gaps[max(i - _NEIGHBOURS, 0) : i + _NEIGHBOURS + 1]) for i in range(len(gaps))])
     if np.median(np.abs(np.diff(gaps))) < _EVEN * np.median(gaps) and (gaps > _BUNCHED * beside).all():
         steps = np.maximum(np.rint(gaps / beside), 1)
         plainly = np.abs(gaps / beside - steps)[gaps > beside] < _PLAINLY  # a timer's long gap is one and a half
         if plainly.all() and np.count_nonzero(steps > 1) * _LOST_SHARE <= len(at_s):
-            return _even(at_s, steps)
+            return _even(at_s, steps)[:2]
     since = at_s - at_s[0]
     plain = np.arange(len(since))
     most = _most_lost(since)
@@ -55,12 +65,37 @@ def count_ticks(at_s: Floats) -> tuple[Counts, float]:
     return plain + holes[best] - holes[best, 0], float(scatter[best])
 
 
-def _even(at_s: Floats, steps: Floats) -> tuple[Counts, float]:
-    """Where each lost tick shows by itself: a tempo that moves bends the line, and no tick is lost for that."""
+def block(at_s: Floats) -> float | None:
+    """The length of an audio device's blocks where all ticks come with those and are about as long; else None."""
+    mean_s = (at_s[-1] - at_s[0]) / (len(at_s) - 1)
+    for block_s in _BLOCKS_S:
+        if _LEAST_BLOCK * mean_s < block_s < _MOST_BLOCK * mean_s:
+            turns = np.exp(2j * np.pi * at_s / block_s)
+            first, second = (half.mean() for half in np.array_split(turns, 2))
+            if abs(turns.mean()) > _AT_BLOCKS and abs(np.angle(second * first.conjugate())) < _STANDING:
+                return block_s
+    return None
+
+
+def block_error(at_s: Floats, block_s: float) -> float:
+    """One standard error of a period, in parts of it, where ticks come with blocks: the fewer gaps differ, the larger.
+
+    One odd gap in the middle of even ones tilts a line by up to 1.5 blocks in all.
+    """
+    blocks = np.rint(np.diff(at_s) / block_s)
+    odd = np.count_nonzero(blocks != np.median(blocks))
+    return float(0.75 * block_s / (at_s[-1] - at_s[0]) / max(odd, 1))
+
+
+def _even(at_s: Floats, steps: Floats) -> tuple[Counts, float, Floats]:
+    """Where each lost tick shows by itself: a tempo that moves bends the line, and no tick is lost for that.
+
+    Third comes how late each tick is, in seconds.
+    """
     numbers = np.insert(np.cumsum(steps), 0, 0)
     slope, first = np.polyfit(numbers, at_s, 1)
-    scatter = float(np.square((at_s - first - slope * numbers) / slope).mean()) + LEAST_SCATTER
-    return numbers.astype(np.int64), scatter
+    late_s = at_s - first - slope * numbers
+    return numbers.astype(np.int64), float(np.square(late_s / slope).mean()) + LEAST_SCATTER, late_s
 
 
 def _most_lost(since: Floats) -> int:
