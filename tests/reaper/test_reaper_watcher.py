@@ -1,5 +1,7 @@
 """The watcher between a job and its take: it waits, follows projects and restarts, and costs nothing."""
 
+import json
+
 import numpy as np
 import pytest
 import soundfile
@@ -467,3 +469,26 @@ def test_a_take_deleted_while_its_audio_is_read_fails_the_job(desk):
     assert desk.requests("draft") == desk.requests() == list((desk.spool / "audio").iterdir()) == []
     assert "deleted" in desk.host.console[-1]
     assert desk.open_jobs() == {}
+
+
+def test_sixteen_takes_with_long_lyrics_land(desk):
+    """One line of over 256 KiB: provenance says the lyrics for each take, with six bytes a letter."""
+    _, item = desk.simple()
+    made = json.dumps({"request": {"prompt": {"lyrics": "\u611b" * 2_600}}})
+    desk.done(asked(desk, variations="16"), count=16, **{f"provenance{number}": made for number in range(1, 17)})
+    assert desk.stream.stat().st_size > 240_000
+    desk.host.tick(60)
+    assert len(item.takes) == 17
+    assert not desk.open_jobs()
+
+
+def test_a_damaged_note_of_one_job_costs_no_other(desk):
+    _, item = desk.simple()
+    good, bad = asked(desk), "20260101-000000-0000ABCD"
+    desk.open_jobs()[bad] = "x"
+    desk.press("Collect finished")
+    desk.host.tick(30)
+    desk.say(job=bad, kind="progress", text="half")
+    desk.done(good)
+    desk.host.tick(60)
+    assert len(item.takes) == 2

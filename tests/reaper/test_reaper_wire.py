@@ -4,6 +4,7 @@ import importlib
 import json
 import math
 import re
+import time
 
 import pytest
 from fakereaper.desk import decode
@@ -101,6 +102,24 @@ def test_a_stream_read_in_any_pieces_gives_each_line_once(lua, tmp_path_factory,
             got += [dict(wire.decode(line).items()) for line in found.values()]
     assert got == lines
     assert offset == len(data)
+
+
+@pytest.mark.parametrize("size", [300_000, 2_000_000])
+def test_a_line_of_many_takes_is_read_whole_and_at_once(lua, tmp_path, size):
+    """Provenance of 128 takes is over 256 KiB; while it is still written it waits, which may not take minutes."""
+    path, files, line = tmp_path / "x.events", load(lua, "files"), b"job=X\tprovenance1=" + b"p" * size
+    path.write_bytes(b"job=A\n" + line)
+    began = time.monotonic()
+    found, offset = files.lines_after(str(path), 0)
+    assert (list(found.values()), offset) == (["job=A"], 6)
+    assert (len(list(files.lines_after(str(path), 6)[0].values())), files.lines_after(str(path), 6)[1]) == (0, 6)
+    with path.open("ab") as file:
+        file.write(b"\njob=B\n")
+    found, offset = files.lines_after(str(path), 6)
+    lines = [each.encode() for each in found.values()]
+    found, offset = files.lines_after(str(path), offset)
+    assert [*lines, *(each.encode() for each in found.values())][:1] == [line]
+    assert time.monotonic() - began < 5
 
 
 @settings(deadline=None, max_examples=100)

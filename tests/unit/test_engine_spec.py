@@ -34,6 +34,7 @@ def test_what_a_config_says_beyond_the_numbers_does_not_matter():
         ({"head_dim": 127}, ("127",)),
         ({"hidden_size": None}, ("None",)),
         ({"num_hidden_layers": 0}, ("0",)),
+        ({"num_hidden_layers": 100_000_000}, ("100000000", "1000")),  # whose skeleton alone fills a memory
         ({"fsq_input_num_quantizers": 2}, ("2", "1")),
         ({"attention_bias": True}, ("True", "False")),
         ({"layer_types": ["full_attention"] * 24}, ("layer_types",)),

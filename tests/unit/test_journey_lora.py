@@ -2,9 +2,12 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import checkpoints
+import numpy as np
 import pytest
+import soundfile
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -92,6 +95,17 @@ def test_numbers_and_sizes_over_the_limit_are_told_before_anything_is_sent(tmp_p
     empty.touch()
     with pytest.raises(OverLimit, match="size of a LoRA is 0 bytes, allowed is 1 to 2147483648"):
         ordering.loras(Prompt(text="x", loras=((empty, 1.0),)), None)
+    with empty.open("wb") as file:
+        file.truncate(2**35)  # no memory holds it
+    with pytest.raises(OverLimit, match="size of a LoRA is 34359738368 bytes"):
+        ordering.loras(Prompt(text="x", loras=((empty, 1.0),)), None)
+    with soundfile.SoundFile(tmp_path / "long.flac", "w", 8_000, 2) as file:
+        for _ in range(601):
+            file.write(np.zeros((8_000, 2)))
+    with pytest.raises(OverLimit, match="reference length is 601 s, allowed is 1 to 600"):
+        ordering.references(
+            Prompt(text="x", references=(tmp_path / "long.flac",)), SimpleNamespace(put_audio=pytest.fail)
+        )
     with pytest.raises(OverLimit, match="number of LoRAs is 9, allowed is 0 to 8"):
         ordering.loras(Prompt(text="x", loras=((Path("x"), 1.0),) * 9), None)
     with pytest.raises(OverLimit, match="number of references is 5, allowed is 0 to 4"):

@@ -90,7 +90,17 @@ def test_references_of_music_from_a_prompt_are_found_near_its_file(tmp_path):
         request_of({"seed": 1, "making": made}, Change())
 
 
-@pytest.mark.parametrize("broken", [{}, {"request": {}}, {"request": ASKED, "seed": "x"}, {"making": {"bpm": 3}}])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {},
+        {"request": {}},
+        {"request": ASKED, "seed": "x"},
+        {"making": {"bpm": 3}},
+        {"request": ASKED, "seed": 1e999},
+        {"request": ASKED, "seed": 1, "made_by": None},
+    ],
+)
 def test_what_cannot_be_read_is_refused(broken):
     with pytest.raises(Refused, match="cannot be read"):
         request_of(broken, HERE)

@@ -97,6 +97,18 @@ def test_what_cannot_be_read_is_refused_with_its_path(tmp_path):
         audiofile.info(tmp_path)
 
 
+def test_a_flac_that_does_not_tell_its_length_is_refused(tmp_path):
+    """What an encoder writes into a pipe: STREAMINFO's total of samples, 36 bits from byte 21 on, is 0."""
+    path = audiofile.write(tmp_path / "streamed.flac", np.zeros((2, 4_800)), 48_000, "PCM_16")
+    data = bytearray(path.read_bytes())
+    data[21] &= 0xF0
+    data[22:26] = bytes(4)
+    path.write_bytes(data)
+    for read in (audiofile.info, audiofile.read):
+        with pytest.raises(Refused, match=r"streamed\.flac does not say how long it is"):
+            read(path)
+
+
 def test_what_cannot_be_written_is_refused(tmp_path):
     audio = np.zeros((1, 10), dtype=np.float32)
     with pytest.raises(Refused, match=r"cannot write \.mp3"):

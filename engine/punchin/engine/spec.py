@@ -18,6 +18,7 @@ from punchin.protocol.errors import Refused
 from punchin.protocol.installed import LIKE
 
 LATENT_CHANNELS: Final = 64
+MOST_LAYERS: Final = 1_000
 TIME_CHANNELS: Final = 256  # of the sinusoid that the time embedding starts from
 
 
@@ -111,7 +112,7 @@ class Spec:
         return cls(
             dit=DitSpec(
                 block=outer,
-                layers=_number(config, "num_hidden_layers"),
+                layers=_layers(config, "num_hidden_layers"),
                 latent_channels=latent,
                 patch=_number(config, "patch_size"),
                 condition_width=inner.width,
@@ -120,15 +121,15 @@ class Spec:
                 block=inner,
                 text_width=_number(config, "text_hidden_dim"),
                 timbre_channels=latent,
-                lyric_layers=_number(config, "num_lyric_encoder_hidden_layers"),
-                timbre_layers=_number(config, "num_timbre_encoder_hidden_layers"),
+                lyric_layers=_layers(config, "num_lyric_encoder_hidden_layers"),
+                timbre_layers=_layers(config, "num_timbre_encoder_hidden_layers"),
                 timbre_cls=config.get("encoder_hidden_size") is not None,
             ),
             tokenizer=TokenizerSpec(
                 block=inner,
                 latent_channels=latent,
                 pool=_number(config, "pool_window_size"),
-                layers=_number(config, "num_attention_pooler_hidden_layers"),
+                layers=_layers(config, "num_attention_pooler_hidden_layers"),
                 levels=_numbers(config, "fsq_input_levels"),
             ),
             is_turbo=bool(config.get("is_turbo", False)),
@@ -188,6 +189,14 @@ def read_json(path: Path) -> dict[str, Any]:
         raise Refused(f"{path} is not JSON: {error}", code="bad_spec") from error
     if not isinstance(value, dict):
         raise Refused(f"{path} holds no JSON object", code="bad_spec")
+    return value
+
+
+def _layers(config: Mapping[str, Any], name: str) -> int:
+    """A number of layers that can be built: the largest model has 32."""
+    value = _number(config, name)
+    if value > MOST_LAYERS:
+        raise BadSpec(f"{name} is {value}, and must be {MOST_LAYERS} at most")
     return value
 
 

@@ -30,6 +30,7 @@ INTEGER_BITS: Final = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PC
 SAMPLE_BYTES: Final = {name: bits // 8 for name, bits in INTEGER_BITS.items()} | {"FLOAT": 4, "DOUBLE": 8}
 EXACT: Final = frozenset({*SAMPLE_BYTES, "ULAW", "ALAW"})  # what is read is written back as it was, sample by sample
 UNWRITTEN: Final = (b"bext", b"iXML", b"cue ", b"smpl", b"inst", b"acid")  # libsndfile does not copy them by itself
+_UNKNOWN_FRAMES: Final = 2**62  # what libsndfile says of a streamed FLAC, which does not tell its length
 WIDE: Final = frozenset({"PCM_32", "DOUBLE"})  # more bits than a float32 holds
 
 
@@ -180,12 +181,16 @@ def _open(path: Path) -> soundfile.SoundFile:
     if not path.is_file():
         raise Refused(f"media file is missing: {path}", "put the file back, or relink it in the DAW and save")
     try:
-        return soundfile.SoundFile(_named(path))
+        file = soundfile.SoundFile(_named(path))
     except (soundfile.LibsndfileError, OSError) as error:
         reason = getattr(error, "error_string", None) or str(error)
         raise Refused(
             f"media file is not readable: {path}: {reason}", "open it in the DAW and export it again"
         ) from error
+    if file.frames >= _UNKNOWN_FRAMES:
+        file.close()
+        raise Refused(f"{path} does not say how long it is", "open it in the DAW and export it again")
+    return file
 
 
 def _read(

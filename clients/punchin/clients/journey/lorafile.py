@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from punchin.protocol import limits
 from punchin.protocol.errors import Refused
 
 PEFT_WEIGHTS, PEFT_SETTINGS = "adapter_model.safetensors", "adapter_config.json"
@@ -16,10 +17,11 @@ def read(path: Path) -> bytes:
     """The bytes of a safetensors file, or of a PEFT folder, with the settings that PEFT keeps beside it put into it.
 
     Without them a LoRA's alpha would be lost on the way, and with it how strong it is. Raises Refused for what
-    cannot be read.
+    cannot be read, OverLimit for what is too large.
     """
     file = path / PEFT_WEIGHTS if path.is_dir() else path
     try:
+        limits.LORA_SIZE.check(file.stat().st_size, f"give another file than {path}")  # before it fills the memory
         data = file.read_bytes()
         beside = file.with_name(PEFT_SETTINGS)
         settings = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else None

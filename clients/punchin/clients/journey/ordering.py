@@ -162,12 +162,12 @@ def loras(prompt: Prompt, client: Client) -> tuple[Lora, ...]:
 
 def _lora(path: Path, strength: float, client: Client) -> Lora:
     data = lorafile.read(path)
-    limits.LORA_SIZE.check(len(data), f"give another file than {path}")
     return Lora(sha256=client.put(data), size_bytes=len(data), name=path.name[:200], strength=strength)
 
 
 def _reference(path: Path) -> Audio:
+    found = audiofile.info(path)  # before a long one fills the memory
+    limits.REFERENCE.check(found.length_s, f"cut {path.name}")
+    limits.CHANNELS.check(found.channels, f"mix {path.name} down to stereo")
     audio, rate_hz = audiofile.read(path)
-    limits.REFERENCE.check(audio.shape[1] / rate_hz, f"cut {path.name}")
-    limits.CHANNELS.check(len(audio), f"mix {path.name} down to stereo")
     return resample(audio, rate_hz, limits.MODEL_HZ)

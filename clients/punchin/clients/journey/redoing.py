@@ -95,7 +95,7 @@ def request_of(made: dict[str, Any], change: Change, take: Path | None = None) -
             return _making(making, _seed(made, change), change)
         asked = [(each, msgspec.convert(each["request"], Request, dec_hook=read)) for each in _regions(made)]
         return tuple(_request(request, each, change, take) for each, request in asked)
-    except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, msgspec.ValidationError) as error:
         raise Refused(f"what is kept of the take cannot be read: {error}", "make a new take") from None
 
 

@@ -2,6 +2,7 @@
 local files = {}
 
 local LONGEST_READ = 256 * 1024 -- bytes of events taken at once; a longer backlog comes in turns
+local LONGEST_LINE = 64 * 1024 * 1024 -- many takes in one job make a long one; beyond this it is garbage
 
 function files.read(path)
   local file, why = io.open(path, "rb")
@@ -38,10 +39,13 @@ function files.lines_after(path, offset)
   if file:seek("end") < offset then offset = 0 end
   file:seek("set", offset)
   local text = file:read(LONGEST_READ) or ""
+  if #text == LONGEST_READ and not text:find("\n", 1, true) then -- one long line: all that there is of it
+    text = text .. (file:read(LONGEST_LINE) or "")
+  end
   file:close()
-  local last = text:match(".*()\n")
+  local last = text:match("^.*()\n") -- anchored: from each of its bytes anew it would take minutes where there is none
   if not last then -- no line end: wait, unless so much cannot be a line
-    return {}, #text == LONGEST_READ and offset + #text or offset
+    return {}, #text > LONGEST_LINE and offset + #text or offset
   end
   local lines = {}
   for line in text:sub(1, last):gmatch("([^\n]*)\n") do lines[#lines + 1] = line end

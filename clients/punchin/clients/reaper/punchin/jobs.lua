@@ -14,6 +14,12 @@ function jobs.close(proj, id)
   reaper.SetProjExtState(proj, SECTION, id, "") -- an empty value deletes the key
 end
 
+local function record_of(id, text)
+  local record = wire.unpack(text)
+  record.title = record.title or id -- a damaged note must not stop what follows other jobs
+  return record
+end
+
 -- id -> record of one project's open jobs.
 function jobs.of(proj)
   local found, index = {}, 0
@@ -21,7 +27,7 @@ function jobs.of(proj)
     local more, id = reaper.EnumProjExtState(proj, SECTION, index) -- its value would be cut after 1023 bytes
     if not more then return found end
     local _, text = reaper.GetProjExtState(proj, SECTION, id)
-    found[id] = wire.unpack(text)
+    found[id] = record_of(id, text)
     index = index + 1
   end
 end
@@ -33,7 +39,7 @@ function jobs.find(id)
     local proj, path = reaper.EnumProjects(index)
     if not proj then return nil end
     local known, text = reaper.GetProjExtState(proj, SECTION, id)
-    if known ~= 0 and text ~= "" then return proj, wire.unpack(text), path end
+    if known ~= 0 and text ~= "" then return proj, record_of(id, text), path end
     index = index + 1
   end
 end
