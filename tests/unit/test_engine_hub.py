@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from http.server import ThreadingHTTPServer
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from fakehub import MAIN, Handler, Repositories, weights
 from safetensors.numpy import save_file
 
 from punchin.clients.cli import models as models_verb
-from punchin.engine import aside, hub
+from punchin.engine import aside, hub, sources
 from punchin.engine.sources import Folder
 from punchin.protocol import installed
 from punchin.protocol.errors import PunchinError, Refused
@@ -123,6 +124,23 @@ def test_a_pull_that_failed_goes_on_where_it_stopped(server, models, source):
     (first,) = server.have.sent[path]
     assert first >= 20 * 2**20, "the rest was asked for, not the whole"
     assert (models / "Ace-Step1.5" / path).read_bytes() == content(server, MAIN, path)
+
+
+def test_a_page_in_place_of_a_file_is_not_kept_as_its_beginning(tmp_path, monkeypatch):
+    """What a hotel's network answers: whole, and of another size. A cut raises something else, and keeps its part."""
+
+    def http_get(url, file, **_):
+        file.write(b"<html>log in</html>")
+        raise OSError("Consistency check failed: file should be of size 100 but has size 29")
+
+    client = SimpleNamespace(
+        http_get=http_get, utils=SimpleNamespace(build_hf_headers=dict), hf_hub_url=lambda *path: "/".join(path)
+    )
+    monkeypatch.setattr(sources, "_client", lambda *_: client)
+    (tmp_path / "a.bin.part").write_bytes(b"true bytes")
+    with pytest.raises(PunchinError, match="Consistency"):
+        sources.HuggingFace().fetch(MAIN, sources.Remote("a.bin", 100, None), tmp_path)
+    assert (tmp_path / "a.bin.part").read_bytes() == b"true bytes"
 
 
 def test_a_wrong_hash_is_refused_and_the_file_deleted(server, models):
@@ -345,6 +363,19 @@ def test_a_link_to_a_models_folder_is_removed_and_the_folder_stays(folder, model
     assert (disk / "model.safetensors").is_file()
     assert hub.pull(BY_NAME["base"], Folder(folder), models, Quiet()) == where
     assert not list((models / ".pulling").glob("old-*"))
+
+
+def test_what_lies_behind_a_linked_repository_is_not_ours_to_remove(folder, models, tmp_path):
+    hub.pull(BY_NAME["turbo"], Folder(folder), models, Quiet())
+    main = models / "Ace-Step1.5"
+    elsewhere = tmp_path / "mine"
+    main.rename(elsewhere)
+    main.symlink_to(elsewhere)
+    before = sorted(elsewhere.rglob("*"))
+    with pytest.raises(Refused, match=f"behind the link {main}") as refused:
+        hub.remove(BY_NAME["turbo"], models)
+    assert refused.value.hint == f"remove the link: rm {main}"
+    assert sorted(elsewhere.rglob("*")) == before
 
 
 def test_what_another_source_began_is_not_left_in_the_model(folder, models):

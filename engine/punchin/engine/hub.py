@@ -122,18 +122,30 @@ def adopt(model: Model, file: Path, root: Path, talk: Talk) -> Path:
 def remove(model: Model, root: Path) -> Path:
     """Delete a model's folder, and the shared parts with the last one that needs them. Returns what was deleted.
 
-    Raises Refused for what was never fetched or taken in, and while another pull is under way.
+    Raises Refused for what was never fetched or taken in, for what lies elsewhere behind a link (of a link to a model
+    itself the link goes), and while another pull is under way.
     """
     where = installed.folder(model, root)
     if where is None or model.name in installed.WITH_THE_PACKAGE:
         raise Refused(f"{model.name} was not downloaded; there is nothing to remove")
+    if not _is_below(where.parent, root):
+        link = next(each for each in (where.parent, *where.parents) if each.is_symlink())
+        text = f"{model.name} lies in {where.resolve()}, behind the link {link}: it is not Punchin's to remove"
+        raise Refused(text, f"remove the link: rm {link}", code="conflict")
     with alone(root) as aside:
         take_away(where, aside)
         sharing = [each for each in installed.every(root).values() if each.family in ("2b", "xl")]
         if not any(installed.folder(each, root) for each in sharing):
             for part in SHARED:
-                take_away(root / MAIN.rpartition("/")[2] / part, aside)
+                place = root / MAIN.rpartition("/")[2] / part
+                if _is_below(place.parent, root):
+                    take_away(place, aside)
     return where
+
+
+def _is_below(folder: Path, root: Path) -> bool:
+    """Whether a folder is the root or in it, and no link leads out of it."""
+    return folder.resolve().is_relative_to(root.resolve())
 
 
 def _remotes(piece: Piece, source: Source) -> list[Remote]:

@@ -79,12 +79,15 @@ class HuggingFace:
         target.parent.mkdir(parents=True, exist_ok=True)
         if part.is_file() and part.stat().st_size > remote.size_bytes:
             part.unlink()
+        begun = part.stat().st_size if part.is_file() else 0
         try:
             with part.open("ab") as file:
                 headers = hub.utils.build_hf_headers()
                 url = hub.hf_hub_url(repository, remote.path)
                 transfer(url, file, resume_size=file.tell(), headers=headers, expected_size=remote.size_bytes)
         except Exception as error:
+            if "Consistency check failed" in str(error):  # a whole answer of another size: no part of the file
+                os.truncate(part, begun)
             _tell(self.name, remote, error)
         part.replace(target)
 
@@ -147,7 +150,8 @@ class Folder:
 
 
 def _client(module: str, package: str) -> Any:
-    os.environ.setdefault("TQDM_DISABLE", "1")  # the bytes on the disk are shown instead, for all sources alike
+    for setting in ("TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS"):
+        os.environ.setdefault(setting, "1")  # the bytes on the disk are shown instead, for all sources alike
     try:
         return importlib.import_module(module)
     except ImportError as error:
