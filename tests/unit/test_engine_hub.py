@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from http.server import ThreadingHTTPServer
 from types import SimpleNamespace
@@ -363,6 +364,27 @@ def test_a_link_to_a_models_folder_is_removed_and_the_folder_stays(folder, model
     assert (disk / "model.safetensors").is_file()
     assert hub.pull(BY_NAME["base"], Folder(folder), models, Quiet()) == where
     assert not list((models / ".pulling").glob("old-*"))
+
+
+def test_a_place_that_cannot_be_filled_is_refused_before_anything_is_fetched(folder, models, tmp_path):
+    place = hub.pull(BY_NAME["base"], Folder(folder), models, Quiet())
+    shutil.rmtree(place)
+    place.symlink_to("/unplugged/base")
+    with pytest.raises(Refused, match="is a link to /unplugged/base, which is not there") as refused:
+        hub.pull(BY_NAME["base"], Folder(folder), models, Quiet())
+    assert refused.value.hint.endswith(f"rm {place}")
+    assert place.is_symlink()
+
+
+def test_a_repository_on_another_disk_is_refused_before_anything_is_fetched(folder, models):
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as disk:
+        models.mkdir()
+        if os.stat(disk).st_dev == os.stat(models).st_dev:
+            pytest.skip("/dev/shm is no disk of its own here")
+        (models / "Ace-Step1.5").symlink_to(disk)
+        with pytest.raises(Refused, match="is on another disk than"):
+            hub.pull(BY_NAME["turbo"], Folder(folder), models, Quiet())
+        assert not os.listdir(disk)
 
 
 def test_what_lies_behind_a_linked_repository_is_not_ours_to_remove(folder, models, tmp_path):

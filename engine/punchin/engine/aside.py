@@ -93,6 +93,19 @@ def watching(folder: Path, client: Path, total: int, talk: Talk) -> Iterator[Non
         thread.join()
 
 
+def check_place(place: Path, root: Path, aside: Path) -> None:
+    """Refused, before anything is fetched, for a place that `put` cannot fill: behind a link to nothing, or on another
+    disk than `aside` is, from where a model comes in one move.
+    """
+    for each in (place, place.parent):
+        if each.is_symlink() and not each.exists():
+            text = f"{each} is a link to {os.readlink(each)}, which is not there"
+            raise Refused(text, f"bring that disk back, or remove the link: rm {each}", code="disk")
+    if place.parent.is_dir() and place.parent.stat().st_dev != aside.stat().st_dev:
+        text = f"{place.parent} is on another disk than {root}, and a model must come there in one move"
+        raise Refused(text, "keep all models on that disk: set PUNCHIN_MODELS to a folder there", code="disk")
+
+
 def put(made: Path, place: Path, aside: Path) -> None:
     """Move a whole piece to its place; what a client left beside it goes.
 
@@ -142,6 +155,7 @@ def copied(
     made = aside / "copied"
     shutil.rmtree(made, ignore_errors=True)  # of a process that was killed
     total = sum(file.stat().st_size for file in files.values())
+    check_place(place, root, aside)
     check_free(root, total)
     try:
         with watching(made, made, total, talk):

@@ -13,7 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Final, NamedTuple, TextIO
 
-from punchin.engine.aside import ROOM, Talk, alone, check_free, copied, put, take_away, watching
+from punchin.engine.aside import ROOM, Talk, alone, check_free, check_place, copied, put, take_away, watching
 from punchin.engine.keys import KNOWN, key_hash, shapes_of, weight_files
 from punchin.engine.sources import Folder, HuggingFace, ModelScope, Remote, Source
 from punchin.engine.spec import CONFIG_2B, CONFIG_XL
@@ -76,13 +76,16 @@ def _needs(folder: str) -> tuple[str, str]:
 def pull(model: Model, source: Source, root: Path, talk: Talk) -> Path:
     """The folder of `model`, fetched from `source` unless it is there; with VAE and text encoder.
 
-    Raises Refused: a model without a repository, another pull under way, too small a disk; PunchinError: the source
+    Raises Refused: a model without a repository, another pull under way, too small a disk, a place on another disk or
+    behind a link to nothing; PunchinError: the source
     cannot be reached, was cut, or sent something else than it promised.
     """
     if not model.repository:
         raise Refused(f"{model.name} comes with the package; there is nothing to fetch")
     with alone(root) as aside:
         missing = pieces(model, root)
+        for piece in missing:
+            check_place(root / piece.place, root, aside)
         listed = {piece: _remotes(piece, source) for piece in missing}
         _check_disk(root, aside, listed, source)
         for piece, remotes in listed.items():
