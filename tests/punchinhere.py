@@ -48,6 +48,11 @@ class Home:
         return [sys.executable, "-m", "punchin.clients.cli", *map(str, words)]
 
 
+def _as_in_a_terminal() -> None:
+    for number in (signal.SIGINT, signal.SIGHUP):  # a shell's background job ignores the one, nohup's the other
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Running:
     """A command under way, whose talk can be waited for."""
 
@@ -59,7 +64,7 @@ class Running:
             text=True,
             env=env,
             start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+            preexec_fn=_as_in_a_terminal,
         )
         self.said = []
         self._changed = threading.Condition()
