@@ -77,8 +77,8 @@ def pull(model: Model, source: Source, root: Path, talk: Talk) -> Path:
     """The folder of `model`, fetched from `source` unless it is there; with VAE and text encoder.
 
     Raises Refused: a model without a repository, another pull under way, too small a disk, a place on another disk or
-    behind a link to nothing; PunchinError: the source
-    cannot be reached, was cut, or sent something else than it promised.
+    behind a link to nothing; PunchinError: the source cannot be reached, was cut, or sent something else than it
+    promised.
     """
     if not model.repository:
         raise Refused(f"{model.name} comes with the package; there is nothing to fetch")

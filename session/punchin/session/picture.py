@@ -250,7 +250,7 @@ def _show_seconds(axes: Axes, seconds: float, first_s: float) -> None:
 
 
 def _write_texts(figure: Figure, title: str, report: Report | None) -> None:
-    """The title above, facts below."""
+    """The title above; below the facts, in two lines where they are long. What is over those is in the report."""
     shown = title if len(title) <= _TITLE_CHARS else title[: _TITLE_CHARS - 1] + "…"
     figure.text(_LEFT, 0.962, shown, color=_INK, fontsize=13, fontweight="bold", va="center", parse_math=False)
     if report is not None:

@@ -16,7 +16,7 @@ from punchin.session import audiofile, render, rpp, rpp_project
 from punchin.session.rpp import Chunk, Document
 
 NOTE: Final = ".punchin.json"  # beside each take file: what made it
-YOUNG_S: Final = 3_600
+YOUNG_S: Final = 3_600  # a take that no project names yet may be one on its way
 _FOLDERS_UP = 3  # of a take: its own, the project's, and one between
 WHOLE: Final = "whole_file"  # in a note: the file is a document of its own, which no project needs to name
 

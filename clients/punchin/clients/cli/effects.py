@@ -12,7 +12,6 @@ from typing import TextIO
 from punchin.clients.cli import arguments
 from punchin.clients.cli.reach import reach
 from punchin.clients.cli.talk import Talk
-from punchin.protocol import stops
 from punchin.protocol.errors import BadUsage, Refused
 
 
@@ -105,7 +104,7 @@ def _take(job: str, number: int, talk: Talk) -> Iterator[Path]:
             raise Refused(f"take {number} of job {job}: it has {len(takes)}", f"punchin show {job}")
         blob = takes[number - 1].audio
         audio = client.get_audio(blob)
-    with stops.unwound(), tempfile.TemporaryDirectory(prefix="punchin-play-") as folder:
+    with tempfile.TemporaryDirectory(prefix="punchin-play-") as folder:
         path = Path(folder, "take.wav")
         audiofile.write(path, audio, blob.rate_hz, "FLOAT")
         yield path

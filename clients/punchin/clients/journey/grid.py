@@ -13,7 +13,7 @@ from punchin.session.groove import Timing
 from punchin.session.level import CEILING_DBTP
 from punchin.session.loudness import rms_db, true_peak_db
 from punchin.session.report import Report
-from punchin.session.tempo import TempoMap
+from punchin.session.tempo import Grid, TempoMap
 from punchin.session.verdict import SURE, faults
 from punchin.session.warp import WORTH_IT, Warp, warp
 
@@ -85,13 +85,15 @@ def _under_ceiling(audio: Audio) -> tuple[Audio, float]:
 
 
 def _empty_beats(audio: Audio, bpm: float) -> float:
-    seconds = audio.shape[1] / MODEL_HZ
-    return groove.empty_beats(onsets.find(audio, MODEL_HZ), MODEL_HZ, TempoMap.at_bpm(bpm).grid(0.0, seconds), 0.0)
+    return groove.empty_beats(onsets.find(audio, MODEL_HZ), MODEL_HZ, _grid(audio, bpm), 0.0)
 
 
 def _timing(audio: Audio, bpm: float) -> Timing:
-    seconds = audio.shape[1] / MODEL_HZ
-    return groove.timing(onsets.find(audio, MODEL_HZ), MODEL_HZ, TempoMap.at_bpm(bpm).grid(0.0, seconds), 0.0)
+    return groove.timing(onsets.find(audio, MODEL_HZ), MODEL_HZ, _grid(audio, bpm), 0.0)
+
+
+def _grid(audio: Audio, bpm: float) -> Grid:
+    return TempoMap.at_bpm(bpm).grid(0.0, audio.shape[1] / MODEL_HZ)
 
 
 def _if_nearer(changed: Audio, bpm: float, audio: Audio, before: Timing) -> tuple[Audio, Timing]:

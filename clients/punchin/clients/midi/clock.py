@@ -224,8 +224,8 @@ class TickFit:
     def _doubtful(self) -> bool:
         """Whether ticks may be missing that only came late, or the other way round: more of them will tell.
 
-        On a quiet clock none can be taken for another. On a loud one it is looked at once a beat, and more often while
-        one of the last beat seems lost.
+        It is looked at more often while one of the last beat seems lost: on a quiet clock too, for an audio device's
+        empty block looks like that. Else a loud clock is looked at once a beat, and a quiet one never.
         """
         missing = self._ticks[-1].number - self._ticks[-TICKS_PER_BEAT].number >= TICKS_PER_BEAT
         quiet = self.period_s is not None and self._spread_s < _QUIET * self.period_s

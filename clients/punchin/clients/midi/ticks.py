@@ -34,8 +34,8 @@ def count_ticks(at_s: Floats) -> tuple[Counts, float]:
     Ticks that came late do not make a hole and those that overtook each other are no double: a count may only leave
     numbers out, and each hole must pay for itself (`HOLE`) by how much nearer the ticks then lie to one line. A line is
     tried for no tick lost, one, two, ... evenly; each gets the count that fits it best, and is fitted to that again.
-    Second comes how far the ticks scatter around their line, in ticks squared. What an audio device sends in blocks has
-    lost none where whole numbers do: an empty block now and then looks as a lost tick does.
+    Second comes how far the ticks scatter around their line, in ticks squared. Ticks that come in an audio device's
+    blocks are counted one by one where that leaves them near one line: an empty block looks as a lost tick does.
     """
     block_s = block(at_s)
     if block_s is not None:
